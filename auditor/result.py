@@ -1,0 +1,126 @@
+"""The Audit: the outcome of judging one evidence. Its JSON is the contract with other programs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from auditor import __version__
+from auditor.declare import Confidence, Severity
+from auditor.evidence import SCHEMA_VERSION, Evidence, Frozen, Location, Run
+
+
+class Outcome(StrEnum):
+    PASS = "pass"
+    FAIL = "fail"
+    NOT_APPLICABLE = "not-applicable"
+    INCONCLUSIVE = "inconclusive"
+    ERROR = "error"
+
+
+class Tool(Frozen):
+    name: str = "training-auditor"
+    version: str = __version__
+
+
+class SourceLine(Frozen):
+    """A line of the user's source for a code frame."""
+
+    number: int
+    text: str
+
+
+class Trial(Frozen):
+    """A fix tried on the user's own loop against the replayed baseline."""
+
+    metric: str = "loss"
+    steps: int
+    before: float
+    after: float
+    helped: bool
+
+
+class Fix(Frozen):
+    text: str
+    diff: str | None = None
+    trial: Trial | None = None
+
+
+class ReportedFinding(Frozen):
+    """A finding with its rule's data, as reports show it."""
+
+    id: str = Field(description="Stable anchor: code and a fingerprint of rule, place and source line.")
+    rule: str
+    code: str
+    family: str
+    severity: Severity
+    confidence: Confidence
+    message: str
+    where: str = ""
+    location: Location | None = None
+    measured: float | None = None
+    limit: float | None = None
+    caused_by: str | None = Field(None, description="Name of the rule whose finding explains this one.")
+    fix: Fix
+    title: str = Field("", description="One line: what the rule is about.")
+    why: str = Field("", description="Why it matters, Markdown, from the rule's page.")
+    doubt: str = Field("", description="When the finding may be wrong, Markdown, from the rule's page.")
+    detail: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    source: tuple[SourceLine, ...] = Field((), description="The location's line and its neighbours.")
+
+
+class Verdict(Frozen):
+    """What one rule said."""
+
+    rule: str
+    code: str
+    family: str = ""
+    title: str = ""
+    outcome: Outcome
+    reason: str = ""
+    measured: float | None = None
+    limit: float | None = None
+
+
+class Suppressed(Frozen):
+    """A finding that the configuration or a comment in the source waived."""
+
+    finding: ReportedFinding
+    by: Literal["configuration", "comment"]
+    reason: str = ""
+
+
+class Summary(Frozen):
+    errors: int = 0
+    warnings: int = 0
+    notes: int = 0
+    passed: int = 0
+    not_applicable: int = 0
+    inconclusive: int = 0
+    rule_errors: int = Field(0, description="Rules that raised: a bug in the rule.")
+    suppressed: int = 0
+
+
+class Audit(Frozen):
+    """Findings are ordered: the root cause first, its consequences right after it."""
+
+    schema_version: str = SCHEMA_VERSION
+    tool: Tool = Tool()
+    run: Run
+    findings: tuple[ReportedFinding, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    suppressed: tuple[Suppressed, ...] = ()
+    notes: tuple[str, ...] = Field((), description="Sentences about the judging: unused suppressions, unread parts.")
+    summary: Summary = Summary()
+    evidence: Evidence
+
+    def fails(self, threshold: Severity | None) -> bool:
+        """True when some finding is at least as severe as `threshold`; None is never."""
+        return threshold is not None and any(f.severity.rank <= threshold.rank for f in self.findings)
+
+    def to_json(self) -> str:
+        """The contract: stable key order, two-space indent, NaN and infinities as strings."""
+        return self.model_dump_json(indent=2) + "\n"

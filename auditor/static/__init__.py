@@ -1,0 +1,1 @@
+"""Facts read from the user's source, without running it."""

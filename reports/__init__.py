@@ -1,0 +1,1 @@
+"""The report formats: one file a format, `render(audit) -> str`."""

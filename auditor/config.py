@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from auditor.declare import Options, Rule, Severity
 from auditor.registry import find
 from auditor.result import ReportedFinding
 from auditor.spec import DEFAULT_MAX_TIME, DEFAULT_STEPS
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)")
+_UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: object) -> object:
+    """'90', '90s', '5m' or '1h' in seconds; anything but text is returned as it is. Raises ValueError."""
+    if not isinstance(text, str):
+        return text
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is not a time; write seconds (120), or 90s, 5m, 1h")
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def _threshold(value: object) -> object:
+    return None if value == "never" else value
+
 
 class Ignore(BaseModel):
-    """One waived rule, everywhere or at places that match `where`."""
+    """One waived rule, by name, code or code prefix, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rule: str
     reason: str = ""
+
+    def waives(self, finding: ReportedFinding) -> bool:
+        wanted = self.rule.upper()
+        return wanted == "ALL" or finding.rule.upper() == wanted or finding.code.startswith(wanted)
 
 
 class Settings(BaseModel):
@@ -27,14 +49,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    steps: int = Field(DEFAULT_STEPS, ge=1)
-    max_time: float = Field(DEFAULT_MAX_TIME, alias="max-time", gt=0)
+    steps: int = Field(default=DEFAULT_STEPS, ge=1, strict=True)
+    max_time: Annotated[float, BeforeValidator(seconds)] = Field(
+        default=DEFAULT_MAX_TIME, alias="max-time", gt=0, allow_inf_nan=False
+    )
     select: tuple[str, ...] = ("ALL",)
     ignore: tuple[Ignore, ...] = ()
-    fail_on: Severity | None = Field(Severity.ERROR, alias="fail-on")
+    fail_on: Annotated[Severity | None, BeforeValidator(_threshold)] = Field(default=Severity.ERROR, alias="fail-on")
     limits: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def selected(self, rules: Iterable[Rule]) -> tuple[Rule, ...]:
+        """The rules to judge by. Raises UnknownRule for a selector that names none."""
         known = tuple(rules)
         chosen = {rule.code for selector in self.select for rule in find(selector, known)}
         return tuple(rule for rule in known if rule.code in chosen)
@@ -44,7 +69,4 @@ class Settings(BaseModel):
 
     def ignore_reason(self, finding: ReportedFinding) -> str | None:
         """The reason given for waiving this finding, None when it is not waived."""
-        for entry in self.ignore:
-            if entry.rule in (finding.rule, finding.code) or finding.code.startswith(entry.rule):
-                return entry.reason
-        return None
+        return next((entry.reason for entry in self.ignore if entry.waives(finding)), None)

@@ -1,0 +1,241 @@
+"""Starts the probe in a child process and watches it: its records, its time, its death, the user's Ctrl-C.
+
+The child leads its own session, so that Ctrl-C reaches only the parent and the whole group can be killed: nothing
+of it survives the audit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from auditor.capture import Capture
+from auditor.errors import AuditError
+from auditor.spec import Gathered, ProbeSpec, Progress, Source
+
+# The first entry of sys.path belongs to `-c` and must not be there while the script is looked at as __main__.
+BOOTSTRAP = (
+    "import sys; sys.path[:] = sys.path[1:] if not sys.flags.safe_path else sys.path; "
+    "from auditor.probe.launch import main; main()"
+)
+POLL = 0.05
+ASKED_TO_END = 2.0  # seconds between SIGTERM and SIGKILL after Ctrl-C
+LATE = 1.0  # seconds past the deadline before SIGTERM, and from there to SIGKILL
+UNKILLABLE = 5.0  # seconds after SIGKILL at which a process stuck in the kernel is left behind
+
+
+def child_command() -> list[str]:
+    """The interpreter with the flags of this one; the path of the spec is added."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [sys.executable, *flags, "-c", BOOTSTRAP]
+
+
+class Interrupts:
+    """Counts SIGINT, SIGTERM and SIGHUP while active; threads other than the main one cannot, and see none."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.signal: int | None = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        self.count += 1
+        self.signal = self.signal or number
+
+    @contextmanager
+    def watching(self) -> Iterator[Interrupts]:
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # A signal that our own parent set to be ignored (nohup) stays ignored.
+        before = {number: signal.getsignal(number) for number in numbers}
+        for number in numbers:
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, self._note)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A run_dir, with a short path because sockets live below it; removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="audit-")).resolve()
+    try:
+        (folder / "tmp").mkdir()
+        (folder / "files").mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Ending:
+    """What one start of the child left, and how it ended."""
+
+    gathered: Gathered = field(default_factory=Gathered)
+    exit_code: int | None = None
+    killed_by: int | None = None  # the signal that ended it, unless we sent it
+    timed_out: bool = False
+    interrupted: bool = False
+    problems: list[str] = field(default_factory=list)
+    steps_seen: int = 0  # from progress records: what a killed child did not live to sum up
+    records: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """The child says that it gathered everything it meant to."""
+        return self.gathered.run.get("finished") is True
+
+
+def watch(
+    spec: ProbeSpec,
+    *,
+    command: Sequence[str] | None = None,
+    capture: Capture | None = None,
+    interrupts: Interrupts | None = None,
+    listen: Callable[[Progress | None], None] | None = None,
+) -> Ending:
+    """Run the child to its end, its deadline or the user's interrupt.
+
+    `capture` receives what the script prints; without one, it goes where ours goes (standard output to standard
+    error if the spec says so). `listen` is called at every look, with the latest progress.
+    """
+    interrupts = interrupts or Interrupts()
+    source = Source(Path(spec.run_dir) / "events.jsonl")
+    ending = Ending()
+    child = _start(spec, command or child_command(), capture)
+    stopper = _Stopper(child.pid, spec.deadline)
+    try:
+        while not _has_exited(child) and not stopper.gave_up():
+            _take(source, ending)
+            stopper.look(interrupts.count)
+            if listen is not None:
+                listen(ending.gathered.progress)
+            time.sleep(POLL)
+    finally:
+        # Before the child is reaped, its id cannot belong to anyone else.
+        _signal_group(child.pid, signal.SIGKILL)
+        _reap(child, capture)
+    _take(source, ending)
+    _conclude(ending, child.returncode, stopper)
+    return ending
+
+
+def _start(spec: ProbeSpec, command: Sequence[str], capture: Capture | None) -> subprocess.Popen[bytes]:
+    folder = Path(spec.run_dir)
+    request = folder / "spec.json"
+    request.write_text(spec.model_dump_json(), encoding="utf-8")
+    environment = {
+        "MPLBACKEND": "Agg",  # a window would wait for someone to close it
+        **os.environ,
+        "AUDIT_ACTIVE": "1",
+        "TMPDIR": str(folder / "tmp"),
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(folder / "files"),
+    }
+    own = 2 if spec.stdout_to_stderr else None
+    try:
+        child = subprocess.Popen(
+            [*command, str(request)],
+            env=environment,
+            stdout=subprocess.PIPE if capture else own,
+            stderr=subprocess.STDOUT if capture else None,
+            start_new_session=True,
+        )
+    except OSError as why:
+        raise AuditError(f"the probe could not be started: {why}") from None
+    if capture is not None and child.stdout is not None:
+        capture.drain(child.stdout)
+    return child
+
+
+class _Stopper:
+    """Asks the group to end (SIGTERM) and then makes it (SIGKILL): after Ctrl-C, or past the deadline."""
+
+    def __init__(self, pid: int, deadline: float) -> None:
+        self._pid = pid
+        self._late = deadline + LATE
+        self._kill_at: float | None = None
+        self._killed_at: float | None = None
+        self.timed_out = False
+        self.interrupted = False
+
+    @property
+    def used(self) -> bool:
+        return self.timed_out or self.interrupted
+
+    def look(self, interrupts: int) -> None:
+        now = time.monotonic()
+        if self._kill_at is None and (interrupts or now >= self._late):
+            self.interrupted = interrupts > 0
+            self.timed_out = not self.interrupted
+            self._kill_at = now + (ASKED_TO_END if self.interrupted else LATE)
+            _signal_group(self._pid, signal.SIGTERM)
+        due = self._kill_at is not None and now >= self._kill_at
+        if self._killed_at is None and (due or interrupts > 1):
+            self._killed_at = now
+            _signal_group(self._pid, signal.SIGKILL)
+
+    def gave_up(self) -> bool:
+        return self._killed_at is not None and time.monotonic() - self._killed_at > UNKILLABLE
+
+
+def _has_exited(child: subprocess.Popen[bytes]) -> bool:
+    """Without reaping it where the system allows that, so that its group can still be addressed safely."""
+    if not hasattr(os, "waitid"):
+        return child.poll() is not None
+    try:
+        return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # started with SIGCHLD ignored: the system has reaped it
+        return True
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # all gone already; macOS says so by the second
+        os.killpg(pid, number)
+
+
+def _reap(child: subprocess.Popen[bytes], capture: Capture | None) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=UNKILLABLE)
+    if capture is not None:
+        capture.join(timeout=2.0)
+
+
+def _take(source: Source, ending: Ending) -> None:
+    for record in source.new():
+        ending.records += 1
+        what = f"{record.get('kind')} {record.get('name', '')}".strip()
+        try:
+            ending.gathered.take(record)
+        except (ValueError, KeyError, TypeError) as why:
+            detail = (str(why).splitlines() or [""])[0]
+            ending.problems.append(f"a record of the probe could not be read ({what}: {detail})")
+        progress = ending.gathered.progress
+        if progress is not None and progress.phase.startswith("observ"):
+            ending.steps_seen = max(ending.steps_seen, progress.step)
+
+
+def _conclude(ending: Ending, returncode: int | None, stopper: _Stopper) -> None:
+    ending.interrupted = stopper.interrupted
+    ending.timed_out = stopper.timed_out and not ending.finished
+    if returncode is None or stopper.used:
+        return
+    if returncode < 0:
+        ending.killed_by = -returncode
+    else:
+        ending.exit_code = returncode

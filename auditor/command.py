@@ -1,0 +1,170 @@
+"""`audit run`: from checked options to reports and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from auditor.capture import Capture
+from auditor.cli import EXIT_FINDINGS, EXIT_USAGE, settings_from
+from auditor.config import Settings
+from auditor.evidence import Run, Status
+from auditor.output import Output, check_format, keep, parse_output, prepare_folder, render, show, write
+from auditor.progress import Display
+from auditor.result import Audit
+from auditor.session import Outcome, Request, conduct
+
+EXIT_SCRIPT_FAILED = 3
+EXIT_NOTHING = 5
+TAIL_LINES = 20
+
+NO_LOOP = """no training step was seen: there is nothing to audit. A file without a loop can say what to train:
+    def audit_target():
+        return auditor.Target(model=..., loss=..., train=...)"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of `audit run` as click read them."""
+
+    target: str
+    args: tuple[str, ...]
+    module: bool
+    steps: int | None
+    max_time: float | None
+    device: Literal["auto", "cpu", "cuda"]
+    seed: int | None
+    no_experiments: bool
+    config: Path | None
+    select: tuple[str, ...]
+    ignore: tuple[str, ...]
+    fail_on: str | None
+    format_: str
+    outputs: tuple[str, ...]
+    color: str
+    show_output: bool
+    quiet: bool
+
+
+def run_command(options: RunOptions, *, command: Sequence[str] | None = None) -> int:
+    """Returns the exit code. Raises AuditError for whatever can be refused before anything runs."""
+    check_format(options.format_)
+    outputs = [parse_output(text) for text in options.outputs]
+    settings = settings_from(asdict(options), _start(options))
+    machine = options.format_ != "text"
+    request = Request(
+        target=options.target,
+        args=options.args,
+        module=options.module,
+        experiments=not options.no_experiments,
+        device=options.device,
+        seed=options.seed,
+        stdout_to_stderr=machine,
+    )
+    folder = prepare_folder(Path.cwd())
+    capture = None if options.show_output else _capture(folder)
+    display = Display(quiet=options.quiet, live=_live(options), capture=capture)
+    try:
+        outcome = conduct(request, settings, command=command, capture=capture, listen=display)
+    finally:
+        display.clear()
+        if capture is not None:
+            capture.close()
+    _tell_ending(outcome.audit, settings, capture, folder)
+    show(render(outcome.audit, options.format_, color=options.color), machine=machine)
+    return _save(outcome, outputs, folder, display) or exit_code(outcome, settings)
+
+
+def _start(options: RunOptions) -> Path:
+    """The folder from which the configuration is looked for."""
+    path = Path(options.target)
+    if options.module:
+        return Path.cwd()
+    return path if path.is_dir() else path.parent
+
+
+def _live(options: RunOptions) -> bool:
+    return sys.stderr.isatty() and not options.show_output
+
+
+def _capture(folder: Path | None) -> Capture:
+    try:
+        return Capture(folder / "output.log" if folder is not None else None)
+    except OSError:
+        return Capture(None)
+
+
+def _tell_ending(audit: Audit, settings: Settings, capture: Capture | None, folder: Path | None) -> None:
+    """Why the script ended, where that is not by itself; said even when quiet."""
+    run = audit.run
+    if run.status is Status.SCRIPT_FAILED:
+        _tell_crash(run, capture, folder)
+    elif run.status is Status.NOTHING_TO_AUDIT:
+        _say(NO_LOOP)
+    elif run.status is Status.TIMEOUT and not run.steps:
+        _say(
+            f"the time limit of {settings.max_time:g} s passed before the first training step was seen; "
+            "give it more with --max-time 10m"
+        )
+
+
+def _tell_crash(run: Run, capture: Capture | None, folder: Path | None) -> None:
+    crash = run.crash
+    traceback = crash.traceback.strip("\n") if crash else ""
+    printed = capture.last_lines(10 * TAIL_LINES) if capture is not None else ""
+    if traceback:  # the child may have printed it as well; once is enough
+        printed = printed.replace(traceback, "").rstrip()
+    tail = "\n".join(printed.splitlines()[-TAIL_LINES:])
+    if tail.strip():
+        place = f" (all of it: {_shown(folder / 'output.log')})" if folder is not None else ""
+        _say(f"the script printed last{place}:")
+        click.echo(tail, err=True)
+    if traceback:
+        click.echo(traceback, err=True)
+    if crash is not None:
+        message = f"{crash.kind}: {crash.message}".rstrip(": ").splitlines()[0]
+        where = f" at {_shown(Path(crash.location.file))}:{crash.location.line}" if crash.location else ""
+        _say(f"the script failed{where} after {run.steps} training steps: {message}")
+
+
+def _save(outcome: Outcome, outputs: Sequence[Output], folder: Path | None, display: Display) -> int:
+    """Write the files; EXIT_USAGE when one that was asked for could not be written, else 0."""
+    if folder is None:
+        display.message("the folder .audit cannot be written here, so nothing is kept of this audit")
+    else:
+        for problem in keep(outcome.audit, folder):
+            _say(problem)
+        if (folder / "report.html").exists():
+            display.message(f"the whole report: {_shown(folder / 'report.html')}")
+    problems = write(outcome.audit, outputs)
+    for problem in problems:
+        _say(problem)
+    return EXIT_USAGE if problems else 0
+
+
+def exit_code(outcome: Outcome, settings: Settings) -> int:
+    """The exit code of `audit run`; for a timeout, whatever was seen until then decides."""
+    run = outcome.audit.run
+    if run.status is Status.INTERRUPTED:
+        return 128 + (outcome.signal or 2)
+    if run.status is Status.SCRIPT_FAILED:
+        return EXIT_SCRIPT_FAILED
+    if run.status is Status.NOTHING_TO_AUDIT or (run.status is Status.TIMEOUT and not run.steps):
+        return EXIT_NOTHING
+    return EXIT_FINDINGS if outcome.audit.fails(settings.fail_on) else 0
+
+
+def _say(text: str) -> None:
+    click.echo(f"audit: {text}", err=True)
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)

@@ -1,0 +1,190 @@
+"""Where an audit goes: standard output, the files asked for with -o, the folder .audit/."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+from auditor.errors import AuditError
+from auditor.registry import report_formats
+from auditor.result import Audit
+
+FOLDER = ".audit"
+KEPT_REPORTS = {"html": "report.html", "markdown": "report.md"}
+_WIDTH = 100  # without a terminal
+_NARROWEST, _WIDEST = 60, 120
+_SIGNS = "✖⚠✔→"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file to write."""
+
+    path: Path
+    format: str
+
+
+def check_format(name: str) -> str:
+    """The name of an installed format. Raises AuditError."""
+    if name not in report_formats():
+        raise AuditError(f"there is no format {name!r}; known are {', '.join(sorted(report_formats()))}")
+    return name
+
+
+def parse_output(text: str) -> Output:
+    """'report.html' by its suffix, or 'markdown:FILE'. The path is made absolute: later steps may run elsewhere.
+
+    Raises AuditError when the format is unknown or the file could not be written.
+    """
+    prefix, colon, rest = text.partition(":")
+    if colon and rest and prefix in report_formats():
+        return Output(_writable(Path(rest).absolute(), text), prefix)
+    path = Path(text).absolute()
+    for name, module in report_formats().items():
+        if path.suffix.lower() in module.SUFFIXES:
+            return Output(_writable(path, text), name)
+    known = sorted(suffix for module in report_formats().values() for suffix in module.SUFFIXES)
+    raise AuditError(
+        f"-o {text}: no format has the suffix {path.suffix!r}; known are {', '.join(known)}, or FORMAT:FILE"
+    )
+
+
+def _writable(path: Path, shown: str) -> Path:
+    folder = path.parent
+    problem = ""
+    try:
+        if path.is_dir():
+            problem = "it is a folder"
+        elif not folder.is_dir():
+            problem = f"there is no folder {folder}"
+        elif not os.access(path if path.exists() else folder, os.W_OK):
+            problem = "permission denied"
+    except (OSError, ValueError) as why:
+        problem = getattr(why, "strerror", None) or str(why)
+    if problem:
+        raise AuditError(f"-o {shown} cannot be written: {problem}")
+    return path
+
+
+def use_color(choice: str) -> bool:
+    """--color, else NO_COLOR, else FORCE_COLOR, else whether standard output is a terminal."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width() -> int:
+    """Of standard output, within what stays readable."""
+    try:
+        columns = int(os.environ.get("COLUMNS", "0"))
+    except ValueError:
+        columns = 0
+    if columns <= 0:
+        try:
+            columns = os.get_terminal_size(sys.stdout.fileno()).columns
+        except (OSError, ValueError):
+            columns = _WIDTH
+    return max(_NARROWEST, min(columns or _WIDTH, _WIDEST))
+
+
+def render(audit: Audit, format: str, *, color: str = "auto") -> str:
+    """The audit in one format, as standard output should have it."""
+    module: ModuleType = report_formats()[format]
+    if format == "text":
+        text = module.render(audit, width=terminal_width(), color=use_color(color), unicode=_unicode())
+    else:
+        text = module.render(audit)
+    return str(text)
+
+
+def _unicode() -> bool:
+    try:
+        _SIGNS.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def show(text: str, *, machine: bool = False) -> None:
+    """To standard output. Machine formats are UTF-8 whatever the locale; a reader that went away is no error."""
+    encoding = "utf-8" if machine else (sys.stdout.encoding or "utf-8")
+    data = text.encode(encoding, "replace")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data if data.endswith(b"\n") else data + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit, and would complain then.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write(audit: Audit, outputs: Sequence[Output]) -> list[str]:
+    """Write the files asked for; sentences about those that could not be written."""
+    problems = []
+    for output in outputs:
+        try:
+            _replace(output.path, render_file(audit, output.format))
+        except OSError as why:
+            problems.append(f"{output.path} could not be written: {why.strerror or why}")
+    return problems
+
+
+def render_file(audit: Audit, format: str) -> str:
+    """The audit in one format for a file: no colour, no terminal's width."""
+    return str(report_formats()[format].render(audit))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Whole or not at all; a special file such as /dev/stdout, and a link, is written in place."""
+    data = text.encode("utf-8", "replace")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(data)
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def prepare_folder(base: Path) -> Path | None:
+    """The folder .audit/ below `base`, ignored by git; None when it cannot be written."""
+    folder = base.absolute() / FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def keep(audit: Audit, folder: Path) -> list[str]:
+    """The latest audit in .audit/; sentences about what could not be kept."""
+    files: dict[str, Callable[[], str]] = {
+        "evidence.json": lambda: audit.evidence.model_dump_json(indent=2) + "\n",
+        "audit.json": audit.to_json,
+    }
+    for format, name in KEPT_REPORTS.items():
+        if format in report_formats():
+            files[name] = partial(render_file, audit, format)
+    problems = []
+    for name, content in files.items():
+        try:
+            _replace(folder / name, content())
+        except Exception as why:  # a report's bug must not cost the others
+            problems.append(f"{folder / name} could not be written: {why}")
+    return problems

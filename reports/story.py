@@ -1,0 +1,211 @@
+"""What a report says before any format: the verdict, the findings by cause, the numbers beside a finding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from auditor.evidence import Evidence, Run, Status
+from auditor.result import Audit, Outcome, ReportedFinding, Trial, Verdict
+
+from . import clean
+from .words import number, plural
+
+EXPERIMENTS = ("overfit", "rate_sweep", "lower_rate", "standardized_inputs")
+FIRST = 3  # findings to fix first
+
+
+@dataclass(frozen=True)
+class Group:
+    """A cause and the findings that it explains."""
+
+    cause: ReportedFinding
+    consequences: tuple[ReportedFinding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The verdict: one sentence and its kind ('ready', 'caution', 'not-ready' or 'inconclusive')."""
+
+    kind: str
+    sentence: str
+
+
+def groups(audit: Audit) -> list[Group]:
+    """Findings with their consequences folded below them, in the audit's order."""
+    found: list[tuple[ReportedFinding, list[ReportedFinding]]] = []
+    for finding in audit.findings:
+        home = next((g for g in found if finding.caused_by in {g[0].rule, *(f.rule for f in g[1])}), None)
+        if finding.caused_by is None or home is None:
+            found.append((finding, []))
+        else:
+            home[1].append(finding)
+    return [Group(cause, tuple(consequences)) for cause, consequences in found]
+
+
+def conclusion(audit: Audit) -> Conclusion:
+    """The first sentence of every report."""
+    summary, run = audit.summary, audit.run
+    found = _found(audit)
+    if run.status is not Status.COMPLETED:
+        until = f"; until then: {found}" if audit.findings else ""
+        return Conclusion("inconclusive", f"Inconclusive: {_ending(run)}{until}.")
+    if summary.errors:
+        return Conclusion("not-ready", f"Not ready: {plural(summary.errors, 'error')} would waste this run.")
+    if not summary.passed and not audit.findings:
+        return Conclusion("inconclusive", f"Inconclusive: no rule could be decided in {effort(audit)}.")
+    if summary.warnings:
+        return Conclusion("caution", f"Ready with care: no errors, but {found} in {effort(audit)}.")
+    if summary.notes:
+        return Conclusion("ready", f"Ready: nothing but {found} in {effort(audit)}.")
+    return Conclusion("ready", f"Ready: nothing found in {effort(audit)}.")
+
+
+def _found(audit: Audit) -> str:
+    summary = audit.summary
+    rows = ((summary.errors, "error"), (summary.warnings, "warning"), (summary.notes, "note"))
+    return " and ".join(plural(count, noun) for count, noun in rows if count)
+
+
+def _ending(run: Run) -> str:
+    after = f"after {plural(run.steps, 'step')}" if run.steps else "before its first step"
+    if run.status is Status.SCRIPT_FAILED:
+        kind = f" with {clean.name(run.crash.kind, 40)}" if run.crash and run.crash.kind else ""
+        return f"the script failed{kind} {after}"
+    if run.status is Status.TIMEOUT:
+        return f"the time was up {after}"
+    if run.status is Status.INTERRUPTED:
+        return f"the run was interrupted {after}"
+    return "no training step was seen, so there was nothing to audit"
+
+
+def effort(audit: Audit) -> str:
+    """'60 steps and 4 experiments'."""
+    steps = plural(audit.run.steps, "step")
+    ran = sum(getattr(audit.evidence, part) is not None for part in EXPERIMENTS)
+    return f"{steps} and {plural(ran, 'experiment')}" if ran else steps
+
+
+def outcomes(audit: Audit, outcome: Outcome) -> list[Verdict]:
+    return [verdict for verdict in audit.verdicts if verdict.outcome is outcome]
+
+
+def trial(found: Trial) -> str:
+    """'loss after 60 steps 2.3 → 0.41' of a fix that was tried, and whether it helped."""
+    moved = (
+        f"{clean.name(found.metric)} after {plural(found.steps, 'step')} {number(found.before)} → {number(found.after)}"
+    )
+    return moved if found.helped else f"{moved}: it did not help here"
+
+
+# ------------------------------------------------------------------------------------------- the numbers of a finding
+
+
+@dataclass(frozen=True)
+class Series:
+    """Numbers beside a finding, for a sparkline."""
+
+    label: str
+    values: tuple[float, ...]
+    ordered: bool = True  # over time, so that first → last tells something
+
+
+def _losses(evidence: Evidence) -> Series | None:
+    path = evidence.trajectory
+    return Series("loss", path.losses) if path and path.losses else None
+
+
+def _norms(evidence: Evidence) -> Series | None:
+    path = evidence.trajectory
+    return Series("gradient norm", path.grad_norms) if path and path.grad_norms else None
+
+
+def _overfit(evidence: Evidence) -> Series | None:
+    arms = evidence.overfit.arms if evidence.overfit else ()
+    own = next((arm for arm in arms if arm.rate_factor == 1), arms[0] if arms else None)
+    return Series("loss on the pinned samples", own.losses) if own and own.losses else None
+
+
+def _classes(evidence: Evidence) -> Series | None:
+    labels = evidence.labels
+    return Series("labels per class", tuple(map(float, labels.counts)), False) if labels and labels.counts else None
+
+
+def _predicted(evidence: Evidence) -> Series | None:
+    labels = evidence.labels
+    if labels is None or not labels.predicted:
+        return None
+    return Series("predictions per class", tuple(map(float, labels.predicted)), False)
+
+
+def _dead(evidence: Evidence) -> Series | None:
+    layers = evidence.activations.layers if evidence.activations else ()
+    shares = tuple(layer.dead / layer.units for layer in layers if layer.units)
+    return Series("dead share per layer", shares, False) if shares else None
+
+
+_BY_RULE: dict[str, Callable[[Evidence], Series | None]] = {
+    "initial-loss": _losses,
+    "nonfinite-loss": _losses,
+    "cannot-overfit": _overfit,
+    "missing-zero-grad": _norms,
+    "misplaced-zero-grad": _norms,
+    "class-imbalance": _classes,
+    "majority-class-collapse": _predicted,
+    "dead-units": _dead,
+}
+_BY_FAMILY = {"learning": _losses, "gradients": _norms}
+
+
+def series(finding: ReportedFinding, evidence: Evidence) -> Series | None:
+    """The series that shows this finding best, if the evidence holds one."""
+    choose = _BY_RULE.get(finding.rule) or _BY_FAMILY.get(finding.family)
+    found = choose(evidence) if choose else None
+    return found if found and len(found.values) > 1 else None
+
+
+# ----------------------------------------------------------------------------------------------------- prose and code
+
+
+@dataclass(frozen=True)
+class Block:
+    """A paragraph, or lines of code."""
+
+    text: str
+    code: bool = False
+
+
+_FENCE = re.compile(r"^\s*(```+|~~~+)")
+
+
+def blocks(markdown: str, most: int = 4000) -> list[Block]:
+    """Paragraphs and fenced code of a short Markdown text, for formats that draw them on their own."""
+    result: list[Block] = []
+    rows: list[str] = []
+    fenced = False
+
+    def flush() -> None:
+        if fenced and rows:
+            result.append(Block("\n".join(clean.code(row) for row in rows), code=True))
+        elif any(row.strip() for row in rows):
+            result.append(Block(clean.line(" ".join(rows), 1200)))
+        rows.clear()
+
+    for row in markdown[:most].splitlines():
+        if _FENCE.match(row):
+            flush()
+            fenced = not fenced
+        elif not fenced and (not row.strip() or row.lstrip().startswith(("- ", "* "))):
+            flush()
+            rows.append(row)
+        else:
+            rows.append(row)
+    flush()
+    return result
+
+
+def dedent(source: Sequence[str]) -> list[str]:
+    """Source lines without the indentation that all of them share."""
+    depth = min((len(row) - len(row.lstrip()) for row in source if row.strip()), default=0)
+    return [row[depth:] for row in source]

@@ -1,0 +1,289 @@
+"""The report for a terminal: the verdict, what to fix first, and the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from auditor.evidence import Location
+from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
+
+from . import clean, story, words
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+FORMAT = "text"
+SUFFIXES = (".txt",)
+
+_SIGNS = {
+    "error": ("✖", "x"),
+    "warning": ("⚠", "!"),
+    "note": ("•", "*"),
+    "pass": ("✔", "+"),
+    "not-applicable": ("–", "-"),
+    "inconclusive": ("?", "?"),
+    "suppressed": ("○", "o"),
+    "broken": ("✖", "x"),
+}
+_COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold blue", "pass": "green", "broken": "bold red"}
+_VERDICTS = {
+    "not-ready": ("error", "bold red"),
+    "caution": ("warning", "bold yellow"),
+    "ready": ("pass", "bold green"),
+    "inconclusive": ("inconclusive", "bold yellow"),
+}
+_MOST_REASONS = 8
+_NARROWEST = 40
+
+
+def render(audit: Audit, *, width: int = 80, color: bool = False, unicode: bool = True) -> str:
+    """The report in lines no longer than `width` cells; plain ASCII without `unicode`, no escapes without `color`."""
+    page = _Page(max(width, _NARROWEST), color, unicode)
+    _headline(page, audit)
+    groups = story.groups(audit)
+    for number, group in enumerate(groups[: story.FIRST], 1):
+        _finding(page, audit, number, group)
+    _more(page, groups[story.FIRST :])
+    _crash(page, audit)
+    _counts(page, audit)
+    _undecided(page, audit)
+    _aside(page, audit)
+    return page.text()
+
+
+class _Page:
+    """Lines of styled text, wrapped to the width."""
+
+    def __init__(self, width: int, color: bool, unicode: bool) -> None:
+        from rich.console import Console
+
+        self.width, self.color, self.unicode = width, color, unicode
+        self._out = StringIO()
+        self._console = Console(
+            file=self._out,
+            width=width,
+            force_terminal=color,
+            color_system="standard" if color else None,
+            no_color=not color,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            legacy_windows=False,
+            _environ={},  # the caller has decided; NO_COLOR and COLUMNS were its business
+        )
+
+    def text(self) -> str:
+        rows = (row.rstrip() for row in self._out.getvalue().strip("\n").split("\n"))
+        return "\n".join(rows) + "\n"
+
+    def plain(self, text: str) -> str:
+        """Text that this terminal can show."""
+        return text if self.unicode else clean.ascii_only(text)
+
+    def sign(self, kind: str) -> str:
+        return _SIGNS[kind][0 if self.unicode else 1]
+
+    def styled(self, *parts: str | tuple[str, str]) -> Text:
+        from rich.text import Text
+
+        line = Text()
+        for part in parts:
+            words_, style = (part, "") if isinstance(part, str) else part
+            line.append(self.plain(words_), style)
+        return line
+
+    def put(self, *parts: str | tuple[str, str], indent: int = 0, hang: int = 0) -> None:
+        """One paragraph; its further lines are indented by `hang` more."""
+        room = max(self.width - indent - hang, 16)
+        for number, row in enumerate(self.styled(*parts).wrap(self._console, room, overflow="fold")):
+            row.rstrip()
+            self._write(row, indent + (hang if number else 0))
+
+    def flow(self, chunks: Iterable[tuple[str, str]], between: str = "  ", indent: int = 0) -> None:
+        """Chunks side by side, each kept whole where it can be, as many a line as the width has room for."""
+        row, room = self.styled(), self.width - indent
+        for chunk in chunks:
+            piece = self.styled((between, chunk[1]) if row else "", chunk)
+            if row and row.cell_len + piece.cell_len > room:
+                self._write(row, indent)
+                row, piece = self.styled(), self.styled(chunk)
+            row.append_text(piece)
+            *full, row = row.wrap(self._console, room, overflow="fold") if row.cell_len > room else [row]
+            for line in full:
+                self._write(line, indent)
+        self._write(row, indent)
+
+    def _write(self, row: Text, indent: int) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(" " * indent).append_text(row), no_wrap=True, overflow="ignore", crop=False)
+
+    def cut(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
+        """One line of code, cut at the width."""
+        line = self.styled(*parts)
+        room = self.width - indent
+        if line.cell_len > room:
+            line.truncate(room - (1 if self.unicode else 3))
+            line.append("…" if self.unicode else "...", "dim")
+        self._write(line, indent)
+
+    def gap(self) -> None:
+        self._console.print()
+
+
+def _headline(page: _Page, audit: Audit) -> None:
+    found = story.conclusion(audit)
+    kind, style = _VERDICTS[found.kind]
+    page.put((f"{page.sign(kind)} ", style), (found.sentence, style), hang=2)
+    page.flow(((fact, "dim") for fact in _facts(audit)), between=" · ", indent=2)
+
+
+def _facts(audit: Audit) -> Iterable[str]:
+    run = audit.run
+    yield words.command(run)
+    yield words.plural(run.steps, "step") + f" in {words.seconds(run.seconds)}"
+    if run.overhead is not None:
+        yield f"overhead {words.number(run.overhead)}×"
+    yield clean.name(run.device, 30)
+    if run.torch:
+        yield f"torch {clean.name(run.torch, 30)}"
+
+
+def _called(said: ReportedFinding | Verdict) -> str:
+    return f"{clean.name(said.code, 16)} {clean.name(said.rule)}"
+
+
+def _finding(page: _Page, audit: Audit, number: int, group: story.Group) -> None:
+    finding = group.cause
+    style = _COLOURS[finding.severity]
+    page.gap()
+    page.put(
+        (f"{number} ", "bold"),
+        (f"{page.sign(finding.severity)} {finding.severity} ", style),
+        (f"{clean.name(finding.code, 16)} ", "bold"),
+        clean.name(finding.rule),
+        (f" · {finding.confidence}", "dim"),
+        hang=2,
+    )
+    page.put((clean.line(finding.message), "bold"), indent=2)
+    _frame(page, finding.source, finding.location, style, _under(finding))
+    _facts_of(page, audit, finding)
+    _fix(page, finding)
+    if group.consequences:
+        names = [f"{_called(f)} ({f.severity})" for f in group.consequences]
+        page.put(("= leads to ", "cyan"), words.listed(names), indent=2, hang=2)
+
+
+def _under(finding: ReportedFinding) -> str:
+    return clean.name(finding.where, 60)
+
+
+def _frame(page: _Page, source: Iterable[SourceLine], place: Location | None, style: str, note: str) -> None:
+    """The user's lines with the marked one underlined, as compilers show them."""
+    if place is None:
+        if note:
+            page.put(("--> ", "cyan"), note, indent=2)
+        return
+    rows = list(source)
+    gutter = len(str(max([place.line, *(row.number for row in rows)])))
+    inside = f" in {clean.name(place.function, 40)}" if place.function else ""
+    page.put((f"{' ' * gutter}--> ", "cyan"), words.place(place), (inside, "dim"), indent=2, hang=4)
+    if not any(row.number == place.line for row in rows):
+        if note:
+            page.put((" " * gutter + " = at ", "cyan"), note, indent=2, hang=4)
+        return
+    page.cut((" " * gutter + " |", "cyan"), indent=2)
+    for row, code in zip(rows, story.dedent([clean.code(row.text) for row in rows]), strict=True):
+        marked = row.number == place.line
+        page.cut((f"{row.number:>{gutter}} | ", "cyan"), (code, "bold" if marked else ""), indent=2)
+        if marked:
+            depth = len(code) - len(code.lstrip())
+            carets = "^" * max(1, min(len(page.plain(code.strip())), page.width - gutter - depth - 5))
+            page.cut((f"{' ' * gutter} | ", "cyan"), " " * depth, (carets, style), indent=2)
+            if note:
+                page.cut((f"{' ' * gutter} | ", "cyan"), " " * depth, (note, style), indent=2)
+    page.cut((" " * gutter + " |", "cyan"), indent=2)
+
+
+def _facts_of(page: _Page, audit: Audit, finding: ReportedFinding) -> None:
+    measured = words.measured(finding.measured, finding.limit)
+    if measured:
+        page.put(("= measured ", "cyan"), measured, indent=2, hang=2)
+    numbers = story.series(finding, audit.evidence)
+    if numbers:
+        line = words.sparkline(numbers.values, unicode=page.unicode)
+        tail = f"  {words.ends(numbers.values)}" if numbers.ordered else ""
+        page.put((f"= {numbers.label} ", "cyan"), line + tail, indent=2, hang=2)
+    for detail in finding.detail[:4]:
+        page.put(("= ", "cyan"), clean.line(detail, 300), indent=2, hang=2)
+
+
+def _fix(page: _Page, finding: ReportedFinding) -> None:
+    first = True
+    for block in story.blocks(finding.fix.text):
+        if block.code and finding.fix.diff:  # the diff shows the same in its place
+            continue
+        if block.code:
+            for row in story.dedent(block.text.splitlines()):
+                page.cut(("| ", "cyan"), (row, "green"), indent=4)
+        else:
+            page.put(("= fix ", "bold green") if first else "", block.text, indent=2 if first else 4, hang=2 * first)
+        first = False
+    for row in clean.lines(finding.fix.diff or "", most=16):
+        style = "green" if row.startswith("+") else "red" if row.startswith("-") else "dim"
+        page.cut(("| ", "cyan"), (row, style), indent=4)
+    if finding.fix.trial:
+        helped = finding.fix.trial.helped
+        page.put(("= tried ", "bold green" if helped else "yellow"), story.trial(finding.fix.trial), indent=2, hang=2)
+
+
+def _more(page: _Page, rest: list[story.Group]) -> None:
+    findings = [finding for group in rest for finding in (group.cause, *group.consequences)]
+    if findings:
+        page.gap()
+        codes = words.listed([f"{page.sign(f.severity)} {_called(f)}" for f in findings], 12)
+        page.put(words.plural(len(findings), "more finding") + ": ", codes, hang=2)
+
+
+def _crash(page: _Page, audit: Audit) -> None:
+    crash = audit.run.crash
+    if crash is None:
+        return
+    page.gap()
+    where = f" at {words.place(crash.location)}" if crash.location else ""
+    page.put(("The script ended with ", "bold"), (clean.name(crash.kind), "bold red"), (where, "bold"))
+    if crash.message:
+        page.put(clean.line(crash.message), indent=2)
+    for row in clean.lines(crash.traceback, most=12):
+        page.cut(("| ", "cyan"), row, indent=2)
+
+
+def _counts(page: _Page, audit: Audit) -> None:
+    page.gap()
+    page.flow(
+        (f"{page.sign(kind)} {text}", _COLOURS.get(kind, "") if count else "dim")
+        for kind, count, text in words.counts(audit.summary)
+    )
+
+
+def _undecided(page: _Page, audit: Audit) -> None:
+    for outcome, verb in ((Outcome.INCONCLUSIVE, "inconclusive"), (Outcome.ERROR, "broken")):
+        verdicts = story.outcomes(audit, outcome)
+        for verdict in verdicts[:_MOST_REASONS]:
+            reason = clean.line(verdict.reason, 160)
+            page.put(f"{page.sign(verb)} {_called(verdict)}", (f": {reason}", "dim"), hang=2)
+        if len(verdicts) > _MOST_REASONS:
+            page.put((f"  and {len(verdicts) - _MOST_REASONS} more", "dim"))
+
+
+def _aside(page: _Page, audit: Audit) -> None:
+    run = audit.run
+    if run.diverted or run.notes or audit.notes:
+        page.gap()
+    if run.diverted:
+        names = [words.path(name) for name in run.diverted]
+        page.put(("diverted ", "cyan"), words.listed(names), (" (your own files were left alone)", "dim"), hang=2)
+    for note in (*run.notes, *audit.notes):
+        page.put(("note ", "cyan"), clean.line(note, 300), hang=2)

@@ -1,0 +1,62 @@
+"""Sample audits, by name, made once."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from auditor.result import Audit
+
+
+def _load(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"reports_{name}", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+NAMES = ("faulty", "healthy", "crashed", "hostile", "deep")
+
+
+@pytest.fixture(scope="session")
+def samples() -> ModuleType:
+    return _load("samples")
+
+
+@pytest.fixture(scope="session")
+def audits(samples: ModuleType) -> dict[str, Audit]:
+    return {name: make() for name, make in samples.ALL.items()}
+
+
+@pytest.fixture(params=NAMES)
+def audit(request: pytest.FixtureRequest, audits: dict[str, Audit]) -> Audit:
+    """Each sample in turn."""
+    return audits[request.param]
+
+
+@pytest.fixture
+def faulty(audits: dict[str, Audit]) -> Audit:
+    return audits["faulty"]
+
+
+@pytest.fixture
+def healthy(audits: dict[str, Audit]) -> Audit:
+    return audits["healthy"]
+
+
+@pytest.fixture
+def crashed(audits: dict[str, Audit]) -> Audit:
+    return audits["crashed"]
+
+
+@pytest.fixture
+def hostile(audits: dict[str, Audit]) -> Audit:
+    return audits["hostile"]

@@ -1,0 +1,77 @@
+"""The pull request's report."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from auditor.reports import markdown
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from syrupy.assertion import SnapshotAssertion
+
+from auditor.result import Audit
+
+
+def outside_code(page: str) -> str:
+    """The page without fences and code spans, where hosts look for neither mentions nor links."""
+    page = re.sub(r"(?ms)^(`{3,})[^\n]*\n.*?^\1$", "", page)
+    return re.sub(r"`[^`\n]+`", "", page)
+
+
+@pytest.mark.parametrize("name", ["faulty", "healthy", "crashed"])
+def test_snapshot(audits: dict[str, Audit], name: str, snapshot: SnapshotAssertion) -> None:
+    assert markdown.render(audits[name]) == snapshot
+
+
+def test_nothing_pings_links_or_opens_html(audit: Audit) -> None:
+    page = outside_code(markdown.render(audit))
+    assert not re.search(r"@\w", page)
+    assert "://" not in page
+    tags = {tag.lower() for tag in re.findall(r"<(/?[a-zA-Z][^\s>]*)", page)}
+    assert tags <= {"details", "/details", "summary", "/summary", "sub", "/sub", "code", "/code", "b", "/b"}
+    assert page.count("<details>") == page.count("</details>")
+
+
+def test_a_reader_sees_no_script_link_or_image(hostile: Audit) -> None:
+    html = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(markdown.render(hostile))
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "<a " not in html
+    assert "<h1" not in html
+
+
+def test_every_row_of_the_table_has_six_cells(audit: Audit) -> None:
+    rows = [row for row in markdown.render(audit).splitlines() if row.startswith("| ")]
+    for row in rows:
+        assert len(re.findall(r"(?<!\\)\|", row)) == 7, row
+
+
+def test_findings_unfold(faulty: Audit) -> None:
+    page = markdown.render(faulty)
+    assert page.count("<details>") == 5 + 6
+    assert "```diff\n" in page
+    assert "> 26  optimizer.step()" in page
+
+
+def test_a_long_report_is_cut_and_says_so(faulty: Audit) -> None:
+    many = tuple(
+        faulty.findings[0].model_copy(update={"rule": f"rule-{i}", "id": f"X-{i}", "detail": ("y" * 250,) * 8})
+        for i in range(90)
+    )
+    page = markdown.render(faulty.model_copy(update={"findings": many}))
+    assert len(page) <= markdown.LIMIT
+    assert "sections left out here" in page
+    assert page.count("<details>") == page.count("</details>")
+
+
+def test_rendering_is_deterministic(audit: Audit) -> None:
+    assert markdown.render(audit) == markdown.render(audit)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_inert(text: str) -> None:
+    shown = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render("x " + markdown._inert(text))
+    assert not re.search(r"<(?!/?p>)", shown)
+    assert not re.search(r"@\w", shown)

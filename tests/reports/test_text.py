@@ -1,0 +1,78 @@
+"""The terminal's report."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from auditor.reports import text
+from rich.cells import cell_len
+from syrupy.assertion import SnapshotAssertion
+
+from auditor.result import Audit
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("unicode", [True, False])
+def test_no_line_is_longer_than_the_width(audit: Audit, width: int, unicode: bool) -> None:
+    for line in text.render(audit, width=width, unicode=unicode).splitlines():
+        assert cell_len(line) <= width, line
+
+
+def test_without_unicode_everything_is_ascii(audit: Audit) -> None:
+    assert text.render(audit, unicode=False).isascii()
+
+
+def test_without_colour_there_are_no_escapes(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not set(text.render(audit)) & {"\x1b", "\x07", "\r", "\u202e"}
+
+
+def test_colour_adds_nothing_but_escapes(faulty: Audit) -> None:
+    from rich.text import Text
+
+    coloured = text.render(faulty, color=True)
+    assert "\x1b[" in coloured
+    plain = Text.from_ansi(coloured).plain
+    assert [row.rstrip() for row in plain.splitlines()] == text.render(faulty).splitlines()
+
+
+def test_hostile_names_cannot_move_the_cursor(hostile: Audit) -> None:
+    shown = text.render(hostile, color=True)
+    assert "\x1b]0;" not in shown
+    assert "\x1b[31mred" not in shown
+    assert "\x07" not in shown
+
+
+@pytest.mark.parametrize("name", ["faulty", "healthy", "crashed"])
+def test_snapshot(audits: dict[str, Audit], name: str, snapshot: SnapshotAssertion) -> None:
+    assert text.render(audits[name]) == snapshot
+
+
+def test_snapshot_ascii_narrow(faulty: Audit, snapshot: SnapshotAssertion) -> None:
+    assert text.render(faulty, width=60, unicode=False) == snapshot
+
+
+def test_the_verdict_comes_first(faulty: Audit) -> None:
+    assert text.render(faulty).startswith("✖ Not ready: 3 errors would waste this run.\n")
+
+
+def test_findings_not_shown_are_named(faulty: Audit) -> None:
+    assert "2 more findings: ⚠ DAT201 class-imbalance and • FIT101 cannot-overfit" in text.render(faulty)
+
+
+def test_rendering_is_deterministic(audit: Audit) -> None:
+    assert text.render(audit) == text.render(audit)
+
+
+def test_importing_the_formats_is_cheap() -> None:
+    import subprocess
+
+    heavy = "rich jinja2 markdown_it PIL torch scipy numpy"
+    program = (
+        "import sys; from auditor.registry import report_formats as f; found = sorted(f());"
+        f"print(found, [m for m in '{heavy}'.split() if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+    assert "'text'" in done.stdout

@@ -63,7 +63,7 @@ def find_module(name: str) -> Path | None:
         raise AuditError(f"-m takes a module's name like package.train; for a file: audit run {name}")
     spec = _spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
-        main = PathFinder.find_spec(f"{name}.__main__", list(spec.submodule_search_locations))
+        main = PathFinder.find_spec("__main__", list(spec.submodule_search_locations))
         if main is None:
             raise AuditError(f"{name} is a package without a __main__; name a module in it: -m {name}.train")
         spec = main
@@ -83,10 +83,11 @@ def _spec(name: str) -> ModuleSpec | None:
     here = [] if sys.flags.safe_path else [os.getcwd()]
     try:
         spec = PathFinder.find_spec(top, here) or importlib.util.find_spec(top)
-        for index, _ in enumerate(rest):
+        for part in rest:
             if spec is None or spec.submodule_search_locations is None:
                 return None
-            spec = PathFinder.find_spec(".".join([top, *rest[: index + 1]]), list(spec.submodule_search_locations))
+            # By its last name only: with the dotted one, a namespace package would ask for its imported parent.
+            spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
     except (ImportError, ValueError):
         return None
     return spec

@@ -1,0 +1,115 @@
+"""Batches as loops use them: tensors nested in tuples, lists, dicts and the like. Copying, measuring, tiling."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+MAX_DEPTH = 8
+
+
+def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor], depth: int = 0) -> Any:
+    """The same structure with every tensor changed; objects of unknown kinds are kept as they are."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if depth > MAX_DEPTH:
+        return value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(item, change, depth + 1) for item in value))
+    if isinstance(value, tuple | list) and type(value) in (tuple, list):
+        return type(value)(map_tensors(item, change, depth + 1) for item in value)
+    if type(value) is dict:
+        return {key: map_tensors(item, change, depth + 1) for key, item in value.items()}
+    if isinstance(value, Mapping) and hasattr(value, "data") and isinstance(getattr(value, "data", None), dict):
+        twin = copy.copy(value)  # UserDict-like: BatchEncoding and friends
+        twin.data = {key: map_tensors(item, change, depth + 1) for key, item in value.items()}  # type: ignore[attr-defined]
+        return twin
+    return value
+
+
+def tensors(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:
+    """Every tensor of the structure, in order."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif depth <= MAX_DEPTH:
+        if isinstance(value, tuple | list):
+            for item in value:
+                yield from tensors(item, depth + 1)
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                yield from tensors(item, depth + 1)
+
+
+def is_transparent(value: Any) -> bool:
+    """True when `tensors` sees at least one tensor, so that copies are real copies."""
+    return next(tensors(value), None) is not None
+
+
+def clone(value: Any) -> Any:
+    """A copy that later in-place changes do not reach; tensors are detached from any graph."""
+    if is_transparent(value):
+        return map_tensors(value, lambda tensor: tensor.detach().clone())
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value
+
+
+def size_bytes(value: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors(value))
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Bit-equal tensors in the same structure."""
+    ours, theirs = list(tensors(left)), list(tensors(right))
+    return len(ours) == len(theirs) and all(
+        a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def batch_dimension(value: Any, expected: int | None = None) -> int | None:
+    """The batch size, when every tensor with dimensions agrees on its first one; None where that is not so.
+
+    Flattened, packed or time-first batches disagree and must not be tiled: rows would lose their partners.
+    """
+    sizes = {tensor.shape[0] for tensor in tensors(value) if tensor.dim() > 0}
+    if len(sizes) != 1:
+        return None
+    size = sizes.pop()
+    if expected is not None and size > expected:
+        return None
+    return size
+
+
+def tile(value: Any, samples: int) -> Any:
+    """The first `samples` rows of every tensor, repeated up to the original number of rows."""
+
+    def repeat(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dim() == 0:
+            return tensor
+        rows = torch.arange(tensor.shape[0], device=tensor.device) % samples
+        return tensor[rows]
+
+    return map_tensors(value, repeat)
+
+
+def substitute(live: Any, recorded: Any, depth: int = 0) -> Any:
+    """`live` with its tensors replaced by the recorded ones of the same place, shape and dtype.
+
+    Tensors that carry a graph stay: replacing them would cut the user's own computation.
+    """
+    if isinstance(live, torch.Tensor):
+        fits = isinstance(recorded, torch.Tensor) and live.shape == recorded.shape and live.dtype == recorded.dtype
+        return recorded.clone() if fits and not live.requires_grad else live
+    if depth > MAX_DEPTH or type(live) is not type(recorded):
+        return live
+    if isinstance(live, tuple) and hasattr(live, "_fields"):
+        return type(live)(*(substitute(a, b, depth + 1) for a, b in zip(live, recorded, strict=True)))
+    if type(live) in (tuple, list) and len(live) == len(recorded):
+        return type(live)(substitute(a, b, depth + 1) for a, b in zip(live, recorded, strict=True))
+    if type(live) is dict:
+        return {key: substitute(item, recorded.get(key), depth + 1) for key, item in live.items()}
+    return live

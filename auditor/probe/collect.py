@@ -1,0 +1,144 @@
+"""Collectors: each gathers one part of the evidence from what happens in the observed steps."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from auditor.evidence import Location, Part
+from auditor.probe.losscall import LossCall
+from auditor.probe.operations import OperationWatch
+from auditor.probe.steps import StepSeen
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+
+class Unavailable(Exception):
+    """Raised by `Collector.part`: there is nothing to report, and why."""
+
+    def __init__(self, reason: str, outcome: Literal["not-applicable", "inconclusive"] = "not-applicable") -> None:
+        super().__init__(reason)
+        self.outcome: Literal["not-applicable", "inconclusive"] = outcome
+
+
+class Collector:
+    """Base: every event does nothing. Tensors kept must be detached, small, and left on their device; they are
+    fetched between steps, never inside one."""
+
+    name = ""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+
+    @property
+    def step(self) -> int:
+        return self.probe.observed
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None: ...
+    def forwarded(self, module: nn.Module, result: Any) -> None: ...
+    def evaluation_forward(self, module: nn.Module) -> None: ...
+    def evaluation_loss(self, call: LossCall) -> None: ...
+    def loss_called(self, call: LossCall) -> None: ...
+    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None: ...
+    def clipped(self, kind: str, limit: float, result: Any, location: Location | None) -> None: ...
+    def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None: ...
+    def update_ended(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None: ...
+    def step_ended(self, step: StepSeen) -> None: ...
+
+    def operation(self, name: str, output: torch.Tensor) -> None:
+        """An operation of a watched forward returned `output`."""
+
+    def part(self) -> Part:
+        """Raises Unavailable."""
+        raise NotImplementedError
+
+
+EVENTS = (
+    "forward",
+    "forwarded",
+    "evaluation_forward",
+    "evaluation_loss",
+    "loss_called",
+    "backward_begins",
+    "clipped",
+    "update_begins",
+    "update_ended",
+    "step_ended",
+)
+
+
+# Parts that others, the experiments and every report build on.
+ALWAYS = frozenset({"program", "trajectory", "gradients", "nonfinite", "inputs"})
+
+
+def sampled(step: int) -> bool:
+    """Steps whose operations are watched: the first few, then every sixth. Dear statistics are taken there only."""
+    return step < 3 or step % 6 == 5
+
+
+class Collectors:
+    """All collectors of the parts that are wanted; passes each event to those that override it."""
+
+    def __init__(self, probe: Probe) -> None:
+        from auditor.probe.parts import COLLECTORS
+
+        self._probe = probe
+        self.all = [kind(probe) for kind in COLLECTORS if kind.name in ALWAYS or probe.spec.wants(kind.name)]
+        for event in EVENTS:
+            listeners = [
+                getattr(collector, event) for collector in self.all if event in _overridden(type(collector))
+            ]
+            setattr(self, event, _dispatch(listeners))
+        self._watchers = [c for c in self.all if "operation" in _overridden(type(c))]
+
+    def find(self, name: str) -> Any:
+        """The collector of a part; None when it is not wanted."""
+        return next((collector for collector in self.all if collector.name == name), None)
+
+    def operation_watch(self) -> AbstractContextManager[Any] | None:
+        if not (self._watchers and self._probe.observing and sampled(self._probe.observed)):
+            return None
+        return OperationWatch(self._report, self._probe)
+
+    def _report(self, name: str, output: torch.Tensor) -> None:
+        for watcher in self._watchers:
+            watcher.operation(name, output)
+
+    def emit(self) -> None:
+        """Send every part, or why it is missing."""
+        for collector in self.all:
+            try:
+                self._probe.sink.part(collector.name, collector.part())
+            except Unavailable as why:
+                self._probe.sink.absent(collector.name, why.outcome, str(why))
+            except Exception as bug:
+                reason = f"gathering it failed inside the audit: {type(bug).__name__}: {bug}"
+                self._probe.sink.absent(collector.name, "inconclusive", reason)
+
+    # Filled in __init__; declared for type checkers.
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None: ...
+    def forwarded(self, module: nn.Module, result: Any) -> None: ...
+    def evaluation_forward(self, module: nn.Module) -> None: ...
+    def evaluation_loss(self, call: LossCall) -> None: ...
+    def loss_called(self, call: LossCall) -> None: ...
+    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None: ...
+    def clipped(self, kind: str, limit: float, result: Any, location: Location | None) -> None: ...
+    def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None: ...
+    def update_ended(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None: ...
+    def step_ended(self, step: StepSeen) -> None: ...
+
+
+def _overridden(kind: type[Collector]) -> set[str]:
+    return {name for cls in kind.__mro__ if cls not in (Collector, object) for name in vars(cls)}
+
+
+def _dispatch(listeners: list[Any]) -> Any:
+    def tell(*args: Any) -> None:
+        for listener in listeners:
+            listener(*args)
+
+    return tell

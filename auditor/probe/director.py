@@ -1,0 +1,190 @@
+"""The director: observation first, then the experiments, one replay after the other, all inside the user's own loop."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+from auditor.evidence import Phase
+from auditor.probe.ending import end_process
+from auditor.probe.experiments import Planned, plan
+from auditor.probe.leakscan import scan
+from auditor.probe.player import Player
+from auditor.probe.replay import Experiment, NotRun, Trail
+from auditor.probe.steps import StepSeen
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+OBSERVATION_SHARE = 0.4  # of the time budget, at most, when experiments are to follow
+SETTLE = 0.5  # seconds kept for the last words
+PROGRESS_SECONDS = 0.2
+
+
+class Director:
+    """State machine over the ends of steps."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self.player = Player(probe)
+        self.steps_to_observe = probe.spec.steps
+        self.observing = True
+        self.observed = 0
+        self.phases: list[Phase] = []
+        self._began = self._phase_began = time.monotonic()
+        self._planned: list[Planned] = []
+        self._now: Planned | None = None
+        self._experiment: Experiment | None = None
+        self._steps_done = 0
+        self._last_progress = 0.0
+
+    # ------------------------------------------------------------------------------------------------------ observation
+
+    def first_step_begins(self) -> None:
+        """Start-up is over: the clock of the observation starts."""
+        self._phase("start-up", "completed", 0)
+
+    def step_ended(self, step: StepSeen) -> None:
+        if self.observing:
+            self.observed += 1
+            self.progress("observe", self.observed, self.steps_to_observe)
+            if self.observed >= self.steps_to_observe:
+                self.finish_observation()
+                self._next_experiment()
+            elif self._observation_time_is_up():
+                self.finish_observation("the time budget")
+                self._next_experiment()
+            return
+        trail = self.player.step_ended(step, self.affordable_steps())
+        if trail is not None:
+            self._steps_done += len(trail.losses)
+            if not self._advance(trail):
+                self._next_experiment()
+        elif self._now is not None and self.player.request is not None:
+            self.progress(self._now.name, self.player.replayed, self.player.request.steps)
+
+    def _observation_time_is_up(self) -> bool:
+        left = self._probe.spec.deadline - time.monotonic()
+        if not self._probe.spec.experiments:
+            return left < SETTLE
+        return time.monotonic() - self._phase_began > OBSERVATION_SHARE * (self._probe.spec.deadline - self._began)
+
+    def finish_observation(self, cut_by: str = "") -> None:
+        """Send all that was observed. Called once, also when the script ends early."""
+        probe = self._probe
+        self.observing = False
+        with probe.paused():
+            probe.collectors.emit()
+        reason = f"ended by {cut_by} after {self.observed} of {self.steps_to_observe} steps" if cut_by else ""
+        self._phase("observe", "cut-short" if cut_by else "completed", self.observed, reason)
+        probe.sink.write("run", steps=self.observed)
+        if probe.spec.wants("leakage"):
+            self.progress("compare data sets", 0, 0)
+            with probe.paused():
+                incomplete = scan(probe)
+            self._phase("compare data sets", "cut-short" if incomplete else "completed", 0, incomplete)
+        self._planned = plan(probe)
+        if not probe.spec.experiments:
+            self._turn_down("experiments were switched off", pending=False)
+
+    # ------------------------------------------------------------------------------------------------------ experiments
+
+    def _next_experiment(self) -> None:
+        while self._planned:
+            self._now = self._planned.pop(0)
+            self._experiment = self._now.start()
+            self._steps_done = 0
+            if self._advance(None):
+                return
+        self._conclude()
+
+    def _advance(self, trail: Trail | None, more: bool = True) -> bool:
+        """Give the experiment its trail. True when a further replay of it is under way."""
+        while self._experiment is not None and self._now is not None:
+            try:
+                request = self._experiment.send(trail) if trail is not None else next(self._experiment)
+            except StopIteration as end:
+                if self._now.part:
+                    self._probe.sink.part(self._now.part, end.value)
+                self._phase(self._now.name, "completed", self._steps_done)
+                break
+            except NotRun as why:
+                self._not_run(why)
+                break
+            except Exception as bug:
+                self._not_run(NotRun(f"it failed inside the audit: {type(bug).__name__}: {bug}"), "failed")
+                break
+            affordable = self.affordable_steps()
+            if more and affordable >= request.fewest:
+                self.player.start(request, min(request.steps, affordable))
+                return True
+            trail = Trail(asked=request.steps, ended="not-started" if more else "script-ended")
+        self._experiment = None
+        return False
+
+    def _not_run(self, why: NotRun, status: Literal["skipped", "failed"] = "skipped") -> None:
+        assert self._now is not None
+        self._phase(self._now.name, status, self._steps_done, str(why))
+        if self._now.part:
+            self._probe.sink.absent(self._now.part, why.outcome, str(why))
+        else:  # the rewind check failed: what follows would rest on sand
+            self._turn_down(str(why), pending=False)
+
+    def _turn_down(self, reason: str, pending: bool) -> None:
+        """Say of every planned experiment why it will not run."""
+        parts = [planned.part for planned in self._planned if planned.part]
+        for part in parts:
+            self._probe.sink.absent(part, "inconclusive", reason)
+        if pending and parts:
+            self._probe.sink.write("run", pending=parts)
+        self._planned = []
+
+    def step_seconds(self) -> float:
+        """Mean seconds of an observed step, evaluation and data included: what the budget really pays."""
+        observed = [phase.seconds for phase in self.phases if phase.name == "observe"]
+        seconds = observed[0] if observed else time.monotonic() - self._phase_began
+        return max(seconds / max(1, self.observed), 1e-5)
+
+    def affordable_steps(self) -> int:
+        return int((self._probe.spec.deadline - SETTLE - time.monotonic()) / self.step_seconds())
+
+    # ------------------------------------------------------------------------------------------------------- the end
+
+    def script_ended(self, why: str = "") -> None:
+        """The user's loop is over before the audit was: by its own end, or by an exception."""
+        how = why or "the script's loop ended by itself"
+        if self.observing:
+            if self._probe.loop.backwards:
+                self.finish_observation(how)
+        elif self._experiment is not None and self._now is not None and self.player.request is not None:
+            cut = self._now
+            trail = self.player.script_ended()
+            self._steps_done += len(trail.losses)
+            self._advance(trail, more=False)
+            if cut.part and len(trail.losses) < trail.asked:
+                self._planned.insert(0, cut)
+        self._turn_down(f"{how} before this experiment was done", pending=not why)
+
+    def _conclude(self) -> None:
+        """Everything is done: end the process here and now. None of the user's `finally`, `except` or atexit code
+        runs: half-trained models must not be saved or reported as results."""
+        self._probe.say_last_words(finished=True)
+        end_process(0)
+
+    # ------------------------------------------------------------------------------------------------------- reporting
+
+    def _phase(
+        self, name: str, status: Literal["completed", "cut-short", "skipped", "failed"], steps: int, reason: str = ""
+    ) -> None:
+        now = time.monotonic()
+        seconds = round(now - self._phase_began, 4)
+        self.phases.append(Phase(name=name, status=status, seconds=seconds, steps=steps, reason=reason))
+        self._phase_began = now
+        self._probe.sink.write("run", phases=[phase.model_dump(mode="json") for phase in self.phases])
+
+    def progress(self, phase: str, step: int, of: int) -> None:
+        now = time.monotonic()
+        if now - self._last_progress > PROGRESS_SECONDS or step in (0, of):
+            self._last_progress = now
+            steps = max(0, of - step) + sum(planned.steps for planned in self._planned)
+            self._probe.sink.progress(phase, step, of, steps * self.step_seconds() if self.observed else None)

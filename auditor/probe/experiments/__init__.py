@@ -1,0 +1,56 @@
+"""The experiments, and the one order in which they are tried within the time budget.
+
+First what explains a failure already seen, then the check that rewinding works at all, then by what they decide per
+step: whether the loop can learn, whether its rate is too high, whether its inputs hold it back, and last the sweep,
+which drives the loop into divergence on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from auditor.probe.experiments.lower_rate import lower_rate
+from auditor.probe.experiments.nonfinite import trace_nonfinite
+from auditor.probe.experiments.overfit import overfit
+from auditor.probe.experiments.rate_sweep import rate_sweep
+from auditor.probe.experiments.rewind_check import rewind_check
+from auditor.probe.experiments.standardized import standardized_inputs
+from auditor.probe.replay import Experiment
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+
+@dataclass
+class Planned:
+    """An experiment that is still to come. `part` is '' for one that only guards the others."""
+
+    part: str
+    name: str
+    steps: int  # a guess, for the progress line
+    start: Callable[[], Experiment]
+
+
+def plan(probe: Probe) -> list[Planned]:
+    """Experiments that the wanted parts ask for, in order."""
+    order = [
+        ("nonfinite", "trace the first non-finite value", 20, trace_nonfinite),
+        ("overfit", "overfit a tiny subset", 120, overfit),
+        ("lower_rate", "replay at a quarter of the rate", 120, lower_rate),
+        ("standardized_inputs", "replay with standardized inputs", 40, standardized_inputs),
+        ("rate_sweep", "sweep the learning rate", 100, rate_sweep),
+    ]
+
+    def planned(part: str, name: str, steps: int, experiment: Callable[[Probe], Experiment]) -> Planned:
+        return Planned(part, name, steps, lambda: experiment(probe))
+
+    chosen = [planned(*entry) for entry in order if probe.spec.wants(entry[0])]
+    tracing = [entry for entry in chosen if entry.part == "nonfinite"]
+    others = [entry for entry in chosen if entry.part != "nonfinite"]
+    if not probe.saw_nonfinite():
+        tracing = []
+    if not others:
+        return tracing
+    return [*tracing, Planned("", "check that rewinding works", 3, lambda: rewind_check(probe)), *others]

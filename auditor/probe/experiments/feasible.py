@@ -1,0 +1,86 @@
+"""Whether, and how, this loop can be fed recorded data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditor.probe.batches import equal
+from auditor.probe.replay import NotRun
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+
+def require_rewindable(probe: Probe) -> None:
+    """Raises NotRun where rewinding this loop makes no sense."""
+    if probe.loop.interleaved:
+        raise NotRun(
+            "several optimizers take turns with their own backward calls (adversarial or alternating training): "
+            "there is no single loss to follow",
+            "not-applicable",
+        )
+    if probe.initial is None or probe.observed < 1:
+        raise NotRun("no complete training step was seen", "inconclusive")
+    if not probe.feed.has_loader:
+        _require_repeatable_calls(probe)
+
+
+def _require_repeatable_calls(probe: Probe) -> None:
+    steps = probe.feed.steps[: probe.observed]
+    if not steps or not steps[0].calls:
+        raise NotRun(
+            "the loop uses no DataLoader, and its training forward does not go through a call of the model: "
+            "the probe has no place to feed it recorded data"
+        )
+    if len({len(step.calls) for step in steps}) > 1:
+        raise NotRun(
+            "the number of model calls differs from step to step: what the loop trains on depends on what the model "
+            "did before (as in reinforcement learning), so a step cannot be repeated",
+            "not-applicable",
+        )
+
+
+def is_constant(probe: Probe) -> bool:
+    """True when every step consumes the same tensors: full-batch training."""
+    if probe.feed.has_loader:
+        return False
+    steps = probe.feed.steps[: min(4, probe.observed)]
+    first = steps[0] if steps else None
+    return first is not None and all(
+        equal([call.args for call in step.calls], [call.args for call in first.calls])
+        and equal([target for _, target in step.targets], [target for _, target in first.targets])
+        for step in steps[1:]
+    )
+
+
+def can_substitute(probe: Probe) -> bool:
+    """True when recorded model arguments and loss targets are all that a step reads."""
+    steps = probe.feed.steps[: probe.observed]
+    return bool(steps) and probe.loss_facts().covers_loss()
+
+
+def choose_feeding(probe: Probe) -> None:
+    """Set how recorded data reach a loop without loader: by substitution where that covers the loss, else by
+    restoring the random numbers with which the loop draws its batch."""
+    if probe.feed.has_loader:
+        probe.substituting, probe.first_recorded = False, 0
+        return
+    probe.substituting = can_substitute(probe)
+    # The state before the very first draw is not known: without substitution the second recorded step comes first.
+    drawn = not probe.substituting and not is_constant(probe)
+    probe.first_recorded = 1 if drawn and probe.observed > 2 else 0
+
+
+def order(probe: Probe, shift: int = 0, backwards: bool = False) -> _Order:
+    return _Order(probe.first_recorded, max(1, probe.observed - probe.first_recorded), shift, backwards)
+
+
+class _Order:
+    """Replay step -> recorded step, around and around."""
+
+    def __init__(self, first: int, count: int, shift: int, backwards: bool) -> None:
+        self._first, self._count, self._shift, self._backwards = first, count, shift, backwards
+
+    def __call__(self, step: int) -> int:
+        position = (step + self._shift) % self._count
+        return self._first + (self._count - 1 - position if self._backwards else position)

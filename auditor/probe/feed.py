@@ -1,0 +1,247 @@
+"""What the loop is fed: it records the batches of the observed steps, and hands them out again in experiments.
+
+Two ways in. A loop with a DataLoader gets its batches at the iterator's __next__. A loop without one gets them as the
+arguments of its model call and the targets of its loss call; where those do not cover what the loop reads, restoring the
+random number generators makes the loop draw the same batch itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from auditor.probe import batches
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+MAX_RECORDED_BYTES = 256 * 2**20
+HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut short
+HELD_OUT_SECONDS = 3.0
+
+
+@dataclass
+class ModelCall:
+    module: int
+    args: Any
+    kwargs: Any
+
+
+@dataclass
+class StepData:
+    """What one observed step of a loop without a loader consumed."""
+
+    calls: list[ModelCall] = field(default_factory=list)
+    targets: list[tuple[str, torch.Tensor]] = field(default_factory=list)
+
+
+@dataclass
+class Feeding:
+    """How one replay is fed. `order` maps the replay's step to a recorded one."""
+
+    order: Callable[[int], int]
+    samples: int | None = None  # tile the first rows of the batch
+
+
+class Feed:
+    """Records in observation, serves in experiments."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._pending: list[tuple[Any, Any]] = []  # fetched, not yet known whether for training
+        self._candidates: list[tuple[Any, Any]] = []
+        self.by_loader: dict[int, list[Any]] = {}
+        self.steps: list[StepData] = []
+        self.lag = 0
+        self.epoch_starts: list[int] = []
+        self.cut_at: int | None = None
+        self.data_seconds = 0.0
+        self.feeding: Feeding | None = None
+        self._served: dict[int, int] = {}
+        self._bytes = 0
+        self._call = 0
+        self._target = 0
+        self._pass: dict[int, tuple[int, float]] = {}
+
+    # ------------------------------------------------------------------------------------------------------ loader side
+
+    def started(self, iterator: Any, loader: Any) -> None:
+        iterator._audited_loader = loader
+        seen = self._probe.program.loader(loader)
+        self._pass[id(iterator)] = (0, time.monotonic())
+        if seen.training_credits and not self.feeding:
+            self.epoch_starts.append(self._probe.observed)
+
+    def advance(self, iterator: Any, original: Callable[[], Any], in_for_loop: Callable[[], bool]) -> Any:
+        loader = getattr(iterator, "_audited_loader", None)
+        if loader is None:
+            return original()
+        seen = self._probe.program.loader(loader)
+        self._probe.before_fetch(seen)
+        if self.feeding is not None and seen.training_credits and id(loader) in self.by_loader:
+            return self._serve(loader)
+        if self._cut_short(iterator, seen) and in_for_loop():
+            raise StopIteration
+        began = time.perf_counter()
+        batch = original()
+        self.data_seconds += time.perf_counter() - began
+        seen.fetches += 1
+        count, since = self._pass.get(id(iterator), (0, time.monotonic()))
+        self._pass[id(iterator)] = (count + 1, since)
+        if self.feeding is None:
+            keep = self._wants_batches() and not (seen.held_out_credits and not seen.training_credits)
+            self._pending.append((loader, batches.clone(batch) if keep else None))
+        return batch
+
+    def _cut_short(self, iterator: Any, seen: Any) -> bool:
+        """Time lapse: end the first training epoch, long evaluations, and all but the first batch in experiments."""
+        if not self._probe.time_lapse:
+            return False
+        count, since = self._pass.get(id(iterator), (0, time.monotonic()))
+        if seen.training_credits:
+            first_epoch = not self.epoch_starts
+            if self.cut_at is None and first_epoch and self._probe.observed >= self._probe.lapse_after and count:
+                self.cut_at = self._probe.observed
+                return True
+            return False
+        if self.feeding is not None:
+            return count >= 1
+        return count >= HELD_OUT_BATCHES or (count >= 1 and time.monotonic() - since > HELD_OUT_SECONDS)
+
+    def _serve(self, loader: Any) -> Any:
+        assert self.feeding is not None
+        recorded = self.by_loader[id(loader)]
+        position = self._served.get(id(loader), 0)
+        self._served[id(loader)] = position + 1
+        batch = recorded[self.feeding.order(position) % len(recorded)]
+        if self.feeding.samples is not None:
+            return batches.tile(batch, self.feeding.samples)
+        return batches.clone(batch)
+
+    # ------------------------------------------------------------------------------------------------- who consumed it
+
+    def forward_with_gradient(self) -> None:
+        if self._pending:
+            for loader, _ in self._candidates:
+                self._probe.program.loader(loader).held_out_credits += 1
+            self._candidates = self._pending
+            self._pending = []
+
+    def forward_without_gradient(self) -> None:
+        for loader, _ in self._pending:
+            self._probe.program.loader(loader).held_out_credits += 1
+        self._pending = []
+
+    def backward(self) -> None:
+        """What was fetched for the forward that this backward follows was training data."""
+        consumed = self._candidates or self._pending
+        if not self._candidates:
+            self._pending = []
+        if self._probe.observed == 0 and self._probe.loop.backwards <= 1:
+            per_loader: dict[int, int] = {}
+            for loader, _ in consumed:
+                per_loader[id(loader)] = per_loader.get(id(loader), 0) + 1
+            self.lag = max(per_loader.values(), default=1) - 1
+        for loader, batch in consumed:
+            seen = self._probe.program.loader(loader)
+            seen.training_credits += 1
+            if seen.training_credits == 1:
+                self.epoch_starts[:] = []
+            if batch is not None:
+                self._bytes += batches.size_bytes(batch)
+                self.by_loader.setdefault(id(loader), []).append(batch)
+        self._candidates = []
+
+    def _wants_batches(self) -> bool:
+        return self._probe.recording and self._bytes < MAX_RECORDED_BYTES
+
+    @property
+    def has_loader(self) -> bool:
+        return bool(self.by_loader)
+
+    # ------------------------------------------------------------------------------------------------------ tensor side
+
+    def arguments(self, module: int, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Record the arguments of a training forward, or replace them by recorded ones."""
+        if self.feeding is None:
+            if self._wants_batches() and not self.has_loader:
+                call = ModelCall(module, batches.clone(args), batches.clone(kwargs))
+                self._bytes += batches.size_bytes(call.args) + batches.size_bytes(call.kwargs)
+                self._now().calls.append(call)
+            return args, kwargs
+        if self.has_loader or not self._probe.substituting:
+            return args, kwargs
+        index, self._call = self._call, self._call + 1
+        step = self._recorded_step()
+        if step is None or index >= len(step.calls) or step.calls[index].module != module:
+            return args, kwargs
+        call = step.calls[index]
+        return batches.substitute(args, self._shape(call.args)), batches.substitute(kwargs, self._shape(call.kwargs))
+
+    def target(self, name: str, target: Any, in_model: bool) -> Any:
+        """Record the target of a loss call, or replace it. Targets inside the model come with its arguments."""
+        if not isinstance(target, torch.Tensor):
+            return target
+        if self.feeding is None:
+            if self._wants_batches() and not self.has_loader:
+                if not in_model and not target.requires_grad:
+                    self._bytes += target.numel() * target.element_size()
+                    self._now().targets.append((name, target.detach().clone()))
+            return target
+        if self.has_loader or in_model or not self._probe.substituting:
+            return target
+        index, self._target = self._target, self._target + 1
+        step = self._recorded_step()
+        if step is None or index >= len(step.targets) or step.targets[index][0] != name:
+            return target
+        return batches.substitute(target, self._shape(step.targets[index][1]))
+
+    def _now(self) -> StepData:
+        while len(self.steps) <= self._probe.observed:
+            self.steps.append(StepData())
+        return self.steps[self._probe.observed]
+
+    def _recorded_step(self) -> StepData | None:
+        if not self.steps or self.feeding is None:
+            return None
+        return self.steps[self.feeding.order(self._probe.replayed) % len(self.steps)]
+
+    def _shape(self, value: Any) -> Any:
+        if self.feeding is not None and self.feeding.samples is not None:
+            return batches.tile(value, self.feeding.samples)
+        return value
+
+    def step_ended(self) -> None:
+        self._call = self._target = 0
+
+    def start_replay(self, feeding: Feeding) -> None:
+        self.feeding = feeding
+        self._served = {}
+        self.step_ended()
+        self._pending, self._candidates = [], []
+
+    # -------------------------------------------------------------------------------------------------------- questions
+
+    def batch_size(self) -> int | None:
+        """Rows that can be tiled: the same first dimension in everything that a step consumes."""
+        if self.has_loader:
+            sizes = {batches.batch_dimension(recorded[0]) for recorded in self.by_loader.values()}
+        elif self.steps and self.steps[0].calls:
+            step = self.steps[0]
+            consumed = [call.args for call in step.calls] + [call.kwargs for call in step.calls]
+            whole = [*consumed, *(target for _, target in step.targets)]
+            sizes = {batches.batch_dimension(whole)}
+        else:
+            return None
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def first_batch(self) -> Any:
+        """What the first observed step consumed, all loaders or calls together."""
+        if self.has_loader:
+            return [recorded[0] for recorded in self.by_loader.values()]
+        step = self.steps[0] if self.steps else StepData()
+        return [[call.args, call.kwargs] for call in step.calls] + [target for _, target in step.targets]

@@ -1,0 +1,63 @@
+"""What the autograd graph knows about a tensor: the operation that made it and the layer whose weight went into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from auditor.evidence import Location
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+# Operations that only rearrange: the producer behind them is the one that matters.
+REARRANGING = frozenset(
+    {"View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Permute", "Transpose", "T", "Clone", "Alias", "ToCopy",
+     "Slice", "Select", "Expand", "ReshapeAlias", "Index", "Cat", "AsStrided", "UnsafeSplit", "Split", "Flatten", "Copy"}
+)  # fmt: skip
+MAX_NODES = 64
+
+
+@dataclass(frozen=True)
+class Producer:
+    operation: str = ""
+    layer: str = ""
+    location: Location | None = None
+
+
+def _kind(node: Any) -> str:
+    return str(node.name()).removesuffix("Backward0").rstrip("0123456789")
+
+
+def producer(tensor: torch.Tensor, probe: Probe) -> Producer:
+    """The operation that computed the tensor, and the nearest layer upstream that owns a parameter."""
+    node = tensor.grad_fn
+    while node is not None and _kind(node).removesuffix("Backward") in REARRANGING and node.next_functions:
+        node = node.next_functions[0][0]
+    if node is None:
+        return Producer()
+    operation = str(node.name())
+    parameter = _nearest_parameter(node)
+    found = probe.program.parameter_layers().get(id(parameter)) if parameter is not None else None
+    if found is None:
+        return Producer(operation)
+    return Producer(operation, found[0], probe.program.location_of(found[1]))
+
+
+def _nearest_parameter(node: Any) -> torch.Tensor | None:
+    """Breadth first, so that the closest weight wins."""
+    queue, seen = [node], {node}
+    for _ in range(MAX_NODES):
+        if not queue:
+            return None
+        current = queue.pop(0)
+        variable = getattr(current, "variable", None)
+        if isinstance(variable, torch.Tensor):
+            return variable
+        for following, _index in current.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                queue.append(following)
+    return None

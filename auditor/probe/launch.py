@@ -1,0 +1,104 @@
+"""The child's entry: reads the spec, puts the taps in place, runs the script, says the last words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+from auditor.probe.ending import end_process
+from auditor.probe.guard import Diverter, go_offline
+from auditor.probe.locate import traceback_location, without_ours
+from auditor.probe.script import run_as_main
+from auditor.spec import ProbeSpec, Sink
+
+
+def main() -> NoReturn:
+    spec = ProbeSpec.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    run_dir = Path(spec.run_dir)
+    go_offline(run_dir)
+    if spec.stdout_to_stderr:
+        os.dup2(2, 1)
+    sink = Sink(run_dir / "events.jsonl")
+    sink.progress("start")
+    import torch
+
+    from auditor.probe.probe import Probe
+    from auditor.probe.taps import install
+
+    torch.compiler.set_stance("force_eager")  # compiled modules hide what happens inside them
+    if spec.seed is not None:
+        from auditor.probe.randomness import reseed
+
+        reseed(spec.seed)
+    probe = Probe(spec, sink)
+    install(probe)
+    Diverter(probe, run_dir / "files").install()
+    end_process(_run(probe))
+
+
+def _run(probe: Any) -> int:
+    """The script's exit code."""
+    spec = probe.spec
+    try:
+        script = run_as_main(spec.target, spec.args, spec.module)
+        if not probe.loop.backwards:
+            from auditor.probe.target import train_target
+
+            train_target(probe, script)
+    except SystemExit as stop:
+        return _exited(probe, stop)
+    except KeyboardInterrupt:
+        probe.director.script_ended("an interrupt")
+        probe.say_last_words(finished=False)
+        return 130
+    except BaseException as error:
+        return _crashed(probe, error)
+    probe.director.script_ended()
+    probe.say_last_words(finished=True)
+    return 0
+
+
+def _exited(probe: Any, stop: SystemExit) -> int:
+    code = stop.code
+    if code is None or code == 0:
+        probe.director.script_ended()
+        probe.say_last_words(finished=True)
+        return 0
+    if not isinstance(code, int):
+        print(code, file=sys.stderr)
+    number = code if isinstance(code, int) else 1
+    _report_crash(probe, "SystemExit", str(code), "", stop.__traceback__, number)
+    return number
+
+
+def _crashed(probe: Any, error: BaseException) -> int:
+    shown = without_ours(error.__traceback__)
+    text = "".join(traceback.format_exception(type(error), error.with_traceback(shown), shown))
+    _report_crash(probe, type(error).__name__, str(error), text, error.__traceback__, 1)
+    with contextlib.suppress(Exception):
+        sys.excepthook(type(error), error, shown)
+    return 1
+
+
+def _report_crash(probe: Any, kind: str, message: str, text: str, tb: TracebackType | None, code: int) -> None:
+    """A crash while the loop runs under our interventions is not held against the script."""
+    observing = probe.director.observing
+    probe.director.script_ended(f"an exception ({kind}: {message[:200]})")
+    if observing:
+        location = traceback_location(tb)
+        crash = {
+            "kind": kind,
+            "message": message[:2000],
+            "traceback": text[-20000:],
+            "location": location.model_dump(mode="json") if location else None,
+            "step": probe.observed,
+        }
+        probe.sink.write("run", crash=crash, exit_code=code)
+    else:
+        probe.notes.append(f"during an experiment the script raised {kind}: {message[:200]}")
+    probe.say_last_words(finished=not observing)

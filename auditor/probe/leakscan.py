@@ -1,0 +1,141 @@
+"""Compares what the training and the held-out datasets hold, sample by sample, before random augmentation."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from auditor.evidence import Leakage, Location, Overlap, SamplePair, Split
+from auditor.probe.program import LoaderSeen
+from auditor.probe.randomness import RandomState
+from auditor.probe.samples import Samples, Unreadable, read_samples
+from auditor.probe.thumbnails import thumbnail
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+TIME_SHARE = 0.15  # of what is left of the budget
+MOST_SECONDS = 20.0
+PAIRS = 8
+
+
+def scan(probe: Probe) -> str:
+    """Send the part `leakage`, or why there is none. Returns what was left out, '' when all was compared."""
+    splits = [record for record in probe.program.loaders if getattr(record.loader, "dataset", None) is not None]
+    training = [record for record in splits if record.training_credits]
+    held_out = [record for record in splits if not record.training_credits and not _same_data(record, training)]
+    if not training:
+        probe.sink.absent("leakage", "not-applicable", "the loop is not fed by a DataLoader: there is no dataset to read")
+        return ""
+    if not held_out:
+        probe.sink.absent("leakage", "not-applicable", "no held-out dataset was seen: only the training data is loaded")
+        return ""
+    deadline = time.monotonic() + min(MOST_SECONDS, TIME_SHARE * max(0.0, probe.spec.deadline - time.monotonic()))
+    noise = RandomState.capture()
+    try:
+        part, incomplete = _compare(probe, training, held_out, deadline)
+    except Unreadable as why:
+        probe.sink.absent("leakage", "inconclusive", str(why))
+        return str(why)
+    finally:
+        noise.restore()
+    probe.sink.part("leakage", part)
+    return incomplete
+
+
+def _same_data(record: LoaderSeen, training: list[LoaderSeen]) -> bool:
+    """A second loader over the very same training dataset object is the training data, not a held-out set, unless it
+    is evaluated."""
+    return not record.held_out_credits and any(record.loader.dataset is other.loader.dataset for other in training)
+
+
+def _compare(
+    probe: Probe, training: list[LoaderSeen], held_out: list[LoaderSeen], deadline: float
+) -> tuple[Leakage, str]:
+    slots = max(1, len(training) + len(held_out))
+    now = time.monotonic()
+    records = [*training, *held_out]
+    read: list[Samples] = []
+    for index, record in enumerate(records):
+        until = now + (deadline - now) * (index + 1) / slots
+        read.append(read_samples(record.loader.dataset, getattr(record.loader, "collate_fn", None), until))
+    trains, helds = read[: len(training)], read[len(training) :]
+    overlaps = []
+    for train_record, train in zip(training, trains, strict=True):
+        for held_record, held in zip(held_out, helds, strict=True):
+            overlaps.append(_overlap(train_record, train, held_record, held))
+    incomplete = ", ".join(
+        f"{record.name}: {len(samples.hashes)} of {samples.total} samples read"
+        for record, samples in zip(records, read, strict=True)
+        if not samples.complete
+    )
+    first = trains[0]
+    leakage = Leakage(
+        splits=tuple(_split(record, samples) for record, samples in zip(records, read, strict=True)),
+        overlaps=tuple(overlap for overlap in overlaps if overlap.shared),
+        duplicates_in_training=len(first.hashes) - len(set(first.hashes.values())),
+        trivial_samples=sum(samples.trivial for samples in read),
+        sample_values=max((samples.values for samples in read), default=0),
+    )
+    return leakage, incomplete
+
+
+def _split(record: LoaderSeen, samples: Samples) -> Split:
+    return Split(
+        name=record.name,
+        role="training" if record.training_credits else "held-out",
+        samples=samples.total,
+        hashed=len(samples.hashes),
+        method=samples.method,  # type: ignore[arg-type]
+        location=record.location,
+        complete=samples.complete,
+    )
+
+
+def _overlap(train_record: LoaderSeen, train: Samples, held_record: LoaderSeen, held: Samples) -> Overlap:
+    identity = train.base is not None and train.base is held.base
+    if identity:
+        # Positions in one base dataset: equal indices are the same sample, whatever it holds.
+        by_index = {base: position for position, base in train.base_indices.items()}
+        matches = [(by_index[base], position) for position, base in held.base_indices.items() if base in by_index]
+        identity = bool(matches)
+    if not identity:
+        by_hash = {digest: position for position, digest in reversed(train.hashes.items())}
+        matches = [(by_hash[digest], position) for position, digest in held.hashes.items() if digest in by_hash]
+    matches.sort(key=lambda pair: pair[1])
+    labels = [(train.label(a), held.label(b)) for a, b in matches[:2000]]
+    known = [(a, b) for a, b in labels if a and b]
+    return Overlap(
+        training=train_record.name,
+        held_out=held_record.name,
+        shared=len(matches),
+        held_out_samples=held.total,
+        identity=identity,
+        labels_agree=sum(a == b for a, b in known) / len(known) if known else None,
+        pairs=tuple(_pair(train, a, held, b) for a, b in matches[:PAIRS]),
+        location=_place(held_record),
+    )
+
+
+def _place(record: LoaderSeen) -> Location | None:
+    return record.location
+
+
+def _pair(train: Samples, a: int, held: Samples, b: int) -> SamplePair:
+    return SamplePair(
+        training_index=a,
+        held_out_index=b,
+        training_label=train.label(a),
+        held_out_label=held.label(b),
+        thumbnail=_thumbnail(train, a),
+        held_out_thumbnail=_thumbnail(held, b),
+    )
+
+
+def _thumbnail(samples: Samples, position: int) -> str:
+    try:
+        return thumbnail(samples.sample(position))
+    except Exception:  # a picture is a courtesy: the user's code behind it may do anything
+        return ""
+
+

@@ -1,0 +1,85 @@
+"""Which line of the user's source is responsible: the nearest frame that is neither ours, torch's nor a package's."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import lru_cache
+from types import FrameType, TracebackType
+
+from auditor.evidence import Location
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_FOREIGN = tuple(
+    {os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+
+
+@lru_cache(maxsize=4096)
+def is_ours(file: str) -> bool:
+    return file.startswith(_OURS + os.sep)
+
+
+@lru_cache(maxsize=4096)
+def is_users(file: str) -> bool:
+    """True for source that is the user's own: not ours, not the standard library, not an installed package."""
+    if file.startswith("<") or is_ours(file):
+        return False
+    path = os.path.realpath(file)
+    return not path.startswith(_FOREIGN) and "site-packages" not in path and "dist-packages" not in path
+
+
+def _frames(skip: int) -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(skip + 1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def user_location(skip: int = 1) -> Location | None:
+    """The innermost user frame on the stack."""
+    for frame in _frames(skip):
+        if is_users(frame.f_code.co_filename):
+            return _of(frame)
+    return None
+
+
+def construction_location(built: object) -> Location | None:
+    """Where an object under construction is made: user frames inside its own __init__ are passed over."""
+    for frame in _frames(1):
+        code = frame.f_code
+        if not is_users(code.co_filename):
+            continue
+        if code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is built:
+            continue
+        return _of(frame)
+    return None
+
+
+def _of(frame: FrameType) -> Location:
+    file = os.path.abspath(frame.f_code.co_filename)
+    function = frame.f_code.co_name
+    return Location(file=file, line=max(1, frame.f_lineno), function="" if function == "<module>" else function)
+
+
+def traceback_location(tb: TracebackType | None) -> Location | None:
+    """The innermost user frame of a traceback."""
+    found: Location | None = None
+    while tb is not None:
+        if is_users(tb.tb_frame.f_code.co_filename):
+            found = _of(tb.tb_frame).model_copy(update={"line": max(1, tb.tb_lineno)})
+        tb = tb.tb_next
+    return found
+
+
+def without_ours(tb: TracebackType | None) -> TracebackType | None:
+    """The traceback with our own frames cut out, wherever they are in it."""
+    if tb is None:
+        return None
+    rest = without_ours(tb.tb_next)
+    file = tb.tb_frame.f_code.co_filename
+    if is_ours(file) or file.startswith("<frozen runpy"):
+        return rest
+    return TracebackType(rest, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)

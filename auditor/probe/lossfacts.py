@@ -1,0 +1,75 @@
+"""What is known of the loss as a whole: which function it is, whether that function is all of it, how low it can go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from auditor.evidence import Location
+from auditor.probe.experiments.floors import floor_of_call
+from auditor.probe.losscall import LossCall
+from auditor.probe.steps import StepSeen, fetch
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+CHECKED_STEPS = 8
+TOLERANCE = 1e-4  # relative, of the ratio between what backward() got and what the loss functions returned
+
+
+class LossFacts:
+    """Compares, over the first steps, what backward() was called on with what the seen loss functions returned."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.location: Location | None = None
+        self.labels: torch.Tensor | None = None  # of the first call of the first step
+        self._floor: float | None = None
+        self._floor_reason = "no loss function of torch was seen"
+        self._results: list[torch.Tensor] = []
+        self._calls = 0
+        self._ratios: list[torch.Tensor] = []
+        self._uncovered = False
+
+    def note(self, call: LossCall, step: int) -> None:
+        if step >= CHECKED_STEPS:
+            return
+        if not self.name:
+            self.name, self.location = call.name, call.location
+            self.labels = call.target.detach().clone() if call.class_labels else None
+            self._floor, self._floor_reason = floor_of_call(call)
+        self._results.append(call.result.detach().float().sum())
+
+    def step_ended(self, step: StepSeen, index: int) -> None:
+        if index >= CHECKED_STEPS:
+            return
+        whole = step.loss()
+        if self._results and whole is not None:
+            seen = torch.stack([result.to(whole.device) for result in self._results]).sum()
+            self._ratios.append(whole / seen)
+        else:
+            self._uncovered = True
+        self._calls = max(self._calls, len(self._results))
+        self._results = []
+
+    def covers_loss(self) -> bool:
+        """True when backward() always got a fixed multiple of what the seen loss functions returned. Fetches."""
+        if self._uncovered or not self._ratios:
+            return False
+        ratios = fetch(list(self._ratios))
+        if any(ratio != ratio for ratio in ratios):
+            return False
+        return max(ratios) - min(ratios) <= TOLERANCE * max(abs(ratio) for ratio in ratios)
+
+    def scale(self) -> float:
+        """What backward() gets, over what the loss functions return."""
+        return fetch(self._ratios[:1])[0] if self._ratios else 1.0
+
+    def floor(self, probe: Probe) -> tuple[float | None, str]:
+        """(lowest loss with exact predictions, what lifts it); None where the loss has other terms or is not known."""
+        if self._floor is None:
+            return None, self._floor_reason
+        if not self.covers_loss():
+            return None, "the loss has terms besides the loss function that was seen"
+        return self._floor * self.scale() * self._calls, self._floor_reason

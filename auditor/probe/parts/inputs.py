@@ -1,0 +1,159 @@
+"""Statistics of the model's floating-point input over the first observed batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.evidence import Channel, Inputs
+from auditor.probe.batches import tensors
+from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.locate import user_location
+
+STEPS = 10
+SHOWN = 64
+NORMALIZATIONS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm", "LocalResponseNorm", "SyncBatchNorm")
+
+
+def axis_of(tensor: torch.Tensor) -> int | None:
+    """The channel axis: features of (N, F), channels of (N, C, H, W) and (N, C, D, H, W), none for sequences, whose
+    layout cannot be told from the shape."""
+    if tensor.dim() == 2 or tensor.dim() >= 4:
+        return 1
+    return None
+
+
+def kind_of(tensor: torch.Tensor) -> str:
+    if tensor.dim() >= 4:
+        return "image"
+    return {2: "features", 3: "sequence"}.get(tensor.dim(), "other")
+
+
+class InputsCollector(Collector):
+    name = "inputs"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self.axis: int | None = None
+        self._shape: tuple[int, ...] = ()
+        self._kind = "other"
+        self._dtype = ""
+        self._sums: torch.Tensor | None = None  # (6, channels): count, sum, sum of squares, -min, max, nonfinite
+        self._shares: torch.Tensor | None = None  # (2,): exact zeros and ones, zeros
+        self._samples = 0
+        self._location: Any = None
+        self._first_layer: nn.Module | None = None
+        self._summary: Inputs | None = None
+        self._nonfinite: list[torch.Tensor] = []  # 0-d per step: non-finite values in all inputs
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        floating = [t for t in tensors((args, kwargs)) if t.is_floating_point() and t.numel()]
+        if floating and len(self._nonfinite) <= self.step:
+            self._nonfinite.append((~torch.isfinite(floating[0].detach())).any())
+        if self.step >= STEPS:
+            return
+        tensor = next((t for t in tensors((args, kwargs)) if t.is_floating_point() and not t.requires_grad and t.dim()), None)
+        if tensor is None or not tensor.numel():
+            return
+        if not self._shape:
+            self._shape, self._kind = tuple(tensor.shape), kind_of(tensor)
+            self._dtype = str(tensor.dtype).removeprefix("torch.")
+            self.axis = axis_of(tensor)
+            self._location = user_location()
+            self._first_layer = first_layer(module)
+        if tensor.dim() != len(self._shape) or (self.axis is not None and tensor.shape[1] != self._shape[1]):
+            return
+        self._add(tensor.detach())
+
+    def _add(self, tensor: torch.Tensor) -> None:
+        values = tensor.double()
+        rows = values.movedim(self.axis, 0).reshape(values.shape[self.axis], -1) if self.axis is not None else values.reshape(1, -1)
+        finite = torch.isfinite(rows)
+        clean = torch.where(finite, rows, torch.zeros_like(rows))
+        low = torch.where(finite, rows, torch.full_like(rows, torch.inf)).amin(1)
+        high = torch.where(finite, rows, torch.full_like(rows, -torch.inf)).amax(1)
+        sums = torch.stack([finite.sum(1).double(), clean.sum(1), clean.square().sum(1), -low, high, (~finite).sum(1).double()])
+        zero = rows == 0
+        shares = torch.stack([(zero | (rows == 1)).double().mean(), zero.double().mean()]) * rows.shape[1]
+        if self._sums is None or self._shares is None:
+            self._sums, self._shares = sums, shares
+        else:
+            extremes = torch.maximum(self._sums[3:5], sums[3:5])
+            self._sums = torch.cat([self._sums[:3] + sums[:3], extremes, self._sums[5:] + sums[5:]])
+            self._shares = self._shares + shares
+        self._samples += tensor.shape[0]
+
+    @property
+    def seen(self) -> bool:
+        return self._sums is not None
+
+    def saw_nonfinite(self, step: int) -> bool:
+        """True when the input of the observed step held NaN or infinity. Fetches."""
+        return step < len(self._nonfinite) and bool(self._nonfinite[step])
+
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(channels,) mean and standard deviation, on the host."""
+        assert self._sums is not None
+        count, total, squares = self._sums[:3].cpu()
+        mean = total / count.clamp(min=1)
+        variance = (squares / count.clamp(min=1) - mean.square()).clamp(min=0)
+        # Cancellation leaves noise where a channel is constant.
+        return mean, torch.where(variance > 1e-12 * mean.square(), variance, torch.zeros_like(variance)).sqrt()
+
+    def part(self) -> Inputs:
+        if self._sums is None:
+            raise Unavailable("the model is not called with a floating-point tensor")
+        return self.summary()
+
+    def summary(self) -> Inputs:
+        if self._summary is None:
+            self._summary = self._summarize()
+        return self._summary
+
+    def _summarize(self) -> Inputs:
+        assert self._sums is not None
+        assert self._shares is not None
+        sums, (mean, std) = self._sums.cpu(), self.moments()
+        count = sums[0]
+        total = float(count.sum().clamp(min=1))
+        overall = float(sums[1].sum()) / total
+        variance = max(0.0, float(sums[2].sum()) / total - overall**2)
+        varying = std > 0
+        ratio = torch.where(varying, mean.abs() / std.clamp(min=1e-300), torch.zeros_like(mean))
+        names = self.probe.program.module_names()
+        first = self._first_layer
+        training = next((loader for loader in self.probe.program.loaders if loader.training_credits), None)
+        binary, zero = (self._shares.cpu() / (total / len(mean))).tolist()
+        return Inputs(
+            kind=self._kind,  # type: ignore[arg-type]
+            shape=self._shape,
+            dtype=self._dtype,
+            samples=self._samples,
+            mean=overall,
+            std=variance**0.5,
+            min=-float(sums[3].max()),
+            max=float(sums[4].max()),
+            channels=tuple(
+                Channel(mean=float(m), std=float(s), min=-float(low), max=float(high))
+                for m, s, low, high in zip(mean[:SHOWN], std[:SHOWN], sums[3][:SHOWN], sums[4][:SHOWN], strict=True)
+            ),
+            worst_channel=int(ratio.argmax()) if bool(varying.any()) else None,
+            binary_share=min(1.0, binary),
+            zero_share=min(1.0, zero),
+            nonfinite=int(sums[5].sum()),
+            first_layer=names.get(id(first), type(first).__name__) if first is not None else "",
+            first_layer_kind=type(first).__name__ if first is not None else "",
+            normalized_first=first is not None and type(first).__name__.startswith(NORMALIZATIONS),
+            location=training.location if training is not None and training.location else self._location,
+            model_location=self._location,
+        )
+
+
+def first_layer(module: nn.Module) -> nn.Module | None:
+    """The first module with parameters, or the first normalization, in the order of registration."""
+    for child in module.modules():
+        if type(child).__name__.startswith(NORMALIZATIONS) or any(True for _ in child.parameters(recurse=False)):
+            return child
+    return None

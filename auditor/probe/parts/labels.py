@@ -1,0 +1,142 @@
+"""Class labels as the loss function receives them, and how each class is predicted at the end of the observation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import WeightedRandomSampler
+
+from auditor.evidence import Labels, Location
+from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.losscall import LossCall
+from auditor.probe.parts.initial_loss import label_counts
+from auditor.probe.parts.program import sampler_of
+
+MAX_CLASSES = 4096
+
+
+class LabelsCollector(Collector):
+    name = "labels"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self._key: tuple[str, Location | None] | None = None
+        self._call: dict[str, Any] = {}
+        self._counts: torch.Tensor | None = None
+        self._held_out: torch.Tensor | None = None
+        self._late: torch.Tensor | None = None  # (3, classes): labels, hits, predictions
+
+    def loss_called(self, call: LossCall) -> None:
+        if not _has_classes(call):
+            return
+        if self._key is None:
+            self._key = (call.name, call.location)
+            self._call = {
+                "classes": call.classes if call.class_labels else 2,
+                "weighted": any(call.options.get(name) is not None for name in ("weight", "pos_weight")),
+                "per_position": call.target.dim() > 1 and (call.class_labels or call.target.shape[-1] > 1),
+                "ignore": call.ignore_index if call.class_labels else None,
+                "rows": call.target.shape[0] if call.target.dim() else 1,
+                "in_model": call.in_model,
+            }
+        if self._key != (call.name, call.location) or self._call["classes"] != (call.classes if call.class_labels else 2):
+            return
+        counts = label_counts(call)
+        self._counts = counts if self._counts is None else self._counts + counts
+        if self.step >= self.probe.director.steps_to_observe * 2 // 3:
+            late = _late(call, counts)
+            self._late = late if self._late is None else self._late + late
+
+    def evaluation_loss(self, call: LossCall) -> None:
+        if self._key is not None and _has_classes(call) and self._call["classes"] == (call.classes if call.class_labels else 2):
+            counts = label_counts(call)
+            self._held_out = counts if self._held_out is None else self._held_out + counts
+
+    def part(self) -> Labels:
+        if self._key is None or self._counts is None:
+            raise Unavailable("no loss with class labels was called in training")
+        loader = next((record for record in self.probe.program.loaders if record.training_credits), None)
+        counts, complete = self._counts.tolist(), False
+        whole = _dataset_labels(loader.loader.dataset) if loader is not None else None
+        classes = self._call["classes"]
+        if whole is not None and whole.numel() and int(whole.min()) >= 0 and int(whole.max()) < classes:
+            counts, complete = torch.bincount(whole, minlength=classes).tolist(), True
+        late = self._late.tolist() if self._late is not None else [[], [], []]
+        return Labels(
+            classes=classes,
+            counts=tuple(counts),
+            complete=complete,
+            held_out_counts=tuple(self._held_out.tolist()) if self._held_out is not None else (),
+            seen=tuple(late[0]),
+            hits=tuple(late[1]),
+            predicted=tuple(late[2]),
+            weighted_loss=self._call["weighted"],
+            weighted_sampler=loader is not None and isinstance(sampler_of(loader.loader), WeightedRandomSampler),
+            per_position=self._per_position(),
+            ignore_index=self._call["ignore"],
+            location=self._key[1],
+            data_location=loader.location if loader is not None else None,
+        )
+
+    def _per_position(self) -> bool:
+        """Dense labels, also when they were flattened: more labels than the batch has samples."""
+        batch = self.probe.feed.batch_size()
+        return bool(self._call["per_position"]) or (batch is not None and self._call["rows"] > batch)
+
+
+def _has_classes(call: LossCall) -> bool:
+    if call.class_labels:
+        return call.classes <= MAX_CLASSES
+    return call.binary_labels and call.input.shape == call.target.shape and call.target.numel() == call.target.shape[0]
+
+
+def _late(call: LossCall, counts: torch.Tensor) -> torch.Tensor:
+    """(3, classes): labels, right predictions per label, predictions; without synchronising."""
+    if call.class_labels:
+        logits, labels = call.flat()
+        predicted = logits.argmax(-1)
+        valid = (labels != call.ignore_index) & (labels >= 0) & (labels < call.classes)
+    else:
+        threshold = 0.0 if call.name.endswith("logits") else 0.5
+        labels = (call.target.detach() > 0.5).long().reshape(-1)
+        predicted = (call.input.detach() > threshold).long().reshape(-1)
+        valid = torch.ones_like(labels, dtype=torch.bool)
+    size = counts.numel() + 1
+    rest = torch.full_like(labels, size - 1)
+    one = torch.ones_like(labels)
+    hits = torch.zeros(size, dtype=torch.long, device=labels.device)
+    hits.scatter_add_(0, torch.where(valid & (predicted == labels), labels, rest), one)
+    predictions = torch.zeros(size, dtype=torch.long, device=labels.device)
+    predictions.scatter_add_(0, torch.where(valid, predicted, rest), one)
+    return torch.stack([counts, hits[:-1], predictions[:-1]])
+
+
+def _dataset_labels(dataset: Any) -> torch.Tensor | None:
+    """(n,) integer labels of a whole dataset where they lie ready; None where reading them would run user code."""
+    indices = None
+    for _ in range(8):
+        if not (hasattr(dataset, "dataset") and hasattr(dataset, "indices")):
+            break
+        inner = torch.as_tensor(list(dataset.indices))
+        indices = inner if indices is None else inner[indices]
+        dataset = dataset.dataset
+    labels = getattr(dataset, "targets", None)
+    if labels is None and isinstance(dataset, torch.utils.data.TensorDataset) and len(dataset.tensors) == 2:
+        labels = dataset.tensors[1]
+    try:
+        found = torch.as_tensor(labels) if labels is not None else None
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if found is None or found.is_complex():
+        return None
+    found = found.detach().cpu()
+    if found.dim() == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.dim() != 1 or found.shape[0] != len(dataset):
+        return None
+    if found.is_floating_point():
+        if not bool(((found == 0) | (found == 1)).all()):
+            return None
+        found = found.long()
+    return found[indices] if indices is not None else found

@@ -1,0 +1,84 @@
+"""Output units of a weight that are equal to each other, before the first step and after the last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.evidence import LayerSymmetry, Symmetry
+from auditor.probe.collect import Collector, Unavailable
+
+LARGEST = 2**26  # elements; larger weights are embeddings, whose rows are no units
+CLOSE = 1e-6  # relative distance of rows that count as equal after some steps
+
+
+class SymmetryCollector(Collector):
+    name = "symmetry"
+
+    def part(self) -> Symmetry:
+        initial = self.probe.initial
+        if initial is None or not self.probe.observed:
+            raise Unavailable("no training step was complete", "inconclusive")
+        trained = {id(parameter) for parameter in self.probe.program.trained_parameters()}
+        reached = self.probe.collectors.find("gradients").reached()
+        layers = []
+        for name, module in self.probe.program.layers():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                continue
+            for own, weight in module.named_parameters(recurse=False):
+                if own.startswith("bias") or weight.dim() < 2 or weight.numel() > LARGEST or id(weight) not in trained:
+                    continue
+                before = initial.initial(weight)
+                if before is not None and units_of(before, module).shape[0] > 1:
+                    layers.append(self._layer(name, own, module, weight, before, id(weight) in reached))
+        if not layers:
+            raise Unavailable("the model has no trained weight with several output units")
+        return Symmetry(steps=self.probe.observed, layers=tuple(layers))
+
+    def _layer(
+        self, name: str, own: str, module: nn.Module, weight: torch.Tensor, before: torch.Tensor, reached: bool
+    ) -> LayerSymmetry:
+        after = weight.detach().cpu()
+        bias = getattr(module, own.replace("weight", "bias"), None)
+        initial_bias = self.probe.initial.initial(bias) if isinstance(bias, torch.Tensor) else None
+        start = with_bias(units_of(before, module), initial_bias)
+        end = with_bias(units_of(after, module), bias.detach().cpu() if initial_bias is not None else None)
+        return LayerSymmetry(
+            name=name if own == "weight" else f"{name}.{own}",
+            location=self.probe.program.location_of(module),
+            units=start.shape[0],
+            duplicates_start=duplicates(start, 0.0),
+            duplicates_end=duplicates(end, CLOSE),
+            gradient_nonzero=reached,
+            moved=not torch.equal(before, after),
+            zero_start=not bool(before.any()),
+        )
+
+
+def units_of(weight: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """(units, fan-in) rows, one per output unit; transposed convolutions keep their units in dimension 1."""
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) and module.groups == 1:
+        weight = weight.transpose(0, 1)
+    return weight.reshape(weight.shape[0], -1)
+
+
+def with_bias(rows: torch.Tensor, bias: Any) -> torch.Tensor:
+    if isinstance(bias, torch.Tensor) and bias.dim() == 1 and bias.shape[0] == rows.shape[0]:
+        return torch.cat([rows, bias.to(rows).unsqueeze(1)], dim=1)
+    return rows
+
+
+def duplicates(rows: torch.Tensor, tolerance: float) -> int:
+    """Rows equal to an earlier one, to a relative `tolerance` (0: bit-equal).
+
+    Rows are sorted by a fixed random projection, so equal ones are neighbours; neighbours are then compared in full.
+    """
+    rows = rows.double()
+    generator = torch.Generator().manual_seed(0)
+    projection = rows @ torch.randn(rows.shape[1], generator=generator, dtype=torch.float64)
+    ordered = rows[projection.argsort()]
+    distance = (ordered[1:] - ordered[:-1]).abs().amax(1)
+    size = ordered[1:].abs().amax(1)
+    return int((distance <= tolerance * size).sum())

@@ -1,0 +1,205 @@
+"""The player: one replay in progress. It rewinds, intervenes in the user's steps, and writes down their trail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from auditor.probe.batches import map_tensors
+from auditor.probe.experiments.nonfinite import backward_with_check
+from auditor.probe.experiments.outputs import accuracy, spread
+from auditor.probe.feed import Feeding
+from auditor.probe.losscall import LossCall
+from auditor.probe.operations import FiniteCheck
+from auditor.probe.randomness import reseed
+from auditor.probe.replay import Replay, Trail
+from auditor.probe.steps import StepSeen, fetch
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+FETCH_EVERY = 10  # steps, on a device: each fetch waits for it
+
+
+class Player:
+    """Lives from `start` until `step_ended` returns the trail."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self.request: Replay | None = None
+        self.replayed = 0
+        self._trail = Trail()
+        self._limit = 0
+        self._settling = 0
+        self._losses: list[torch.Tensor | None] = []
+        self._accuracies: dict[int, torch.Tensor] = {}
+        self._spreads: dict[int, torch.Tensor] = {}
+        self._check: FiniteCheck | None = None
+        self._changed_groups: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._silenced: list[tuple[Any, float]] = []
+
+    # ------------------------------------------------------------------------------------------------ from start to end
+
+    def start(self, request: Replay, limit: int) -> None:
+        """Serve recorded data from now on. A loop that fetches ahead still holds old batches: it takes that many
+        steps, which do not count, before the rewind."""
+        feed = self._probe.feed
+        self.request, self._limit, self.replayed = request, limit, 0
+        self._trail = Trail(asked=request.steps)
+        self._losses, self._accuracies, self._spreads = [], {}, {}
+        self._check = FiniteCheck(self._probe) if request.check_operations else None
+        self._probe.dropout_off = not request.dropout
+        feed.start_replay(Feeding(request.order, request.samples))
+        self._settling = feed.lag if feed.has_loader else 0
+        if not request.dropout:
+            self._silence_recurrent_dropout()
+        if self._settling == 0:
+            self._rewind()
+
+    def _rewind(self) -> None:
+        assert self._probe.initial is not None
+        self._probe.initial.restore()
+        self._set_boundary_noise()
+
+    def step_ended(self, step: StepSeen, affordable: int) -> Trail | None:
+        """The trail, when the replay is over."""
+        request = self.request
+        if request is None:
+            return None
+        if self._settling > 0:
+            self._settling -= 1
+            if self._settling == 0:
+                self._rewind()
+            return None
+        self._losses.append(step.loss())
+        self.replayed += 1
+        last = self.replayed >= self._limit or affordable < 1
+        if last or self._losses[-1] is None or self._losses[-1].device.type == "cpu" or self.replayed % FETCH_EVERY == 0:
+            self._fetch()
+            found = self._check is not None and bool(self._check.operation)
+            stopped = found or (request.stop is not None and request.stop(self._trail.losses))
+            if stopped or last:
+                whole = stopped or self.replayed >= request.steps
+                return self._finish("stopped" if stopped else ("completed" if whole else "time"))
+        self._set_boundary_noise()
+        return None
+
+    def script_ended(self) -> Trail:
+        self._fetch()
+        return self._finish("script-ended")
+
+    def _fetch(self) -> None:
+        count = self.replayed
+        self._trail.losses = fetch(self._losses)
+        self._trail.accuracies = fetch([self._accuracies.get(index) for index in range(count)])
+        self._trail.spreads = fetch([self._spreads.get(index) for index in range(count)])
+
+    def _finish(self, ended: Any) -> Trail:
+        self._probe.dropout_off = False
+        for module, value in self._silenced:
+            module.dropout = value
+        self._silenced = []
+        self._trail.ended = ended
+        self._trail.check = self._check
+        self.request = None
+        return self._trail
+
+    # ------------------------------------------------------------------------------------------------ random numbers
+
+    def set_noise(self) -> None:
+        """At the first forward of a step: the random numbers that the recorded step had there."""
+        request = self.request
+        if request is None or self._settling > 0:
+            return
+        if request.seed is not None:
+            reseed(request.seed + (0 if request.freeze_noise else self.replayed))
+            return
+        states = self._probe.forward_states
+        if states:
+            index = 0 if request.freeze_noise else request.order(self.replayed)
+            states[index % len(states)].restore()
+
+    def _set_boundary_noise(self) -> None:
+        """A loop without loader draws its next batch from the random numbers in force now."""
+        states = self._probe.boundary_states
+        if self.request is None or not states or self._probe.feed.has_loader:
+            return
+        recorded = self.request.order(self.replayed) - 1
+        if recorded >= 0:
+            states[recorded % len(states)].restore()
+
+    # --------------------------------------------------------------------------------------- interventions in a step
+
+    def change_inputs(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        change = self.request.input_change if self.request is not None else None
+        if change is None:
+            return args, kwargs
+
+        def changed(tensor: torch.Tensor) -> torch.Tensor:
+            return change(tensor) if tensor.is_floating_point() and not tensor.requires_grad else tensor
+
+        return map_tensors(args, changed), map_tensors(kwargs, changed)
+
+    def operation_watch(self) -> AbstractContextManager[Any] | None:
+        return self._check
+
+    def run_backward(self, original: Callable[[], None]) -> None:
+        if self._check is None or self._check.operation:
+            original()
+        else:
+            backward_with_check(original, self._check)
+
+    def loss_called(self, call: LossCall) -> None:
+        """Kept on the device, fetched between steps."""
+        right, apart = accuracy(call), spread(call)
+        if right is not None:
+            self._accuracies[self.replayed] = right
+        if apart is not None:
+            self._spreads[self.replayed] = apart
+
+    def update_begins(self, optimizer: torch.optim.Optimizer) -> None:
+        request = self.request
+        if request is None or self._settling > 0:
+            return
+        factor = request.rate(self.replayed)
+        for index, group in enumerate(optimizer.param_groups):
+            kept = {key: group[key] for key in ("lr", "weight_decay") if key in group}
+            self._changed_groups.append((group, kept))
+            if "lr" in group:
+                group["lr"] = _like(kept["lr"], self._base_rate(optimizer, index, request) * factor)
+            if not request.weight_decay and "weight_decay" in group:
+                group["weight_decay"] = _like(kept["weight_decay"], 0.0)
+        if len(self._trail.rates) <= self.replayed:
+            self._trail.rates.append(float(optimizer.param_groups[0].get("lr", float("nan"))))
+
+    def _base_rate(self, optimizer: torch.optim.Optimizer, group: int, request: Replay) -> float:
+        """The rate that a factor of 1 means: as recorded at that step, or the highest that the loop has used."""
+        rates = self._probe.recorded_rates.get((id(optimizer), group), [])
+        if not rates:
+            return float(optimizer.param_groups[group].get("lr", 0.0))
+        if request.peak_rate:
+            return max(rates)
+        return rates[min(self.replayed, len(rates) - 1)]
+
+    def update_ended(self) -> None:
+        for group, kept in self._changed_groups:
+            group.update(kept)
+        self._changed_groups = []
+
+    def _silence_recurrent_dropout(self) -> None:
+        """Dropout inside nn.LSTM and friends happens in native code: their attribute is the only handle."""
+        for _, model in self._probe.program.models():
+            for module in model.modules():
+                if isinstance(module, torch.nn.RNNBase) and module.dropout > 0:
+                    self._silenced.append((module, module.dropout))
+                    module.dropout = 0.0
+
+
+def _like(present: Any, value: float) -> Any:
+    """Rates held in tensors (capturable optimizers) stay tensors."""
+    if isinstance(present, torch.Tensor):
+        return torch.full_like(present, value)
+    return value

@@ -1,0 +1,312 @@
+"""The probe: receives what the taps report, keeps the collectors informed, and lets the director act at each step's end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.evidence import Location, Nonfinite
+from auditor.probe.clock import StepClock
+from auditor.probe.collect import Collectors, Unavailable
+from auditor.probe.director import Director
+from auditor.probe.feed import Feed
+from auditor.probe.forward import ForwardCalls, gradients_wanted
+from auditor.probe.losscall import LossCall
+from auditor.probe.lossfacts import LossFacts
+from auditor.probe.parts.inputs import InputsCollector
+from auditor.probe.program import LoaderSeen, ProgramSeen
+from auditor.probe.randomness import RandomState
+from auditor.probe.rewind import Snapshot
+from auditor.probe.runfacts import describe_run
+from auditor.probe.steps import Steps
+from auditor.spec import ProbeSpec, Sink
+
+
+class Probe:
+    """One per child process. All events come in on the thread that trains."""
+
+    def __init__(self, spec: ProbeSpec, sink: Sink) -> None:
+        self.spec = spec
+        self.sink = sink
+        self.program = ProgramSeen()
+        self.calls = ForwardCalls(self)
+        self.loop = Steps()
+        self.feed = Feed(self)
+        self.director = Director(self)
+        self.collectors = Collectors(self)
+        self._loss_facts = LossFacts()
+        self.initial: Snapshot | None = None
+        self.forward_states: list[RandomState] = []  # at the first training forward of each observed step
+        self.boundary_states: list[RandomState] = []  # at the end of each observed step
+        self.recorded_rates: dict[tuple[int, int], list[float]] = {}  # (optimizer, group) -> per observed step
+        self.substituting = False  # recorded arguments and targets replace those of a loop without loader
+        self.first_recorded = 0  # the recorded step that replays begin with
+        self.fidelity: float | None = None  # of the rewind check
+        self.is_target = False  # the loop is our own, for a file without one
+        self.dropout_off = False
+        self.own_seconds = 0.0
+        self.step_clock = StepClock()
+        self.notes: list[str] = []
+        self.diverted: dict[str, str] = {}  # path that the script wrote -> where it went
+        self._pid = os.getpid()
+        self._active = True
+        self.program.changed = self.calls.forget_others
+
+    # ---------------------------------------------------------------------------------------------------------- state
+
+    def alive(self) -> bool:
+        """False in forked workers, and while the probe itself calls into torch or the user's code."""
+        return self._active and os.getpid() == self._pid
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Our own use of torch inside: the taps look away. Its time counts as ours."""
+        before, self._active = self._active, False
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._active = before
+            if before:
+                self.own_seconds += time.perf_counter() - began
+
+    @property
+    def observing(self) -> bool:
+        return self.director.observing
+
+    @property
+    def observed(self) -> int:
+        """Steps of the untouched loop that are complete."""
+        return self.director.observed
+
+    @property
+    def replayed(self) -> int:
+        """Steps of the current replay that are complete."""
+        return self.director.player.replayed
+
+    @property
+    def recording(self) -> bool:
+        return self.observing and self.spec.experiments
+
+    @property
+    def time_lapse(self) -> bool:
+        return self.spec.experiments
+
+    @property
+    def lapse_after(self) -> int:
+        """The first epoch is cut short after this many steps, so that the rest of the observation sees a second one."""
+        return max(1, (self.director.steps_to_observe * 2) // 3)
+
+    def manual(self) -> bool:
+        """True when no torch optimizer exists: weights are updated by hand, or by a library's own optimizer."""
+        return not self.program.optimizers
+
+    # ---------------------------------------------------------------------------------- questions of the experiments
+
+    def observed_losses(self) -> list[float]:
+        return list(self.collectors.find("trajectory").losses())
+
+    def reference_rate(self) -> float:
+        """The highest learning rate of the first group that the observed loop has used."""
+        record = self.program.stepped()[0]
+        rates = self.recorded_rates.get((id(record.optimizer), 0), [])
+        return max(rates) if rates else rate_of(record.optimizer, 0)
+
+    def saw_nonfinite(self) -> bool:
+        part = self.nonfinite_part()
+        return part is not None and part.first_step is not None
+
+    def nonfinite_part(self) -> Nonfinite | None:
+        try:
+            return self.collectors.find("nonfinite").part()  # type: ignore[no-any-return]
+        except Unavailable:
+            return None
+
+    def inputs(self) -> InputsCollector | None:
+        collector = self.collectors.find("inputs")
+        return collector if collector is not None and collector.seen else None
+
+    def loss_facts(self) -> LossFacts:
+        return self._loss_facts
+
+    # ------------------------------------------------------------------------------------------------- control points
+
+    def before_fetch(self, seen: LoaderSeen) -> None:
+        if self.manual() and seen.training_credits:
+            self._manual_boundary()
+
+    def root_forward(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        if not gradients_wanted():
+            self.feed.forward_without_gradient()
+            if self.observing:
+                self.collectors.evaluation_forward(module)
+            return args, kwargs
+        if self.manual():
+            self._manual_boundary()
+        with self.paused():
+            self.feed.forward_with_gradient()
+            if self.loop.forwards == 0:
+                self._first_forward()
+            self.loop.forwards += 1
+            args, kwargs = self.feed.arguments(id(module), args, kwargs)
+            if self.observing:
+                self.collectors.forward(module, args, kwargs)
+            args, kwargs = self.director.player.change_inputs(args, kwargs)
+        return args, kwargs
+
+    def root_forwarded(self, module: nn.Module, result: Any) -> None:
+        if self.observing and gradients_wanted():
+            with self.paused():
+                self.collectors.forwarded(module, result)
+
+    def watching_operations(self) -> AbstractContextManager[Any]:
+        if not gradients_wanted():
+            return nullcontext()
+        return (self.collectors if self.observing else self.director.player).operation_watch() or nullcontext()
+
+    def _first_forward(self) -> None:
+        if self.observing:
+            if self.observed == 0:
+                self._starts()
+            if self.recording:
+                self.forward_states.append(RandomState.capture())
+        else:
+            self.director.player.set_noise()
+
+    def _starts(self) -> None:
+        """Before the first step: start-up is over, and the weights are still what they were built with."""
+        if self.initial is not None:
+            return
+        self.director.first_step_begins()
+        seen = self.program
+        optimizers = [record.optimizer for record in seen.optimizers]
+        models = [model for _, model in seen.models()]
+        self.initial = Snapshot(models, optimizers, seen.scalers, seen.trained_parameters())
+
+    def say_last_words(self, finished: bool) -> None:
+        """Facts about the whole run. `finished`: nothing is left to be done."""
+        describe_run(self, finished)
+
+    # --------------------------------------------------------------------------------------------------- loss, backward
+
+    def wants_loss_calls(self) -> bool:
+        return True
+
+    def before_loss(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        if not gradients_wanted():
+            return args, kwargs
+        inside = self.calls.inside_root > 0
+        with self.paused():
+            if len(args) > 1:
+                args = (args[0], self.feed.target(name, args[1], inside), *args[2:])
+            elif "target" in kwargs:
+                kwargs = {**kwargs, "target": self.feed.target(name, kwargs["target"], inside)}
+        return args, kwargs
+
+    def loss_called(self, call: LossCall) -> None:
+        call.in_model = self.calls.inside_root > 0
+        with self.paused():
+            if not gradients_wanted():
+                if self.observing:
+                    self.collectors.evaluation_loss(call)
+            elif self.observing:
+                self._loss_facts.note(call, self.observed)
+                self.collectors.loss_called(call)
+            else:
+                self.director.player.loss_called(call)
+
+    def backward_begins(self, roots: tuple[torch.Tensor, ...], location: Location | None) -> None:
+        with self.paused():
+            self.feed.backward()
+            self.loop.backward(roots, location)
+            if self.observing:
+                self.collectors.backward_begins(roots)
+
+    def run_backward(self, original: Callable[[], None]) -> None:
+        self.director.player.run_backward(original)
+
+    def backward_ended(self) -> None:
+        if self.manual() and self.observing:
+            with self.paused():
+                self.collectors.update_begins(None, self.program.trained_parameters())
+
+    # -------------------------------------------------------------------------------------------------------- updates
+
+    def clipped(self, kind: str, limit: float, result: Any, location: Location | None) -> None:
+        if self.observing:
+            with self.paused():
+                self.collectors.clipped(kind, float(limit), result, location)
+
+    def update_begins(self, optimizer: torch.optim.Optimizer, closure: bool, location: Location | None) -> None:
+        seen = self.program.seen(optimizer)
+        seen.closure = closure
+        if seen.step_location is None:
+            seen.step_location = location
+        with self.paused():
+            if self.observed == 0:
+                self._starts()
+            if self.observing:
+                self._note_rates(optimizer)
+                if not closure:
+                    self.collectors.update_begins(optimizer, seen.parameters)
+            else:
+                self.director.player.update_begins(optimizer)
+
+    def update_ended(self, optimizer: torch.optim.Optimizer) -> None:
+        seen = self.program.seen(optimizer)
+        seen.steps += 1
+        with self.paused():
+            if self.observing:
+                if seen.closure:
+                    self.collectors.update_begins(optimizer, seen.parameters)
+                self.collectors.update_ended(optimizer, seen.parameters)
+            else:
+                self.director.player.update_ended()
+        if self.loop.update(optimizer):
+            self._step_ended()
+
+    def step_skipped(self, optimizer: Any) -> None:
+        """A GradScaler found infinities and left the optimizer alone: still a step of the loop."""
+        self.loop.current.skipped = True
+        self._step_ended()
+
+    def _note_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.loop.current.learning_rate != self.loop.current.learning_rate:  # the step's first optimizer counts
+            self.loop.current.learning_rate = rate_of(optimizer, 0)
+        for index in range(len(optimizer.param_groups)):
+            self.recorded_rates.setdefault((id(optimizer), index), []).append(rate_of(optimizer, index))
+
+    def _manual_boundary(self) -> None:
+        if self.loop.current.backwards:
+            if self.observing:
+                with self.paused():
+                    self.collectors.update_ended(None, self.program.trained_parameters())
+            self._step_ended()
+
+    def _step_ended(self) -> None:
+        if self.observing:
+            self.step_clock.step_ended(self.own_seconds)
+        with self.paused():
+            step = self.loop.close()
+            self.feed.step_ended()
+            if self.observing:
+                if self.recording:
+                    self.boundary_states.append(RandomState.capture())
+                self.collectors.step_ended(step)
+                self._loss_facts.step_ended(step, self.observed)
+            self.director.step_ended(step)
+            self.program.step = self.observed
+
+
+def rate_of(optimizer: torch.optim.Optimizer, group: int) -> float:
+    """Learning rate of one group, without synchronising for a rate that lives on a device."""
+    rate = optimizer.param_groups[group].get("lr", float("nan"))
+    if isinstance(rate, torch.Tensor) and rate.device.type != "cpu":
+        return float("nan")
+    return float(rate)

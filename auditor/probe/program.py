@@ -1,0 +1,220 @@
+"""Everything the user's program has built so far, each with its place in the source."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.evidence import Location
+from auditor.probe.naming import variable_at
+
+WRAPPERS = ("DataParallel", "DistributedDataParallel", "OptimizedModule", "FullyShardedDataParallel", "_FabricModule")
+
+
+@dataclass
+class OptimizerSeen:
+    optimizer: torch.optim.Optimizer
+    location: Location | None
+    steps: int = 0
+    closure: bool = False
+    step_location: Location | None = None
+    built_rates: tuple[float, ...] = ()
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"] if isinstance(p, torch.Tensor)]
+
+
+@dataclass
+class LoaderSeen:
+    loader: Any
+    location: Location | None
+    name: str
+    training_credits: int = 0
+    held_out_credits: int = 0
+    fetches: int = 0
+
+    @property
+    def role(self) -> str:
+        if self.training_credits:
+            return "training"
+        return "held-out" if self.held_out_credits else "unused"
+
+
+@dataclass
+class SwitchSeen:
+    model: str
+    training: bool
+    step: int
+    location: Location | None
+
+
+@dataclass
+class ProgramSeen:
+    """Registers what the taps report. Holds optimizers and loaders; modules only weakly."""
+
+    step: int = 0
+    optimizers: list[OptimizerSeen] = field(default_factory=list)
+    loaders: list[LoaderSeen] = field(default_factory=list)
+    schedulers: list[tuple[Any, Location | None]] = field(default_factory=list)
+    scalers: list[Any] = field(default_factory=list)
+    switches: list[SwitchSeen] = field(default_factory=list)
+    kept: list[nn.Module] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._modules: weakref.WeakKeyDictionary[nn.Module, Location | None] = weakref.WeakKeyDictionary()
+        self._held: set[int] = set()
+        self._loaded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.changed = lambda: None
+
+    # --------------------------------------------------------------------------------------------- reported by taps
+
+    def module_built(self, module: nn.Module, location: Location | None) -> None:
+        self._modules[module] = location
+
+    def weights_loaded(self, module: nn.Module) -> None:
+        self._loaded.add(module)
+
+    def mode_switched(self, module: nn.Module, training: bool, location: Location | None) -> None:
+        if len(self.switches) < 200 and location is not None:
+            self.switches.append(SwitchSeen(type(module).__name__, training, self.step, location))
+
+    def optimizer_built(self, optimizer: torch.optim.Optimizer, location: Location | None) -> None:
+        rates = tuple(_number(group.get("lr")) for group in optimizer.param_groups)
+        seen = OptimizerSeen(optimizer, location, built_rates=rates)
+        self.optimizers.append(seen)
+        self._held.update(id(parameter) for parameter in seen.parameters)
+        self.changed()
+
+    def scheduler_built(self, scheduler: Any, location: Location | None) -> None:
+        if all(known is not scheduler for known, _ in self.schedulers):
+            self.schedulers.append((scheduler, location))
+
+    def scaler_built(self, scaler: Any) -> None:
+        self.scalers.append(scaler)
+
+    def loader_built(self, loader: Any, location: Location | None) -> None:
+        self.loader(loader, location)
+
+    def loader(self, loader: Any, location: Location | None = None) -> LoaderSeen:
+        """The record of a loader, made when it is new."""
+        for seen in self.loaders:
+            if seen.loader is loader:
+                return seen
+        name = variable_at(location) or f"loader {len(self.loaders) + 1}"
+        seen = LoaderSeen(loader, location, name)
+        self.loaders.append(seen)
+        return seen
+
+    # ------------------------------------------------------------------------------------------------------- questions
+
+    def seen(self, optimizer: torch.optim.Optimizer) -> OptimizerSeen:
+        for known in self.optimizers:
+            if known.optimizer is optimizer:
+                return known
+        self.optimizer_built(optimizer, None)  # built without calling Optimizer.__init__ through our patch
+        return self.optimizers[-1]
+
+    def stepped(self) -> list[OptimizerSeen]:
+        return [seen for seen in self.optimizers if seen.steps]
+
+    def is_trained(self, module: nn.Module) -> bool:
+        """True when an optimizer holds one of its parameters; without optimizers, when one requires a gradient."""
+        if self._held:
+            # Parameters may have joined later, by add_param_group.
+            held = self._held
+            trained = any(id(parameter) in held for parameter in module.parameters())
+        else:
+            trained = any(parameter.requires_grad for parameter in module.parameters())
+        if trained and all(known is not module for known in self.kept):
+            self.kept.append(module)
+        return trained
+
+    def location_of(self, module: nn.Module | None) -> Location | None:
+        return self._modules.get(module) if module is not None else None
+
+    def was_loaded(self) -> bool:
+        """True when weights were loaded into a model that is trained now."""
+        return any(module is model for module in self._loaded for _, model in self.models())
+
+    def models(self) -> list[tuple[str, nn.Module]]:
+        """The trained models, outermost module each, with a name; wrappers looked through."""
+        names: dict[str, int] = {}
+        result: list[tuple[str, nn.Module]] = []
+        for module in self._outermost():
+            while type(module).__name__ in WRAPPERS and len(list(module.children())) == 1:
+                module = next(module.children())
+            kind = type(module).__name__
+            names[kind] = names.get(kind, 0) + 1
+            result.append((kind if names[kind] == 1 else f"{kind} {names[kind]}", module))
+        return result
+
+    def _outermost(self) -> list[nn.Module]:
+        """The called roots, each replaced by the outermost module that contains it: parts of a model may be called
+        one by one (`model.encoder(x)`)."""
+        parents: dict[int, nn.Module] = {}
+        for module in list(self._modules):
+            for child in module._modules.values():
+                if child is not None:
+                    parents.setdefault(id(child), module)
+        found: list[nn.Module] = []
+        for module in self.kept:
+            if not self.is_trained(module):
+                continue
+            while id(module) in parents:
+                module = parents[id(module)]
+            if all(module is not known for known in found):
+                found.append(module)
+        return found
+
+    def layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """(qualified name, module) of every module that owns parameters directly, in the models' order."""
+        models = self.models()
+        for name, model in models:
+            for path, module in model.named_modules():
+                if any(True for _ in module.parameters(recurse=False)):
+                    prefix = f"{name}." if len(models) > 1 else ""
+                    yield prefix + (path or name), module
+
+    def parameter_layers(self) -> dict[int, tuple[str, nn.Module, str]]:
+        """id(parameter) -> (layer name, layer, the parameter's own name)."""
+        found: dict[int, tuple[str, nn.Module, str]] = {}
+        for name, layer in self.layers():
+            for own, parameter in layer.named_parameters(recurse=False):
+                found.setdefault(id(parameter), (name, layer, own))
+        return found
+
+    def module_names(self) -> dict[int, str]:
+        """id(module) -> qualified name, for all modules of the models."""
+        models = self.models()
+        found: dict[int, str] = {}
+        for name, model in models:
+            for path, module in model.named_modules():
+                prefix = f"{name}." if len(models) > 1 and path else ""
+                found.setdefault(id(module), prefix + (path or name))
+        return found
+
+    def trained_parameters(self) -> list[torch.Tensor]:
+        """Parameters of the optimizers that have stepped; without any, all that require a gradient."""
+        seen: dict[int, torch.Tensor] = {}
+        for record in self.stepped() or self.optimizers:
+            for parameter in record.parameters:
+                seen.setdefault(id(parameter), parameter)
+        if not seen:
+            for module in self.kept:
+                for parameter in module.parameters():
+                    if parameter.requires_grad:
+                        seen.setdefault(id(parameter), parameter)
+        return list(seen.values())
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")

@@ -1,0 +1,46 @@
+"""State of every global random number generator that a training loop draws from."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class RandomState:
+    python: Any
+    numpy: Any
+    torch: torch.Tensor
+    cuda: tuple[torch.Tensor, ...]
+
+    @staticmethod
+    def capture() -> RandomState:
+        """Reading a state draws nothing and synchronises nothing."""
+        numpy = sys.modules.get("numpy.random")
+        cuda: tuple[torch.Tensor, ...] = ()
+        if torch.cuda.is_initialized():
+            cuda = tuple(torch.cuda.get_rng_state(index) for index in range(torch.cuda.device_count()))
+        return RandomState(
+            random.getstate(), numpy.get_state(legacy=True) if numpy else None, torch.get_rng_state(), cuda
+        )
+
+    def restore(self) -> None:
+        random.setstate(self.python)
+        if self.numpy is not None:
+            sys.modules["numpy.random"].set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        for index, state in enumerate(self.cuda):
+            torch.cuda.set_rng_state(state, index)
+
+
+def reseed(seed: int) -> None:
+    """Seed every global generator, for the paired arms of an experiment."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -1,0 +1,72 @@
+"""The one shape of every experiment: rewind, intervene, let the user's own loop take n steps, read the trajectory.
+
+An experiment is a generator: it yields `Replay` requests and receives a `Trail` for each; what it returns is its part
+of the evidence. The director runs the loop; experiments never touch torch's entry points themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from auditor.evidence import Part
+from auditor.probe.operations import FiniteCheck
+
+InputChange = Callable[[torch.Tensor], torch.Tensor]
+Experiment = Generator["Replay", "Trail", Part]
+
+
+class NotRun(Exception):
+    """Raised by an experiment that cannot answer. `outcome` as in evidence.Absence."""
+
+    def __init__(self, reason: str, outcome: Literal["not-applicable", "inconclusive"] = "inconclusive") -> None:
+        super().__init__(reason)
+        self.outcome: Literal["not-applicable", "inconclusive"] = outcome
+
+
+@dataclass
+class Replay:
+    """A request: steps of the user's loop from the rewound state."""
+
+    steps: int
+    label: str
+    fewest: int = 1  # with less time than for this many steps it is not started
+    order: Callable[[int], int] = lambda step: step  # which recorded batch feeds which step
+    samples: int | None = None  # tile the first rows of the batch
+    rate: Callable[[int], float] = lambda step: 1.0  # factor on the learning rate in force
+    peak_rate: bool = False  # the factor applies to the reference rate instead of the recorded schedule
+    dropout: bool = True
+    weight_decay: bool = True
+    input_change: InputChange | None = None
+    seed: int | None = None  # None: the random numbers of the recorded step
+    freeze_noise: bool = False  # every step draws the random numbers of the first
+    stop: Callable[[list[float]], bool] | None = None
+    check_operations: bool = False  # look for the first non-finite result, operation by operation
+
+
+@dataclass
+class Trail:
+    """What came of a replay."""
+
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)  # of class labels, NaN where there are none
+    spreads: list[float] = field(default_factory=list)  # of the outputs between samples, relative
+    rates: list[float] = field(default_factory=list)
+    ended: Literal["completed", "stopped", "time", "script-ended", "not-started"] = "completed"
+    asked: int = 0
+    check: FiniteCheck | None = None
+
+    @property
+    def usable(self) -> bool:
+        return bool(self.losses) and self.ended in ("completed", "stopped")
+
+    def require(self, fewest: int) -> None:
+        """Raises NotRun when the replay is too short to judge."""
+        if len(self.losses) >= fewest or self.ended in ("completed", "stopped"):
+            return
+        if self.ended in ("time", "not-started"):
+            raise NotRun(f"the time budget allowed {len(self.losses)} of {self.asked} steps; allow more with --max-time")
+        raise NotRun(f"the script's loop ended after {len(self.losses)} of the {self.asked} steps that this needs")

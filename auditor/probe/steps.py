@@ -1,0 +1,120 @@
+"""Steps: what happened since the last boundary, and where the next boundary is.
+
+A step ends where the optimizer has stepped. With several optimizers it ends at the last one of their cycle; without any,
+at the next forward or fetch after a backward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from auditor.evidence import Location
+
+
+@dataclass
+class BackwardSeen:
+    """One backward() call; `value` is detached, still on its device, with the loss scale still on it."""
+
+    value: torch.Tensor
+    scale: torch.Tensor | None
+    location: Location | None
+
+    def unscaled(self) -> torch.Tensor:
+        value = self.value.float()
+        return value if self.scale is None else value / self.scale
+
+
+@dataclass
+class StepSeen:
+    """What the loop did in one step."""
+
+    backwards: list[BackwardSeen] = field(default_factory=list)
+    updates: list[int] = field(default_factory=list)  # ids of the optimizers that stepped, in order
+    learning_rate: float = float("nan")
+    zero_grads: int = 0
+    skipped: bool = False
+
+    def loss(self) -> torch.Tensor | None:
+        """0-d tensor: sum of what backward() was called on, loss scale removed."""
+        values = [backward.unscaled().reshape(-1).sum() for backward in self.backwards]
+        if not values:
+            return None
+        return values[0] if len(values) == 1 else torch.stack([value.to(values[0].device) for value in values]).sum()
+
+
+class Steps:
+    """Counts and cuts the user's loop into steps."""
+
+    def __init__(self) -> None:
+        self.in_backward = False
+        self.updates = 0
+        self.backwards = 0
+        self.zero_grad_calls = 0
+        self.current = StepSeen()
+        self.forwards = 0  # training forwards of a root in the current step
+        self.interleaved = False  # several optimizers with backward calls in between: adversarial training
+        self._order: list[int] = []
+        self._last: int | None = None
+        self._between = 0
+        self._scaled: tuple[int, torch.Tensor, torch.Tensor] | None = None
+
+    def scaled(self, outputs: torch.Tensor, result: torch.Tensor) -> None:
+        """GradScaler.scale was called: remember both, so that the backward of `result` is known unscaled."""
+        self._scaled = (id(result), outputs.detach(), result.detach())
+
+    def backward(self, roots: tuple[torch.Tensor, ...], location: Location | None) -> None:
+        self.backwards += 1
+        self._between += 1
+        for root in roots:
+            value, scale = root.detach(), None
+            if self._scaled is not None and self._scaled[0] == id(root):
+                value = self._scaled[1]
+            self.current.backwards.append(BackwardSeen(value.clone(), scale, location))
+        self._scaled = None
+
+    def update(self, optimizer: object) -> bool:
+        """An optimizer has stepped. True when that ends the step."""
+        self.updates += 1
+        key = id(optimizer)
+        if key in self._order:
+            if self._last is None:
+                self._last = self._order[-1]
+        else:
+            self._order.append(key)
+            if self._last is not None or len(self._order) > 1:
+                self._last = None  # a new optimizer joined: the cycle has to be learnt again
+        if len(self._order) > 1 and self.current.updates and self._between:
+            self.interleaved = True
+        self._between = 0
+        self.current.updates.append(key)
+        return key == (self._last if self._last is not None else self._order[0])
+
+    def close(self) -> StepSeen:
+        """End the step and begin the next."""
+        done = self.current
+        done.zero_grads = self.zero_grad_calls
+        self.zero_grad_calls = 0
+        self.forwards = 0
+        self.current = StepSeen()
+        return done
+
+    @property
+    def optimizers(self) -> int:
+        return len(self._order)
+
+
+def fetch(values: list[torch.Tensor | None]) -> list[float]:
+    """Many 0-d tensors to the host with one synchronisation per device; None becomes NaN."""
+    result = [float("nan")] * len(values)
+    groups: dict[Any, list[int]] = {}
+    for index, value in enumerate(values):
+        if value is not None:
+            groups.setdefault(value.device, []).append(index)
+    for indices in groups.values():
+        stacked = torch.stack([values[index].detach().reshape(()).double() for index in indices])  # type: ignore[union-attr]
+        for index, number in zip(indices, stacked.tolist(), strict=True):
+            result[index] = number
+    return result

@@ -1,0 +1,80 @@
+"""backward(), the loss scale, and gradient clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from auditor.probe.locate import user_location
+from auditor.probe.probe import Probe
+from auditor.probe.taps.patching import wrap
+
+
+def install(probe: Probe) -> None:
+    # Tensor.backward looks torch.autograd.backward up at each call, so one patch sees both.
+    wrap(torch.autograd, "backward", lambda original: _backward(probe, original))
+    for name in ("clip_grad_norm_", "clip_grad_value_"):
+        wrap(torch.nn.utils.clip_grad, name, lambda original, name=name: _clip(probe, name, original))  # type: ignore[misc]
+        setattr(torch.nn.utils, name, getattr(torch.nn.utils.clip_grad, name))
+    wrap(torch.amp.GradScaler, "__init__", lambda original: _scaler_built(probe, original))
+    wrap(torch.amp.GradScaler, "scale", lambda original: _scale(probe, original))
+    wrap(torch.amp.GradScaler, "step", lambda original: _scaler_step(probe, original))
+
+
+def _backward(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
+    def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+        if not probe.alive() or probe.loop.in_backward:
+            return original(tensors, *args, **kwargs)
+        roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+        probe.backward_begins(roots, user_location())
+        probe.loop.in_backward = True
+        try:
+            probe.run_backward(lambda: original(tensors, *args, **kwargs))
+        finally:
+            probe.loop.in_backward = False
+        probe.backward_ended()
+        return None
+
+    return backward
+
+
+def _clip(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def clip(parameters: Any, limit: float, *args: Any, **kwargs: Any) -> Any:
+        result = original(parameters, limit, *args, **kwargs)
+        if probe.alive():
+            probe.clipped("norm" if name == "clip_grad_norm_" else "value", limit, result, user_location())
+        return result
+
+    return clip
+
+
+def _scaler_built(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
+    def init(scaler: Any, *args: Any, **kwargs: Any) -> None:
+        original(scaler, *args, **kwargs)
+        if probe.alive() and scaler.is_enabled():
+            probe.program.scaler_built(scaler)
+
+    return init
+
+
+def _scale(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    def scale(scaler: Any, outputs: Any) -> Any:
+        result = original(scaler, outputs)
+        if probe.alive() and isinstance(outputs, torch.Tensor) and isinstance(result, torch.Tensor):
+            probe.loop.scaled(outputs, result)
+        return result
+
+    return scale
+
+
+def _scaler_step(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        before = probe.loop.updates
+        result = original(scaler, optimizer, *args, **kwargs)
+        if probe.alive() and probe.loop.updates == before:
+            probe.step_skipped(optimizer)
+        return result
+
+    return step

@@ -1,0 +1,75 @@
+"""DataLoaders: where they are built, what each hands out, and the two control points they offer: what comes next, and
+when an epoch ends."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from auditor.probe.locate import construction_location
+from auditor.probe.probe import Probe
+from auditor.probe.taps.patching import wrap
+
+_FOR_ITER = dis.opmap["FOR_ITER"]
+
+
+def install(probe: Probe) -> None:
+    wrap(DataLoader, "__init__", lambda original: _built(probe, original))
+    wrap(_BaseDataLoaderIter, "__init__", lambda original: _started(probe, original))
+    wrap(_BaseDataLoaderIter, "_reset", lambda original: _restarted(probe, original))
+    wrap(_BaseDataLoaderIter, "__next__", lambda original: _next(probe, original))
+
+
+def _built(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
+    def init(loader: Any, *args: Any, **kwargs: Any) -> None:
+        original(loader, *args, **kwargs)
+        if probe.alive():
+            probe.program.loader_built(loader, construction_location(loader))
+
+    return init
+
+
+def _started(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
+    def init(iterator: Any, loader: Any) -> None:
+        original(iterator, loader)
+        if probe.alive():
+            probe.feed.started(iterator, loader)
+
+    return init
+
+
+def _restarted(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
+    def reset(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+        original(iterator, loader, *args, **kwargs)
+        first = args[0] if args else kwargs.get("first_iter", False)
+        if probe.alive() and not first:  # the first reset belongs to the construction
+            probe.feed.started(iterator, loader)
+
+    return reset
+
+
+def _next(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    def advance(iterator: Any) -> Any:
+        if not probe.alive():
+            return original(iterator)
+        return probe.feed.advance(iterator, lambda: original(iterator), _in_for_loop)
+
+    return advance
+
+
+def _in_for_loop() -> bool:
+    """True when the batch was asked for by a `for` statement, which takes StopIteration as the end of an epoch.
+
+    An explicit next(iterator) need not expect one.
+    """
+    frame = sys._getframe(2)  # _in_for_loop <- feed.advance <- advance <- the asking frame
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("auditor.probe"):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None or frame.f_lasti < 0:
+        return False
+    return frame.f_code.co_code[frame.f_lasti] == _FOR_ITER

@@ -14,7 +14,7 @@ from auditor.capture import Capture
 from auditor.cli import EXIT_FINDINGS, EXIT_USAGE, settings_from
 from auditor.config import Settings
 from auditor.evidence import Run, Status
-from auditor.output import Output, check_format, keep, parse_output, prepare_folder, render, show, write
+from auditor.output import check_format, keep, parse_output, prepare_folder, render, show, write
 from auditor.progress import Display
 from auditor.result import Audit
 from auditor.session import Outcome, Request, conduct
@@ -55,7 +55,6 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
     """Returns the exit code. Raises AuditError for whatever can be refused before anything runs."""
     check_format(options.format_)
     outputs = [parse_output(text) for text in options.outputs]
-    settings = settings_from(asdict(options), _start(options))
     machine = options.format_ != "text"
     request = Request(
         target=options.target,
@@ -66,6 +65,8 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
         seed=options.seed,
         stdout_to_stderr=machine,
     )
+    request.locate()
+    settings = settings_from(asdict(options), _start(options))
     folder = prepare_folder(Path.cwd())
     capture = None if options.show_output else _capture(folder)
     display = Display(quiet=options.quiet, live=_live(options), capture=capture)
@@ -75,9 +76,14 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
         display.clear()
         if capture is not None:
             capture.close()
+    problems = keep(outcome.audit, folder) if folder is not None else []  # first of all: what follows may fail
     _tell_ending(outcome.audit, settings, capture, folder)
     show(render(outcome.audit, options.format_, color=options.color), machine=machine)
-    return _save(outcome, outputs, folder, display) or exit_code(outcome, settings)
+    _tell_kept(folder, problems, display)
+    problems = write(outcome.audit, outputs)
+    for problem in problems:
+        _say(problem)
+    return EXIT_USAGE if problems else exit_code(outcome, settings)
 
 
 def _start(options: RunOptions) -> Path:
@@ -132,19 +138,13 @@ def _tell_crash(run: Run, capture: Capture | None, folder: Path | None) -> None:
         _say(f"the script failed{where} after {run.steps} training steps: {message}")
 
 
-def _save(outcome: Outcome, outputs: Sequence[Output], folder: Path | None, display: Display) -> int:
-    """Write the files; EXIT_USAGE when one that was asked for could not be written, else 0."""
-    if folder is None:
-        display.message("the folder .audit cannot be written here, so nothing is kept of this audit")
-    else:
-        for problem in keep(outcome.audit, folder):
-            _say(problem)
-        if (folder / "report.html").exists():
-            display.message(f"the whole report: {_shown(folder / 'report.html')}")
-    problems = write(outcome.audit, outputs)
+def _tell_kept(folder: Path | None, problems: Sequence[str], display: Display) -> None:
     for problem in problems:
         _say(problem)
-    return EXIT_USAGE if problems else 0
+    if folder is None:
+        display.message("the folder .audit cannot be written here, so nothing is kept of this audit")
+    elif (folder / "report.html").exists():
+        display.message(f"the whole report: {_shown(folder / 'report.html')}")
 
 
 def exit_code(outcome: Outcome, settings: Settings) -> int:

@@ -187,4 +187,6 @@ def keep(audit: Audit, folder: Path) -> list[str]:
             _replace(folder / name, content())
         except Exception as why:  # a report's bug must not cost the others
             problems.append(f"{folder / name} could not be written: {why}")
+            with suppress(OSError):
+                (folder / name).unlink()  # that of an earlier audit would be taken for this one's
     return problems

@@ -35,7 +35,7 @@ class Display:
             self._draw(progress or Progress(phase="starting"))
         elif progress is not None and progress.phase != self._phase:
             self._phase = progress.phase
-            self.message(f"{progress.phase} ({progress.of} steps)" if progress.of else progress.phase)
+            self.message(f"{progress.phase}, {progress.of} steps" if progress.of else progress.phase)
 
     def message(self, text: str) -> None:
         """A line of ours; nothing when quiet."""

@@ -13,6 +13,7 @@ from auditor.assemble import assemble, failed, pending
 from auditor.capture import Capture
 from auditor.config import Settings
 from auditor.declare import Rule
+from auditor.errors import AuditError
 from auditor.evidence import Evidence, Run, Status, part_types
 from auditor.result import Audit
 from auditor.script import find_module, find_script, syntax_crash
@@ -40,6 +41,10 @@ class Request:
         """What the parent knows of the run before it begins."""
         version = sys.version.split()[0]
         return Run(target=self.target, args=self.args, module=self.module, seed=self.seed, python=version)
+
+    def locate(self) -> Path | None:
+        """The file to be run, None for a module without source. Raises AuditError when there is none."""
+        return find_module(self.target) if self.module else find_script(self.target)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def conduct(
     known = tuple(rules) if rules is not None else installed()
     parts = parts_wanted(settings.selected(known), known)
     started = time.monotonic()
-    path = find_module(request.target) if request.module else find_script(request.target)
+    path = request.locate()
     broken = syntax_crash(path) if path is not None else None
     if broken is not None:
         run = request.run().model_copy(update={"status": Status.SCRIPT_FAILED, "crash": broken, "exit_code": 1})
@@ -96,6 +101,9 @@ def conduct(
     with interrupts.watching():
         probe = _Probe(request, settings, parts, path, command, capture, interrupts, listen)
         endings = probe.run(started)
+    if endings[0].exit_code and not endings[0].records:
+        last = capture.last_lines(1) if capture is not None else ""
+        raise AuditError(f"the probe did not start: {last or f'exit code {endings[0].exit_code}'}")
     evidence = assemble(request.run(), endings, time.monotonic() - started)
     return Outcome(judge(evidence, known, settings), interrupts.signal if endings[-1].interrupted else None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -233,6 +234,9 @@ def _publish(audit: Audit, outputs: Sequence[Output], options: dict[str, Any]) -
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console scripts. Always ends by SystemExit, with the exit codes of `audit run --help`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: `audit run train.py >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         code = cli.main(args=None if arguments is None else list(arguments), prog_name="audit", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

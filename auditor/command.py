@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -95,7 +96,7 @@ def _start(options: RunOptions) -> Path:
 
 
 def _live(options: RunOptions) -> bool:
-    return sys.stderr.isatty() and not options.show_output
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not options.show_output
 
 
 def _capture(folder: Path | None) -> Capture:
@@ -130,7 +131,7 @@ def _tell_crash(run: Run, capture: Capture | None, folder: Path | None) -> None:
         place = f" (all of it: {_shown(folder / 'output.log')})" if folder is not None else ""
         _say(f"the script printed last{place}:")
         click.echo(tail, err=True)
-    if traceback:
+    if traceback and capture is not None:  # else it has been seen already
         click.echo(traceback, err=True)
     if crash is not None:
         message = f"{crash.kind}: {crash.message}".rstrip(": ").splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from auditor.assemble import assemble, failed, pending
+from auditor.assemble import assemble, failed, pending, steps
 from auditor.capture import Capture
 from auditor.config import Settings
 from auditor.declare import Rule
@@ -88,6 +89,8 @@ def conduct(
     from auditor.judge import judge
     from auditor.registry import rules as installed
 
+    if not hasattr(os, "killpg"):
+        raise AuditError("running a script under observation needs Linux or macOS")
     settings = settings or Settings()
     known = tuple(rules) if rules is not None else installed()
     parts = parts_wanted(settings.selected(known), known)
@@ -133,7 +136,7 @@ class _Probe:
         limit = self.settings.max_time
         deadline = started + limit - min(JUDGING_RESERVE, limit / 4)
         endings = [self._start(0, self.parts, deadline)]
-        again = pending(endings[0])
+        again = pending(endings[0]) if steps(endings[0]) else ()  # without a loop it would end the same way
         left = deadline - time.monotonic()
         if again and not self.interrupts.count and not failed(endings[0]) and left > min(SECOND_START, limit / 4):
             endings.append(self._start(1, again, deadline))

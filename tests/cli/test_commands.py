@@ -226,6 +226,11 @@ def test_a_crash_shows_the_traceback_once_and_the_last_output(shell):
     assert result.stderr.endswith("the script failed at train.py:3 after 2 training steps: ValueError: no data\n")
 
 
+def test_a_crash_shown_live_is_not_shown_again(shell):
+    result = shell("run", "--show-output", "train.py", body=CRASH)
+    assert result.stderr.count("Traceback (most recent call last)") == 1
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupt_gives_a_partial_report(shell, number, code):
     process = shell.start(["run", "train.py"], "trajectory(99.0)\nwrite('progress', phase='observe')\ntime.sleep(60)")
@@ -323,6 +328,13 @@ def test_a_reader_that_goes_away_is_no_error(shell):
     os.close(write)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
+
+
+def test_a_closed_standard_output_is_no_error(shell):
+    process = shell.start(["run", "train.py"], stdout=None, preexec_fn=lambda: os.close(1))
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in err
 
 
 def test_an_ascii_terminal_gets_ascii(shell, bodies):

@@ -105,6 +105,12 @@ def test_a_second_start_fills_gaps_and_never_spoils(start, end):
     assert run.diverted == ("x.pt",)
 
 
+def test_no_second_start_when_no_step_was_seen(start):
+    audit = start(PENDING.replace("trajectory(1.0)", "").replace("steps=1", "steps=0", 1))
+    assert audit.run.status is Status.NOTHING_TO_AUDIT
+    assert audit.evidence.gradient_resets is None
+
+
 def test_no_second_start_without_time(start):
     audit = start("time.sleep(1.2)\n" + PENDING, max_time=2.0)
     assert audit.evidence.gradient_resets is None
@@ -137,6 +143,25 @@ def test_a_syntax_error_is_the_scripts_failure_and_starts_nothing(driver, tmp_pa
     assert audit.run.crash.kind == "SyntaxError"
     assert audit.run.crash.location.line == 2
     assert "print((" in audit.run.crash.traceback
+
+
+def test_a_probe_that_cannot_start_is_an_error_of_ours(start):
+    with pytest.raises(AuditError, match="the probe did not start"):
+        start("sys.exit(1)")
+
+
+def test_the_python_function(driver, child, tmp_path, monkeypatch, capfd):
+    from auditor import audit
+
+    (tmp_path / "train.py").write_text("pass\n")
+    command = child.command("print('noise')\ntrajectory(99.0)\nfinish(1)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("auditor.supervisor.child_command", lambda: command)
+    monkeypatch.setattr("auditor.registry.rules", lambda: driver.RULES)
+    result = audit(tmp_path / "train.py", ["--lr", "1"], settings=Settings(steps=3))
+    assert result.summary.errors == 1
+    assert capfd.readouterr() == ("", "")
+    assert not (tmp_path / ".audit").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,255 @@
+"""GRD101: gradients grow out of bounds, over the steps or on their way back through the layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import Gradients, Inputs, LayerGradients, Location, Program, Trajectory, Updates
+
+from ..series import Course, Growth, course, diverged, finite, growth, middle, signed, tail
+from ..words import count, number, percent
+
+
+class Limits(Options):
+    max_growth: float = Field(10.0, gt=1, description="Largest growth of the gradient norm from first to last step.")
+    max_depth_ratio: float = Field(
+        100.0, gt=1, description="Largest ratio of a layer's gradient norm to that of the layers next to the loss."
+    )
+    min_fall: float = Field(
+        0.25, gt=0, lt=1, description="A loss that falls by this share is not harmed by the depth ratio."
+    )
+    max_rise: float = Field(1.5, gt=1, description="A loss that ends above this multiple of its start is harmed.")
+    max_update_ratio: float = Field(0.1, gt=0, description="Largest update of a weight relative to the weight.")
+    min_steps: int = Field(10, ge=8, description="Steps with a finite gradient norm that have to be seen.")
+
+
+@rule(
+    "GRD101",
+    "exploding-gradients",
+    severity=Severity.ERROR,
+    explains=("nonfinite-loss", "dead-units", "cannot-overfit", "class-imbalance"),
+    fix="""Start the weights at the right scale (`nn.init.orthogonal_` for recurrent, `nn.init.xavier_normal_` or
+    `nn.init.kaiming_normal_` for deep layers), add normalization, and clip between backward() and step():
+    `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`.""",
+    references=(
+        "https://arxiv.org/abs/1211.5063",
+        "https://proceedings.mlr.press/v9/glorot10a.html",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html",
+    ),
+)
+def exploding_gradients(
+    trajectory: Trajectory,
+    gradients: Gradients | None,
+    updates: Updates | None,
+    inputs: Inputs | None,
+    program: Program | None,
+    limits: Limits,
+) -> Judgement:
+    """Gradients grow out of bounds, and the loss shows it.
+
+    ## What it does
+
+    Follows the gradient norm that the optimizer really uses, over the observed steps and through the layers, and asks
+    whether the loss is harmed by its growth.
+
+    ## Why is it bad?
+
+    A gradient that is a thousand times too long points nowhere: the loss is so crumpled that the direction holds for
+    far less than one step. Steps overshoot, weights grow, and the next gradient is longer still. In deep and recurrent
+    networks the first layers receive the product of all the factors above them, so they take random walks.
+
+    ## How it is measured
+
+    Loss scale is removed, clipping is applied, skipped steps are left out. Then one of these has to hold *together
+    with harm* on the untouched loop:
+
+    - **over the steps:** the Theil-Sen slope of the log norm is above 0 with 99 % confidence and amounts to more than
+      `max-growth`, and the loss became non-finite or ended above `max-rise` times its start. If the loss merely did
+      not fall while updates exceed `max-update-ratio` of the weights, the finding is a warning.
+    - **through the layers:** a layer's norm is more than `max-depth-ratio` times that of the layers next to the loss
+      (the median over the observed steps), and the loss fell by less than `min-fall`. The first layer is divided by the
+      size of the inputs, which its gradient is proportional to.
+
+    Growth that ends in NaN or infinity, with a rising loss or by more than the square of `max-growth`, is confirmed.
+    The others are errors although they are statistics, because two independent symptoms have to agree: a norm outside
+    anything a healthy program showed, and a loss that does not fall.
+
+    ## When it may be wrong
+
+    - Gradients of healthy runs often grow tenfold while the loss falls: a falling loss passes.
+    - With clipping, the clipped norm is judged: a loop that always clips passes, and a depth ratio is only a warning.
+    - Adversarial and reinforcement learning have losses that need not fall: where several optimizers or backward()
+      calls are seen, or losses are negative, only growth that ends in NaN counts.
+    - A NaN without growth before it is the matter of nonfinite-loss.
+    - If a lower learning rate alone cures it, lr-too-high is reported as the cause.
+
+    ## How to fix
+
+    ```python
+    nn.init.orthogonal_(self.rnn.weight_hh_l0)      # or xavier / kaiming for feed-forward layers
+    ...
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+    optimizer.step()
+    ```
+    """
+    used = trajectory.clipped_norms or trajectory.grad_norms
+    skipped = set(trajectory.skipped_steps)
+    norms = [norm for step, norm in enumerate(used) if step not in skipped]
+    losses = course(trajectory.losses)
+    where = program.loss_location if program else None
+    fatal = _until_overflow(norms, trajectory.losses, limits, where)
+    if fatal is not None:
+        yield fatal
+        return
+    known = finite(norms)
+    if len(known) < limits.min_steps:
+        broken = f", {len(norms) - len(known)} more were not finite (see nonfinite-loss)" if norms != known else ""
+        raise Inconclusive(f"needs {count(limits.min_steps, 'finite gradient norm')}, saw {len(known)}{broken}")
+    grown = growth(norms)
+    factor = grown.factor if grown else 1.0
+    yield Measured(
+        factor,
+        limits.max_growth,
+        f"the gradient norm changed {number(factor)}-fold over {count(len(norms), 'step')} "
+        f"(median {number(middle(known))}) while the loss went from {number(losses.start)} to {number(losses.end)}",
+    )
+    optimizers = len(program.optimizers) if program else 1
+    if optimizers > 1 or len(trajectory.series) > 1 or signed(trajectory.losses):
+        return  # losses that need not fall prove no harm
+    over_steps = list(_over_steps(grown, len(norms), losses, updates, where, limits))
+    yield from over_steps
+    if not over_steps and gradients is not None:
+        size = math.hypot(inputs.mean, inputs.std) if inputs else 1.0
+        yield from _through_layers(gradients, size, losses, bool(trajectory.clipped_norms), limits)
+
+
+def _until_overflow(
+    norms: Sequence[float], losses: Sequence[float], limits: Limits, where: Location | None
+) -> Finding | None:
+    """Growth up to the first step that is not finite, however few steps that took."""
+    first = next((step for step, norm in enumerate(norms) if not math.isfinite(norm)), len(norms))
+    if first < 2 or (first == len(norms) and not diverged(losses)):
+        return None
+    start, last = middle(norms[: max(1, first // 4)]), norms[first - 1]
+    # The last quarter has to be long as well: one long gradient is no growth.
+    late = middle(norms[first - max(1, first // 4) : first])
+    factor = min(last, late) / start if start > 0 else 0.0
+    values = finite(losses)
+    risen = len(values) > 1 and values[-1] > limits.max_rise * abs(values[0])
+    # Healthy gradients grow tenfold as well, and an operation may turn into NaN for a reason of its own.
+    if not factor > (limits.max_growth if risen else limits.max_growth**2):
+        return None
+    return Finding(
+        message=(
+            f"the gradient norm grew from {number(start)} to {number(last)} in {count(first, 'step')}, then the "
+            f"{'gradient' if first < len(norms) else 'loss'} left the finite numbers"
+        ),
+        location=where,
+        measured=factor,
+        limit=limits.max_growth,
+        confidence=Confidence.CONFIRMED,
+        detail=("norms: " + ", ".join(number(norm) for norm in norms[max(0, first - 6) : first + 1]),),
+    )
+
+
+def _over_steps(
+    grown: Growth | None,
+    steps: int,
+    losses: Course,
+    updates: Updates | None,
+    where: Location | None,
+    limits: Limits,
+) -> Iterator[Finding]:
+    if grown is None or grown.low <= 1 or grown.factor <= limits.max_growth:
+        return
+    ratio = _update_ratio(updates)
+    harmed = losses.rise > limits.max_rise
+    if not harmed and not (ratio > limits.max_update_ratio and losses.fall <= 0):
+        return
+    detail = [f"99 % interval of the growth: {number(grown.low)} to {number(grown.high)} times"]
+    if math.isfinite(ratio):
+        detail.append(f"a step moves the weights by {percent(ratio)} of their size (median); about 0.1 % is usual")
+    yield Finding(
+        message=(
+            f"the gradient norm grew {number(grown.factor)}-fold over {count(steps, 'step')} and the loss went from "
+            f"{number(losses.start)} to {number(losses.end)}"
+        ),
+        location=where,
+        measured=grown.factor,
+        limit=limits.max_growth,
+        severity=None if harmed else Severity.WARNING,
+        detail=tuple(detail),
+    )
+
+
+def _update_ratio(updates: Updates | None) -> float:
+    """Median over the weights of their median late update ratio, NaN when unknown."""
+    if updates is None:
+        return math.nan
+    return middle([middle(tail(layer.ratios)) for layer in updates.layers if layer.ratios])
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The layer with the largest gradient relative to the layers next to the loss."""
+
+    layer: LayerGradients
+    ratio: float
+    norm: float
+    last: float
+    last_name: str
+
+
+def _profile(gradients: Gradients, input_size: float) -> Profile | None:
+    levels = [(layer, middle(layer.norms)) for layer in gradients.layers]
+    levels = [(layer, level) for layer, level in levels if math.isfinite(level) and level > 0]
+    if len(levels) < 2:
+        return None
+    ends = levels[-max(1, len(levels) // 4) :]
+    last = middle([level for _, level in ends])
+    sizes = [level / max(1.0, input_size) if place == 0 else level for place, (_, level) in enumerate(levels)]
+    worst = max(range(len(levels) - len(ends)), key=sizes.__getitem__)
+    return Profile(levels[worst][0], sizes[worst] / last, levels[worst][1], last, ends[-1][0].name)
+
+
+def _through_layers(
+    gradients: Gradients, input_size: float, losses: Course, clipped: bool, limits: Limits
+) -> Iterator[Finding]:
+    profile = _profile(gradients, input_size if math.isfinite(input_size) else 1.0)
+    if profile is None or len(gradients.steps) < 3 or losses.fall >= limits.min_fall:
+        return
+    if profile.ratio <= limits.max_depth_ratio:
+        return
+    levels = [(layer.name, middle(layer.norms)) for layer in gradients.layers]
+    stride = -(-len(levels) // 8)
+    yield Finding(
+        message=(
+            f"the gradient of {profile.layer.name} is {number(profile.ratio)} times that of {profile.last_name} next "
+            f"to the loss, and the loss went from {number(losses.start)} to {number(losses.end)} in "
+            f"{count(losses.steps, 'step')}"
+        ),
+        where=profile.layer.name,
+        location=profile.layer.location,
+        measured=profile.ratio,
+        limit=limits.max_depth_ratio,
+        severity=Severity.WARNING if clipped else None,
+        detail=(
+            f"median norm {number(profile.norm)} in {profile.layer.name}, {number(profile.last)} next to the loss",
+            "first to last layer: " + ", ".join(f"{name} {number(level)}" for name, level in levels[::stride]),
+        ),
+    )

@@ -1,0 +1,151 @@
+"""INI101: units of a layer start equal and stay equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import LayerSymmetry, Program, Symmetry
+
+from ..words import count, listing, percent
+
+LOOKUP_TABLES = ("Embedding", "EmbeddingBag")  # their rows are entries, not units
+
+
+class Limits(Options):
+    max_share: float = Field(0.5, gt=0, le=1, description="Largest share of a layer's units that may equal another.")
+    min_steps: int = Field(3, ge=1, description="Steps after which equality counts: most zero starts end with step 2.")
+
+
+@rule(
+    "INI101",
+    "symmetric-init",
+    severity=Severity.ERROR,
+    explains=("cannot-overfit", "dead-units", "class-imbalance"),
+    fix="""Start the weight from random numbers, so that every unit learns something else:
+    `nn.init.kaiming_normal_(layer.weight)`, or delete the constant initialisation: PyTorch's default is random.""",
+    references=(
+        "https://www.deeplearningbook.org/contents/optimization.html",
+        "https://proceedings.mlr.press/v9/glorot10a.html",
+        "https://docs.pytorch.org/docs/stable/nn.init.html",
+    ),
+)
+def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) -> Judgement:
+    """Units of a layer start with equal weights and never come apart.
+
+    ## What it does
+
+    Compares the rows of every weight matrix or kernel (one row, with its bias, is one unit) with each other before
+    the first step and after the last observed one.
+
+    ## Why is it bad?
+
+    Units with equal weights compute the same output, receive the same gradient and are moved by the same step, for
+    ever. A layer of 256 equal units has the capacity of one, whatever the optimizer, the learning rate or the number
+    of epochs.
+
+    ## How it is measured
+
+    By identity. A unit is a duplicate when its row is bit-equal to an earlier row before step 0 and still equals one
+    (to 1e-6) after the observed steps. A layer fails when more than `max-share` of the units that could be duplicates
+    are, at both times, although gradient reached the weight and moved it. It also fails when every weight of the
+    network is in that state and none receives any gradient: such a network cannot move at all.
+
+    ## When it may be wrong
+
+    - Zero-initialised residual gates, LoRA's B, adaLN-zero, zero convolutions and zero heads start equal and come
+      apart within two steps: they pass, because equality has to last. Where they are all that is equal (a rate so
+      small that no row moved by 1e-6), they are left alone too.
+    - Layers with one unit, embedding tables, weights that nothing has trained (frozen, or an expert that was not
+      routed to) are not judged.
+    - A learning rate that is still 0 (warm-up) proves nothing: the answer is inconclusive.
+
+    ## How to fix
+
+    Remove the constant initialisation, or make it random. Biases may start at zero, weights may not.
+
+    ```python
+    def init_weights(m):
+        if isinstance(m, nn.Linear):
+            nn.init.kaiming_normal_(m.weight)  # not nn.init.constant_(m.weight, 0.05)
+            nn.init.zeros_(m.bias)
+    ```
+    """
+    tables = _tables(program)
+    rows = [layer for layer in symmetry.layers if layer.units > 1]
+    layers = [layer for layer in rows if layer.name.removesuffix(".weight") not in tables]
+    if not layers:
+        raise NotApplicable("no weight has more than one output unit")
+    worst = max(layers, key=_lasting_share)
+    yield Measured(
+        _lasting_share(worst),
+        limits.max_share,
+        f"at most {percent(_lasting_share(worst))} of a layer's units ({worst.name}) start and stay equal to another",
+    )
+    suspects = [layer for layer in layers if _lasting_share(layer) > limits.max_share]
+    if not suspects:
+        return
+    if symmetry.steps < limits.min_steps:
+        raise Inconclusive(
+            f"units of {worst.name} are equal, but only {count(symmetry.steps, 'step')} were seen: zero starts part "
+            f"after 2, this needs {limits.min_steps}"
+        )
+    everything = len(suspects) == len(layers)
+    stuck = everything and not any(layer.gradient_nonzero or layer.moved for layer in symmetry.layers)
+    trained = [layer for layer in suspects if layer.gradient_nonzero and layer.moved]
+    if stuck and len(suspects) > 1:
+        yield _finding(suspects, symmetry.steps, limits, "no gradient reaches any weight, so they can never part")
+    elif trained and (everything or not all(layer.zero_start for layer in trained)):
+        yield _finding(trained, symmetry.steps, limits, "they receive the same gradient, so they can never part")
+    elif stuck or any(layer.gradient_nonzero and not layer.moved for layer in suspects):
+        raise Inconclusive(
+            f"units of {listing([layer.name for layer in suspects])} start equal, but the weights did not move in "
+            f"{count(symmetry.steps, 'step')} (a warm-up from a rate of 0?): probe more steps"
+        )
+
+
+def _tables(program: Program | None) -> set[str]:
+    models = program.models if program else ()
+    return {layer.name for model in models for layer in model.layers if layer.kind in LOOKUP_TABLES}
+
+
+def _lasting_share(layer: LayerSymmetry) -> float:
+    """Share of the units that could equal an earlier one and did, at the start and at the end."""
+    return min(layer.duplicates_start, layer.duplicates_end) / (layer.units - 1)
+
+
+def _finding(layers: Sequence[LayerSymmetry], steps: int, limits: Limits, reason: str) -> Finding:
+    worst = max(layers, key=lambda layer: (_lasting_share(layer), layer.units))
+    equal = min(worst.duplicates_start, worst.duplicates_end) + 1
+    others = [layer for layer in layers if layer is not worst]
+    detail = [
+        f"{layer.name}: {layer.duplicates_start} of {layer.units} units equal an earlier one at the start, "
+        f"{layer.duplicates_end} after {count(steps, 'step')}"
+        for layer in (worst, *others[:8])
+    ]
+    if len(others) > 8:
+        detail.append(f"and {len(others) - 8} more layers")
+    return Finding(
+        message=(
+            f"{equal} of the {worst.units} units of {worst.name} share their weights with another at the start and "
+            f"still do after {count(steps, 'step')}: {reason}"
+        ),
+        where=worst.name,
+        location=worst.location,
+        measured=_lasting_share(worst),
+        limit=limits.max_share,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(detail),
+    )

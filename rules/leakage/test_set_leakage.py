@@ -1,0 +1,185 @@
+"""LEK101: held-out samples are also training samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import Leakage, Overlap, Split
+
+from ..words import count, percent
+
+FEW_NUMBERS = 8
+
+
+class Limits(Options):
+    max_share: float = Field(
+        0.01, ge=0, lt=1, description="Share of held-out samples seen in training above which it is an error."
+    )
+    chance_values: int = Field(
+        64,
+        ge=0,
+        description="Samples of at most this many numbers may repeat by chance, as within the training set.",
+    )
+    chance_margin: float = Field(
+        3.0, ge=1, description="Times the rate of repeats within the training set that chance is allowed."
+    )
+    min_hashed: int = Field(20, ge=1, description="Held-out samples that have to be read before a pass is given.")
+
+
+@rule(
+    "LEK101",
+    "test-set-leakage",
+    severity=Severity.ERROR,
+    fix="""Split once and keep the parts apart: remove duplicates *before* splitting, oversample only the training part
+    *after* it, and draw both parts from one permutation, e.g.
+    `train_set, test_set = random_split(data, [0.8, 0.2], generator=torch.Generator().manual_seed(0))`.""",
+    references=(
+        "https://arxiv.org/abs/2207.07048",
+        "https://arxiv.org/abs/1902.00423",
+        "https://docs.pytorch.org/docs/stable/data.html#torch.utils.data.random_split",
+    ),
+)
+def test_set_leakage(leakage: Leakage, limits: Limits) -> Judgement:
+    """Held-out samples are also training samples, so the held-out score measures memory.
+
+    ## What it does
+
+    Compares every held-out sample with every training sample, whole and before random augmentation.
+
+    ## Why is it bad?
+
+    A sample that was trained on is recognised, not predicted. The held-out score is too good, models are chosen
+    by it, and the surprise comes in production. It is the most common reason why published results do not reproduce.
+
+    ## How it is measured
+
+    Exactly: either both loaders index one dataset and share indices, or samples are equal bit for bit. Shared indices
+    always fail. Equal contents fail as an error above `max-share` of the held-out samples and as a warning below it,
+    because well-known data sets contain a few duplicates.
+
+    ## When it may be wrong
+
+    - Short samples (at most `chance_values` numbers, such as discrete tables or short texts) repeat by chance.
+      There, repeats *within* the training set tell how often, and only more than `chance-margin` times that fails.
+      Unless the labels of all pairs agree: that is what oversampling before the split leaves behind.
+    - Near-constant samples (blank images, padding) are left out.
+    - A loader that evaluates the training set on purpose, to show the training accuracy, is recognised by its name
+      (`train...`), or because it holds all of the training set while another held-out loader is clean.
+    - If only a part could be read, a pass holds for that part, and the text says so.
+    - Near-duplicates and shared patients, speakers or scenes are not looked for here.
+
+    ## How to fix
+
+    ```python
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    train_set, test_set = Subset(data, order[:n]), Subset(data, order[n:])   # one permutation, disjoint slices
+    assert not set(train_set.indices) & set(test_set.indices)
+
+    x_train, y_train = oversample(x_train, y_train)                           # after the split, never before
+    ```
+    """
+    splits = {split.name: split for split in leakage.splits}
+    training = [split for split in leakage.splits if split.role == "training"]
+    held_out = [split for split in leakage.splits if split.role == "held-out"]
+    if not held_out:
+        raise NotApplicable("no held-out data were seen to compare the training data with")
+    if not training or not any(split.hashed for split in training) or not any(split.hashed for split in held_out):
+        raise Inconclusive("the samples of the splits could not be read")
+    base = _base_rate(leakage, training)
+    clean = {split.name for split in held_out} - {overlap.held_out for overlap in leakage.overlaps if overlap.shared}
+    faulty, spared = [], []
+    for overlap in leakage.overlaps:
+        if overlap.shared <= 0:
+            continue
+        excuse = _excuse(overlap, splits, bool(clean), base, leakage.sample_values, limits)
+        if excuse:
+            spared.append(excuse)
+        else:
+            faulty.append(overlap)
+    worst = max((_share(overlap) for overlap in faulty), default=0.0)
+    read = sum(split.hashed for split in held_out)
+    partly = "" if all(split.complete for split in (*training, *held_out)) else " (only a part could be read)"
+    text = f"{percent(worst)} of {count(read, 'held-out sample')} are training samples{partly}"
+    yield Measured(worst, 0.0, "; ".join([text, *dict.fromkeys(spared)]))
+    if not faulty and read < limits.min_hashed and partly:
+        raise Inconclusive(f"only {count(read, 'held-out sample')} could be read, needs {limits.min_hashed}")
+    for overlap in sorted(faulty, key=_share, reverse=True):
+        yield _finding(overlap, splits, leakage, base, limits)
+
+
+def _share(overlap: Overlap) -> float:
+    return min(1.0, overlap.shared / max(overlap.held_out_samples, overlap.shared, 1))
+
+
+def _base_rate(leakage: Leakage, training: Sequence[Split]) -> float:
+    """How often a training sample repeats an earlier one."""
+    return min(1.0, leakage.duplicates_in_training / max(1, sum(split.hashed for split in training)))
+
+
+def _excuse(
+    overlap: Overlap, splits: dict[str, Split], others_clean: bool, base: float, values: int, limits: Limits
+) -> str:
+    """Why this overlap is no leak, '' when it is one."""
+    if overlap.held_out.lower().startswith("train"):
+        return f"{overlap.held_out} evaluates training data, as its name says"
+    training = splits.get(overlap.training)
+    everything = training is not None and overlap.shared == overlap.held_out_samples >= training.samples > 0
+    if everything and others_clean:
+        return f"{overlap.held_out} holds the whole training set, and another held-out loader is clean"
+    # The last of n samples repeats an earlier one about twice as often as the average one did, hence the margin.
+    by_chance = 0 < values <= limits.chance_values and _share(overlap) <= limits.chance_margin * base
+    # Copies made before the split always keep their label; chance repeats of more than a few numbers rarely do.
+    copied = overlap.labels_agree == 1 and overlap.shared >= 20 and values > FEW_NUMBERS
+    if by_chance and not copied and not overlap.identity:
+        return (
+            f"{percent(_share(overlap))} of {overlap.held_out} repeat training samples of {count(values, 'number')}, "
+            f"but {percent(base)} repeat within the training set too: chance"
+        )
+    return ""
+
+
+def _finding(overlap: Overlap, splits: dict[str, Split], leakage: Leakage, base: float, limits: Limits) -> Finding:
+    share = _share(overlap)
+    severe = overlap.identity or share > limits.max_share
+    how = "by index into one dataset" if overlap.identity else "bit for bit"
+    detail = []
+    if overlap.pairs:
+        pairs = ", ".join(f"{pair.held_out_index} = {pair.training_index}" for pair in overlap.pairs[:5])
+        detail.append(f"held-out index = training index: {pairs}")
+    if overlap.labels_agree is not None:
+        detail.append(f"labels agree in {percent(overlap.labels_agree)} of the pairs")
+    if leakage.duplicates_in_training:
+        detail.append(f"within the training set {percent(base)} of the samples repeat an earlier one")
+    for name in (overlap.training, overlap.held_out):
+        split = splits.get(name)
+        if split is not None and not split.complete:
+            detail.append(f"{split.hashed} of {split.samples} samples of {name} were read: there may be more")
+    if leakage.trivial_samples:
+        detail.append(f"{count(leakage.trivial_samples, 'near-constant sample')} left out")
+    held_out = splits.get(overlap.held_out)
+    return Finding(
+        message=(
+            f"{overlap.shared} of {overlap.held_out_samples} samples of {overlap.held_out} ({percent(share)}) are also "
+            f"in {overlap.training}, {how}"
+        ),
+        where=overlap.held_out,
+        location=overlap.location or (held_out.location if held_out else None),
+        measured=share,
+        limit=limits.max_share if not overlap.identity else 0.0,
+        severity=Severity.ERROR if severe else Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(detail),
+    )

@@ -1,0 +1,105 @@
+"""Two arms of one replay compared: the same batches, weights and random numbers, with one change in one arm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from auditor.evidence import PairedReplay
+
+from .series import diverged, middle, signed, tail, width
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One look: levels at the end (median of the last third), how far they lie apart, and how sure that is.
+
+    `gain` lies in [-1, 1]: the share of the control's end loss that the change removes, negative when it adds. Losses
+    that can be negative have no zero to relate to; there it is the share of the width of everything seen.
+    """
+
+    start: str
+    steps: int
+    first: float
+    treated_first: float
+    control_end: float
+    treated_end: float
+    control_diverged: bool
+    treated_diverged: bool
+    gain: float
+    p_value: float
+    control_fall: float
+    treated_fall: float
+    signed: bool
+
+
+def compare(look: PairedReplay) -> Comparison:
+    """Judge one look. Arms of unequal length are compared over the steps that both took."""
+    steps = min(len(look.control), len(look.treated))
+    control, treated = look.control[:steps], look.treated[:steps]
+    gone, treated_gone = diverged(control), diverged(treated)
+    low, high = middle(tail(treated)), middle(tail(control))
+    apart = signed(control, treated)
+    first = _first(control, treated, apart)
+    scale = width(control, treated) if apart else abs(first)
+    return Comparison(
+        start=look.start,
+        steps=steps,
+        first=first,
+        treated_first=middle(treated[:3]),
+        control_end=math.inf if gone else high,
+        treated_end=math.inf if treated_gone else low,
+        control_diverged=gone,
+        treated_diverged=treated_gone,
+        gain=_gain(high, low, gone, treated_gone, scale if apart else max(abs(high), abs(low))),
+        p_value=_p_value(tail(control), tail(treated)),
+        control_fall=_fall(first, high, scale, gone),
+        treated_fall=_fall(first, low, scale, treated_gone),
+        signed=apart,
+    )
+
+
+def untrue(fidelity: float | None, most: float) -> bool:
+    """The replay of an unchanged loop did not give the losses that were observed."""
+    return fidelity is not None and not abs(fidelity) <= most
+
+
+def _first(control: Sequence[float], treated: Sequence[float], apart: bool) -> float:
+    """Loss level before training. Both arms share their first loss; the next two come from the treated arm.
+
+    Where the treated arm blows up at once, those two say nothing about the start, hence the bound.
+    """
+    if not control:
+        return math.nan
+    level = middle([control[0], *treated[1:3]])
+    return level if apart or not math.isfinite(control[0]) else min(level, 1.5 * control[0])
+
+
+def _fall(first: float, end: float, scale: float, gone: bool) -> float:
+    if gone:
+        return -math.inf
+    fall = (first - end) / scale if scale else 0.0
+    return fall if math.isfinite(fall) else 0.0
+
+
+def _gain(control: float, treated: float, control_gone: bool, treated_gone: bool, scale: float) -> float:
+    if control_gone or treated_gone:
+        return float(control_gone) - float(treated_gone)
+    gain = (control - treated) / scale if scale else 0.0
+    return max(-1.0, min(1.0, gain)) if math.isfinite(gain) else 0.0
+
+
+def _p_value(control: Sequence[float], treated: Sequence[float]) -> float:
+    """One-sided paired Wilcoxon test that the treated losses are lower.
+
+    Losses of neighbouring steps are not independent, so this is a lower bound of the doubt: rules ask for an effect
+    size and a second look besides.
+    """
+    differences = [c - t for c, t in zip(control, treated, strict=True)]
+    differences = [d for d in differences if math.isfinite(d) and d != 0]
+    if len(differences) < 6:
+        return 1.0
+    from scipy.stats import wilcoxon  # type: ignore[import-untyped]
+
+    return float(wilcoxon(differences, alternative="greater").pvalue)

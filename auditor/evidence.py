@@ -463,6 +463,7 @@ class OverfitArm(Frozen):
     losses: tuple[float, ...]
     accuracy: float | None = Field(None, description="On the pinned samples over the last steps, class labels only.")
     reached: bool
+    frozen_noise: bool = Field(False, description="Every step drew the same random numbers; else fresh ones, as the loop does.")
 
 
 class Overfit(Part):

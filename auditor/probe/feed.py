@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from auditor.probe import batches
+from auditor.probe.randomness import RandomState
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 MAX_RECORDED_BYTES = 256 * 2**20
 HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut short
 HELD_OUT_SECONDS = 3.0
+
+
+@dataclass
+class Fetched:
+    """A batch, with the random numbers in force right after it was handed out: what the loop does to it next (augmentation,
+    noise) draws from them."""
+
+    batch: Any
+    noise: RandomState
 
 
 @dataclass
@@ -52,9 +62,9 @@ class Feed:
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
-        self._pending: list[tuple[Any, Any]] = []  # fetched, not yet known whether for training
-        self._candidates: list[tuple[Any, Any]] = []
-        self.by_loader: dict[int, list[Any]] = {}
+        self._pending: list[tuple[Any, Fetched | None]] = []  # fetched, not yet known whether for training
+        self._candidates: list[tuple[Any, Fetched | None]] = []
+        self.by_loader: dict[int, list[Fetched]] = {}
         self.steps: list[StepData] = []
         self.lag = 0
         self.epoch_starts: list[int] = []
@@ -94,7 +104,7 @@ class Feed:
         self._pass[id(iterator)] = (count + 1, since)
         if self.feeding is None:
             keep = self._wants_batches() and not (seen.held_out_credits and not seen.training_credits)
-            self._pending.append((loader, batches.clone(batch) if keep else None))
+            self._pending.append((loader, Fetched(batches.clone(batch), RandomState.capture()) if keep else None))
         return batch
 
     def _cut_short(self, iterator: Any, seen: Any) -> bool:
@@ -117,10 +127,11 @@ class Feed:
         recorded = self.by_loader[id(loader)]
         position = self._served.get(id(loader), 0)
         self._served[id(loader)] = position + 1
-        batch = recorded[self.feeding.order(position) % len(recorded)]
+        fetched = recorded[self.feeding.order(position) % len(recorded)]
+        self._probe.director.player.set_noise(fetched.noise, position)
         if self.feeding.samples is not None:
-            return batches.tile(batch, self.feeding.samples)
-        return batches.clone(batch)
+            return batches.tile(fetched.batch, self.feeding.samples)
+        return batches.clone(fetched.batch)
 
     # ------------------------------------------------------------------------------------------------- who consumed it
 
@@ -146,14 +157,14 @@ class Feed:
             for loader, _ in consumed:
                 per_loader[id(loader)] = per_loader.get(id(loader), 0) + 1
             self.lag = max(per_loader.values(), default=1) - 1
-        for loader, batch in consumed:
+        for loader, fetched in consumed:
             seen = self._probe.program.loader(loader)
             seen.training_credits += 1
             if seen.training_credits == 1:
                 self.epoch_starts[:] = []
-            if batch is not None:
-                self._bytes += batches.size_bytes(batch)
-                self.by_loader.setdefault(id(loader), []).append(batch)
+            if fetched is not None:
+                self._bytes += batches.size_bytes(fetched.batch)
+                self.by_loader.setdefault(id(loader), []).append(fetched)
         self._candidates = []
 
     def _wants_batches(self) -> bool:
@@ -229,7 +240,7 @@ class Feed:
     def batch_size(self) -> int | None:
         """Rows that can be tiled: the same first dimension in everything that a step consumes."""
         if self.has_loader:
-            sizes = {batches.batch_dimension(recorded[0]) for recorded in self.by_loader.values()}
+            sizes = {batches.batch_dimension(recorded[0].batch) for recorded in self.by_loader.values()}
         elif self.steps and self.steps[0].calls:
             step = self.steps[0]
             consumed = [call.args for call in step.calls] + [call.kwargs for call in step.calls]
@@ -239,9 +250,13 @@ class Feed:
             return None
         return sizes.pop() if len(sizes) == 1 else None
 
+    def noise_states(self) -> list[RandomState]:
+        """After each fetch of the first training loader."""
+        return [fetched.noise for recorded in list(self.by_loader.values())[:1] for fetched in recorded]
+
     def first_batch(self) -> Any:
         """What the first observed step consumed, all loaders or calls together."""
         if self.has_loader:
-            return [recorded[0] for recorded in self.by_loader.values()]
+            return [recorded[0].batch for recorded in self.by_loader.values()]
         step = self.steps[0] if self.steps else StepData()
         return [[call.args, call.kwargs] for call in step.calls] + [target for _, target in step.targets]

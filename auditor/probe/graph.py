@@ -61,3 +61,20 @@ def _nearest_parameter(node: Any) -> torch.Tensor | None:
                 seen.add(following)
                 queue.append(following)
     return None
+
+
+def graph_leaves(roots: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """Every leaf that a backward of `roots` would reach."""
+    queue = [root.grad_fn for root in roots if root.grad_fn is not None]
+    seen = set(queue)
+    leaves: list[torch.Tensor] = []
+    while queue:
+        node = queue.pop()
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, torch.Tensor):
+            leaves.append(variable)
+        for following, _index in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                queue.append(following)
+    return leaves

@@ -64,7 +64,10 @@ def _compare(
     for train_record, train in zip(training, trains, strict=True):
         for held_record, held in zip(held_out, helds, strict=True):
             overlaps.append(_overlap(train_record, train, held_record, held))
-    incomplete = ", ".join(
+    unreadable = next((samples.unreadable for samples in read if samples.unreadable), "")
+    if unreadable and not any(overlap.shared for overlap in overlaps):
+        raise Unreadable(unreadable)
+    incomplete = unreadable or ", ".join(
         f"{record.name}: {len(samples.hashes)} of {samples.total} samples read"
         for record, samples in zip(records, read, strict=True)
         if not samples.complete

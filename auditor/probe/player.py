@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from auditor.probe.batches import map_tensors
-from auditor.probe.experiments.nonfinite import backward_with_check
+from auditor.probe.experiments.nonfinite import backward_with_check, set_anomaly_mode
 from auditor.probe.experiments.outputs import accuracy, spread
 from auditor.probe.feed import Feeding
 from auditor.probe.losscall import LossCall
 from auditor.probe.operations import FiniteCheck
-from auditor.probe.randomness import reseed
+from auditor.probe.randomness import RandomState, reseed
 from auditor.probe.replay import Replay, Trail
 from auditor.probe.steps import StepSeen, fetch
 
@@ -51,6 +51,8 @@ class Player:
         self._trail = Trail(asked=request.steps)
         self._losses, self._accuracies, self._spreads = [], {}, {}
         self._check = FiniteCheck(self._probe) if request.check_operations else None
+        if self._check is not None:
+            set_anomaly_mode(True)  # from the forward on, so that backward can tell the forward's line
         self._probe.dropout_off = not request.dropout
         feed.start_replay(Feeding(request.order, request.samples))
         self._settling = feed.lag if feed.has_loader else 0
@@ -102,6 +104,8 @@ class Player:
         for module, value in self._silenced:
             module.dropout = value
         self._silenced = []
+        if self._check is not None:
+            set_anomaly_mode(False)
         self._trail.ended = ended
         self._trail.check = self._check
         self.request = None
@@ -109,18 +113,21 @@ class Player:
 
     # ------------------------------------------------------------------------------------------------ random numbers
 
-    def set_noise(self) -> None:
-        """At the first forward of a step: the random numbers that the recorded step had there."""
-        request = self.request
-        if request is None or self._settling > 0:
-            return
-        if request.seed is not None:
-            reseed(request.seed + (0 if request.freeze_noise else self.replayed))
-            return
+    def first_forward(self) -> None:
+        """Of a step in a loop without loader: the random numbers that the recorded step had there."""
         states = self._probe.forward_states
-        if states:
-            index = 0 if request.freeze_noise else request.order(self.replayed)
-            states[index % len(states)].restore()
+        if self.request is not None and states and not self._probe.feed.has_loader:
+            self.set_noise(states[self.request.order(self.replayed) % len(states)], self.replayed)
+
+    def set_noise(self, recorded: RandomState, position: int) -> None:
+        """The random numbers for what the loop does next: the recorded ones, or the seed's own."""
+        request = self.request
+        if request is None:
+            return
+        if request.seed is None:
+            recorded.restore()
+        else:
+            reseed(request.seed + position)
 
     def _set_boundary_noise(self) -> None:
         """A loop without loader draws its next batch from the random numbers in force now."""

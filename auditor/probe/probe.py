@@ -17,6 +17,7 @@ from auditor.probe.collect import Collectors, Unavailable
 from auditor.probe.director import Director
 from auditor.probe.feed import Feed
 from auditor.probe.forward import ForwardCalls, gradients_wanted
+from auditor.probe.graph import graph_leaves
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossfacts import LossFacts
 from auditor.probe.parts.inputs import InputsCollector
@@ -132,6 +133,12 @@ class Probe:
         collector = self.collectors.find("inputs")
         return collector if collector is not None and collector.seen else None
 
+    def draws_random_numbers(self) -> bool:
+        """True when an observed step, between its data and its end, drew from a global random number generator."""
+        starts = self.feed.noise_states() if self.feed.has_loader else self.forward_states
+        ends = self.boundary_states
+        return not starts or any(a.differs(b) for a, b in zip(starts[:3], ends[:3], strict=False))
+
     def loss_facts(self) -> LossFacts:
         return self._loss_facts
 
@@ -177,7 +184,7 @@ class Probe:
             if self.recording:
                 self.forward_states.append(RandomState.capture())
         else:
-            self.director.player.set_noise()
+            self.director.player.first_forward()
 
     def _starts(self) -> None:
         """Before the first step: start-up is over, and the weights are still what they were built with."""
@@ -224,6 +231,8 @@ class Probe:
     def backward_begins(self, roots: tuple[torch.Tensor, ...], location: Location | None) -> None:
         with self.paused():
             self.feed.backward()
+            if self.manual():
+                self._manual_backward(roots)
             self.loop.backward(roots, location)
             if self.observing:
                 self.collectors.backward_begins(roots)
@@ -281,6 +290,14 @@ class Probe:
             self.loop.current.learning_rate = rate_of(optimizer, 0)
         for index in range(len(optimizer.param_groups)):
             self.recorded_rates.setdefault((id(optimizer), index), []).append(rate_of(optimizer, index))
+
+    def _manual_backward(self, roots: tuple[torch.Tensor, ...]) -> None:
+        """Without module calls to mark them, a backward ends the step before it; the graph tells the parameters."""
+        if self.loop.forwards == 0:
+            if self.observed == 0:
+                self.program.loose_parameters(graph_leaves(roots))
+                self._starts()
+            self._manual_boundary()
 
     def _manual_boundary(self) -> None:
         if self.loop.current.backwards:

@@ -70,6 +70,7 @@ class ProgramSeen:
         self._modules: weakref.WeakKeyDictionary[nn.Module, Location | None] = weakref.WeakKeyDictionary()
         self._held: set[int] = set()
         self._loaded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._loose: list[torch.Tensor] = []
         self.changed = lambda: None
 
     # --------------------------------------------------------------------------------------------- reported by taps
@@ -110,6 +111,10 @@ class ProgramSeen:
         seen = LoaderSeen(loader, location, name)
         self.loaders.append(seen)
         return seen
+
+    def loose_parameters(self, leaves: list[torch.Tensor]) -> None:
+        """Leaves of the graph that no module owns, in a loop without modules and without torch.optim."""
+        self._loose = leaves
 
     # ------------------------------------------------------------------------------------------------------- questions
 
@@ -210,6 +215,8 @@ class ProgramSeen:
                 for parameter in module.parameters():
                     if parameter.requires_grad:
                         seen.setdefault(id(parameter), parameter)
+        for parameter in self._loose if not seen else ():
+            seen.setdefault(id(parameter), parameter)
         return list(seen.values())
 
 

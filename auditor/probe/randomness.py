@@ -28,6 +28,17 @@ class RandomState:
             random.getstate(), numpy.get_state(legacy=True) if numpy else None, torch.get_rng_state(), cuda
         )
 
+    def differs(self, other: RandomState) -> bool:
+        """True when numbers were drawn between the two."""
+        if self.python != other.python or not torch.equal(self.torch, other.torch):
+            return True
+        if self.numpy is not None and other.numpy is not None:
+            if self.numpy[2] != other.numpy[2] or (self.numpy[1] != other.numpy[1]).any():
+                return True
+        return len(self.cuda) != len(other.cuda) or any(
+            not torch.equal(a, b) for a, b in zip(self.cuda, other.cuda, strict=True)
+        )
+
     def restore(self) -> None:
         random.setstate(self.python)
         if self.numpy is not None:

@@ -42,7 +42,6 @@ class Replay:
     weight_decay: bool = True
     input_change: InputChange | None = None
     seed: int | None = None  # None: the random numbers of the recorded step
-    freeze_noise: bool = False  # every step draws the random numbers of the first
     stop: Callable[[list[float]], bool] | None = None
     check_operations: bool = False  # look for the first non-finite result, operation by operation
 

@@ -43,12 +43,13 @@ class Samples:
     trivial: int = 0
     values: int = 0
     complete: bool = True
+    unreadable: str = ""  # why the contents could not be read, though the positions are known
     sample: Callable[[int], Any] = lambda position: None
     label: Callable[[int], str] = lambda position: ""
 
 
 def read_samples(dataset: Any, collate: Any, until: float) -> Samples:
-    """Read as many samples as the time allows. Raises Unreadable."""
+    """Read as many samples as the time allows. Raises Unreadable where not even positions can be told."""
     total = length(dataset)
     if isinstance(dataset, IterableDataset) or total is None:
         raise Unreadable(f"{type(dataset).__name__} is an iterable dataset: its samples cannot be asked for by index")
@@ -58,13 +59,16 @@ def read_samples(dataset: Any, collate: Any, until: float) -> Samples:
         position: position for position in range(total)
     }
     array, labels = _arrays(base)
+    if array is None and not _repeats(dataset):
+        array, labels = _stored(base)
     if array is not None:
         samples.method = "arrays"
-        read_one: Callable[[int], Any] = lambda position: array[samples.base_indices[position]]  # noqa: E731
-    elif (files := getattr(base, "samples", None)) and _are_files(files):
+        stored = array
+        read_one: Callable[[int], Any] = lambda position: stored[samples.base_indices[position]]  # noqa: E731
+    elif (files := _files(base)) is not None:
         samples.method = "files"
-        read_one = lambda position: Path(files[samples.base_indices[position]][0])  # noqa: E731
-        labels = [entry[1] for entry in files]
+        paths, labels = files
+        read_one = lambda position: Path(paths[samples.base_indices[position]])  # noqa: E731
     else:
         read_one = _item_reader(dataset)
         samples.label = lambda position: _item_label(dataset, position)
@@ -72,8 +76,12 @@ def read_samples(dataset: Any, collate: Any, until: float) -> Samples:
         known = labels
         samples.label = lambda position: _text(known[samples.base_indices[position]])
     samples.sample = lambda position: _picture(read_one(position))
-    with _without_random_transforms(dataset, samples):
-        _hash_all(samples, read_one, until)
+    try:
+        with _without_random_transforms(dataset, samples):
+            _hash_all(samples, read_one, until)
+    except Unreadable as why:
+        samples.unreadable, samples.complete = str(why), False
+        samples.hashes = {}
     return samples
 
 
@@ -114,9 +122,32 @@ def _labels_of(base: Any, total: int | None) -> Any:
     return None
 
 
-def _are_files(entries: Any) -> bool:
-    first = entries[0] if isinstance(entries, list | tuple) and entries else None
-    return isinstance(first, tuple) and len(first) == 2 and isinstance(first[0], str) and Path(first[0]).is_file()
+def _stored(base: Any) -> tuple[Any, Any]:
+    """The largest array that a dataset of unknown kind keeps with one entry a sample: what it holds before its
+    __getitem__ changes it at random."""
+    total = length(base)
+    best: tuple[int, Any] = (0, None)
+    for value in vars(base).values() if hasattr(base, "__dict__") else ():
+        if hasattr(value, "shape") and len(value.shape) >= 2 and len(value) == total:
+            size = 1
+            for side in value.shape[1:]:
+                size *= int(side)
+            best = max(best, (size, value), key=lambda pair: pair[0])
+    return (best[1], _labels_of(base, total)) if best[1] is not None else (None, None)
+
+
+def _files(base: Any) -> tuple[list[str], Any] | None:
+    """(paths, labels) of a dataset that keeps a list of files, as ImageFolder does in `samples`."""
+    total = length(base)
+    for value in vars(base).values() if hasattr(base, "__dict__") else ():
+        if not isinstance(value, list | tuple) or len(value) != total or not value:
+            continue
+        first = value[0]
+        if isinstance(first, tuple) and len(first) == 2 and isinstance(first[0], str) and Path(first[0]).is_file():
+            return [entry[0] for entry in value], [entry[1] for entry in value]
+        if isinstance(first, str | Path) and Path(first).is_file():
+            return [str(entry) for entry in value], _labels_of(base, total)
+    return None
 
 
 def _item_reader(dataset: Any) -> Callable[[int], Any]:

@@ -45,13 +45,17 @@ def trace_nonfinite(probe: Probe) -> Experiment:
     )
 
 
+def set_anomaly_mode(on: bool) -> None:
+    """torch's own search for NaN in backward; it remembers where each operation was called in the forward."""
+    torch.autograd.set_detect_anomaly(on, check_nan=True)
+
+
 def backward_with_check(original: Callable[[], None], check: FiniteCheck) -> None:
     """Run backward under torch's anomaly mode; what it finds goes into the check, and the loop goes on."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with torch.autograd.detect_anomaly():
-                original()
+            original()
         except RuntimeError as error:
             match = _FUNCTION.search(str(error))
             if match is None:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 STEPS = 200
 FEWEST = 40
-FACTORS = (1.0, 0.1, 10.0)  # the user's rate first; the others tell a bad rate from a loop that cannot learn
+# (factor on the rate, random numbers frozen). The user's own loop first. Frozen noise tells a loop whose randomness
+# hides the targets from one that cannot learn at all; other rates tell a bad rate from it.
+ARMS = ((1.0, False), (1.0, True), (0.1, True), (10.0, True))
+LIVE_SEED = 40_009
 SUCCESS = 0.05  # of the way from the first loss down to the floor may remain
 ACCURACY = 0.99
 LARGEST_WHOLE = 64  # samples; a batch that cannot be cut is no tiny subset beyond that
@@ -35,15 +38,15 @@ def overfit(probe: Probe) -> Experiment:
     target = math.nan
     initial = math.nan
     last: Trail | None = None
-    for factor in FACTORS if not probe.manual() else (1.0,):
-        trail = yield _replay(probe, factor, samples, batch_size, floor)
+    for factor, frozen in _arms(probe):
+        trail = yield _replay(probe, factor, frozen, samples, batch_size, floor)
         if not trail.losses and arms:
             break  # no time for a further arm
         trail.require(FEWEST)
         if math.isnan(initial):
             initial = trail.losses[0]
             target = _target(initial, floor)
-        arm = _arm(factor, trail, target)
+        arm = _arm(factor, frozen, trail, target)
         arms.append(arm)
         last = trail
         if arm.reached:
@@ -81,7 +84,13 @@ def _samples(batch_size: int | None) -> int:
     return 8 if batch_size >= 16 else batch_size
 
 
-def _replay(probe: Probe, factor: float, samples: int, batch_size: int | None, floor: float | None) -> Replay:
+def _arms(probe: Probe) -> list[tuple[float, bool]]:
+    """Without random numbers in the loop, live and frozen noise are the same; by hand, there is no rate to change."""
+    arms = [arm for arm in ARMS if probe.draws_random_numbers() or arm != (1.0, True)]
+    return [arm for arm in arms if arm[0] == 1.0] if probe.manual() else arms
+
+
+def _replay(probe: Probe, factor: float, frozen: bool, samples: int, batch_size: int | None, floor: float | None) -> Replay:
     first = order(probe)(0)
 
     def done(losses: list[float]) -> bool:
@@ -92,7 +101,7 @@ def _replay(probe: Probe, factor: float, samples: int, batch_size: int | None, f
 
     return Replay(
         steps=STEPS,
-        label=f"overfit at {factor:g} x the rate",
+        label=f"overfit at {factor:g} x the rate{', noise frozen' if frozen else ''}",
         fewest=FEWEST,
         order=lambda step: first,
         samples=samples if batch_size is not None and samples < batch_size else None,
@@ -100,7 +109,7 @@ def _replay(probe: Probe, factor: float, samples: int, batch_size: int | None, f
         peak_rate=True,
         dropout=False,
         weight_decay=False,
-        freeze_noise=True,
+        seed=None if frozen else LIVE_SEED,
         stop=done,
     )
 
@@ -110,7 +119,7 @@ def _target(initial: float, floor: float | None) -> float:
     return base + SUCCESS * max(initial - base, 0.0)
 
 
-def _arm(factor: float, trail: Trail, target: float) -> OverfitArm:
+def _arm(factor: float, frozen: bool, trail: Trail, target: float) -> OverfitArm:
     accuracies = [value for value in trail.accuracies[-3:] if not math.isnan(value)]
     accuracy = sum(accuracies) / len(accuracies) if accuracies else None
     finite = [loss for loss in trail.losses[-3:] if math.isfinite(loss)]
@@ -118,7 +127,12 @@ def _arm(factor: float, trail: Trail, target: float) -> OverfitArm:
     reached = reached or (accuracy is not None and accuracy >= ACCURACY and bool(finite))
     rate = trail.rates[0] if trail.rates else math.nan
     return OverfitArm(
-        rate_factor=factor, learning_rate=rate, losses=tuple(trail.losses), accuracy=accuracy, reached=reached
+        rate_factor=factor,
+        learning_rate=rate,
+        losses=tuple(trail.losses),
+        accuracy=accuracy,
+        reached=reached,
+        frozen_noise=frozen,
     )
 
 

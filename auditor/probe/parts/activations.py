@@ -94,7 +94,7 @@ class ActivationsCollector(Collector):
 def _active(output: torch.Tensor) -> tuple[torch.Tensor, int]:
     """(units,) number of samples and positions above 0, and how many there were. Units are channels of maps
     (N, C, H, W), else the last dimension."""
-    positive = output > 0
+    positive = ~(output <= 0)  # a NaN is no dead unit
     if output.dim() >= 4:
         positive = positive.movedim(1, -1)
     flat = positive.reshape(-1, positive.shape[-1])

@@ -71,9 +71,11 @@ def _dropout(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _attention(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
-    def attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, **rest: Any) -> Any:
+    def attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         if probe.dropout_off and probe.alive():
-            dropout_p = 0.0
-        return original(query, key, value, attn_mask, dropout_p, **rest)
+            if len(args) > 1:  # (attn_mask, dropout_p, ...)
+                args = (args[0], 0.0, *args[2:])
+            kwargs = {**kwargs, "dropout_p": 0.0} if "dropout_p" in kwargs else kwargs
+        return original(query, key, value, *args, **kwargs)
 
     return attention

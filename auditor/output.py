@@ -135,9 +135,15 @@ def write(audit: Audit, outputs: Sequence[Output]) -> list[str]:
     for output in outputs:
         try:
             _replace(output.path, render_file(audit, output.format))
-        except OSError as why:
-            problems.append(f"{output.path} could not be written: {why.strerror or why}")
+        except Exception as why:  # a report's bug must not cost the others
+            problems.append(f"{output.path} could not be written: {_reason(why)}")
     return problems
+
+
+def _reason(why: Exception) -> str:
+    if isinstance(why, OSError):
+        return why.strerror or str(why)
+    return f"its report failed: {type(why).__name__}: {why}"
 
 
 def render_file(audit: Audit, format: str) -> str:
@@ -186,7 +192,7 @@ def keep(audit: Audit, folder: Path) -> list[str]:
         try:
             _replace(folder / name, content())
         except Exception as why:  # a report's bug must not cost the others
-            problems.append(f"{folder / name} could not be written: {why}")
+            problems.append(f"{folder / name} could not be written: {_reason(why)}")
             with suppress(OSError):
                 (folder / name).unlink()  # that of an earlier audit would be taken for this one's
     return problems

@@ -54,7 +54,7 @@ def _facts(rule: Rule) -> dict[str, object]:
 def page(rule: Rule, *, color: bool = False) -> str:
     """The rule's page: Markdown, which is plain enough to read as it is; headings are bold with `color`."""
     limits = [f"- `{name} = {json.dumps(default)}`: {text}" for name, default, text in _limits(rule)]
-    parts = [f"# {rule.code} {rule.name} ({rule.severity.value})", rule.page, "## How to fix it", rule.fix]
+    parts = [f"# {rule.code} {rule.name} ({rule.severity.value})", rule.page, "## Fix in short", rule.fix]
     if limits:
         parts += ["## Limits", f"In the configuration, below `[tool.auditor.limits.{rule.name}]`:", "\n".join(limits)]
     if rule.explains:

@@ -87,13 +87,17 @@ def conduct(
 ) -> Outcome:
     """`audit` with every part replaceable: the rules, the child's command, where its output and progress go."""
     from auditor.judge import judge
+    from auditor.registry import UnknownRule
     from auditor.registry import rules as installed
 
     if not hasattr(os, "killpg"):
         raise AuditError("running a script under observation needs Linux or macOS")
     settings = settings or Settings()
     known = tuple(rules) if rules is not None else installed()
-    parts = parts_wanted(settings.selected(known), known)
+    try:
+        parts = parts_wanted(settings.selected(known), known)
+    except UnknownRule as why:
+        raise AuditError(str(why)) from None
     started = time.monotonic()
     path = request.locate()
     broken = syntax_crash(path) if path is not None else None

@@ -313,6 +313,23 @@ def test_an_output_that_fails_at_the_end(shell):
     assert "could not be written" in result.stderr
 
 
+def test_a_report_that_fails_costs_only_itself(shell, monkeypatch):
+    from auditor.registry import report_formats
+
+    def broken(_):
+        raise KeyError("claimed")
+
+    (shell.folder / ".audit").mkdir()
+    (shell.folder / ".audit/report.md").write_text("of an earlier audit")
+    monkeypatch.setattr(report_formats()["markdown"], "render", broken)
+    result = shell("run", "-q", "-o", "a.md", "-o", "a.json", "train.py")
+    assert result.returncode == 2
+    assert "a.md could not be written: its report failed: KeyError: 'claimed'" in result.stderr
+    assert (shell.folder / "a.json").exists()
+    assert not (shell.folder / ".audit/report.md").exists()
+    assert shell.audit()["run"]["steps"] == 3
+
+
 def test_nothing_stays_in_the_temporary_folder(shell, tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()

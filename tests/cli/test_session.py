@@ -150,6 +150,11 @@ def test_a_probe_that_cannot_start_is_an_error_of_ours(start):
         start("sys.exit(1)")
 
 
+def test_an_unknown_rule_in_the_settings(start):
+    with pytest.raises(AuditError, match="no rule is called 'nope'"):
+        start("finish(1)", select=("nope",))
+
+
 def test_the_python_function(driver, child, tmp_path, monkeypatch, capfd):
     from auditor import audit
 

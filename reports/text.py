@@ -188,8 +188,7 @@ def _frame(page: _Page, source: Iterable[SourceLine], place: Location | None, st
         return
     rows = list(source)
     gutter = len(str(max([place.line, *(row.number for row in rows)])))
-    inside = f" in {clean.name(place.function, 40)}" if place.function else ""
-    page.put((f"{' ' * gutter}--> ", "cyan"), words.place(place), (inside, "dim"), indent=2, hang=4)
+    page.put((f"{' ' * gutter}--> ", "cyan"), words.place(place), (words.inside(place), "dim"), indent=2, hang=4)
     if not any(row.number == place.line for row in rows):
         if note:
             page.put((" " * gutter + " = at ", "cyan"), note, indent=2, hang=4)

@@ -83,6 +83,12 @@ def place(location: Location | None) -> str:
     return f"{path(location.file)}:{location.line}" if location else ""
 
 
+def inside(location: Location | None) -> str:
+    """' in main', or '' at the top of a module, where there is no function to name."""
+    named = location is not None and location.function not in {"", "<module>"}
+    return f" in {clean.name(location.function, 60)}" if location and named else ""
+
+
 def command(run: Run) -> str:
     """What was run, as typed."""
     words = [("-m " if run.module else "") + (run.target if run.module else path(run.target)), *run.args]

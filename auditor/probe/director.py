@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OBSERVATION_SHARE = 0.4  # of the time budget, at most, when experiments are to follow
 SETTLE = 0.5  # seconds kept for the last words
 PROGRESS_SECONDS = 0.2
+LATER_START_STEPS = 8  # observed when the script is started again only to finish its experiments
 
 
 class Director:
@@ -27,7 +28,7 @@ class Director:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         self.player = Player(probe)
-        self.steps_to_observe = probe.spec.steps
+        self.steps_to_observe = min(probe.spec.steps, LATER_START_STEPS) if probe.spec.attempt else probe.spec.steps
         self.observing = True
         self.observed = 0
         self.phases: list[Phase] = []
@@ -37,6 +38,7 @@ class Director:
         self._experiment: Experiment | None = None
         self._steps_done = 0
         self._last_progress = 0.0
+        self._script_over = False
 
     # ------------------------------------------------------------------------------------------------------ observation
 
@@ -128,7 +130,7 @@ class Director:
         if self._now.part:
             self._probe.sink.absent(self._now.part, why.outcome, str(why))
         else:  # the rewind check failed: what follows would rest on sand
-            self._turn_down(str(why), pending=False)
+            self._turn_down(str(why), pending=self._script_over)
 
     def _turn_down(self, reason: str, pending: bool) -> None:
         """Say of every planned experiment why it will not run."""
@@ -153,6 +155,7 @@ class Director:
     def script_ended(self, why: str = "") -> None:
         """The user's loop is over before the audit was: by its own end, or by an exception."""
         how = why or "the script's loop ended by itself"
+        self._script_over = not why
         if self.observing:
             if self._probe.loop.backwards:
                 self.finish_observation(how)

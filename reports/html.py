@@ -1,0 +1,132 @@
+"""The report as one self-contained page: no request leaves it, and it reads well with scripts blocked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from auditor.result import Audit, Outcome, Verdict
+
+from . import appendix, clean, page, story, words
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+FORMAT = "html"
+SUFFIXES = (".html", ".htm")
+
+_HERE = Path(__file__).parent
+_LONGEST_PROSE = 6_000
+_CONFIDENCE = {
+    "confirmed": "Confirmed: an exact identity, or an experiment with a control, shows it.",
+    "suspected": "Suspected: a statistic points to it; nothing was tried that would prove it.",
+}
+
+
+def render(audit: Audit) -> str:
+    """The page. The same audit gives the same bytes."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters.update(
+        number=words.number,
+        seconds=words.seconds,
+        name=clean.name,
+        prose=_prose(),
+        spans=_spans,
+        plural=words.plural,
+        measured=lambda said: words.measured(said.measured, said.limit),
+    )
+    style, script = _asset("report.css"), _asset("report.js")
+    layout = page.layout(audit)
+    return environment.get_template("report.html.j2").render(
+        audit=audit,
+        run=audit.run,
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+        verdict=story.conclusion(audit),
+        command=words.command(audit.run),
+        counts=words.counts(audit.summary),
+        cards=layout.cards,
+        first=layout.cards[: story.FIRST],
+        charts=layout.charts,
+        claimed=layout.claimed,
+        leaks=page.leaks(audit.evidence),
+        leaks_shown=layout.leaks_shown,
+        shows_pairs=page.shows_pairs,
+        groups=_decided(audit),
+        tables=appendix.tables(audit),
+        traceback=clean.lines(audit.run.crash.traceback, most=60) if audit.run.crash else [],
+        crash_place=words.place(audit.run.crash.location) if audit.run.crash else "",
+        diverted=[words.path(file) for file in audit.run.diverted[:100]],
+        notes=[clean.line(note) for note in (*audit.run.notes, *audit.notes)[:100]],
+        confidence=_CONFIDENCE,
+        trial=story.trial,
+        effort=story.effort(audit),
+    )
+
+
+def _decided(audit: Audit) -> list[tuple[str, str, str, list[Verdict]]]:
+    """(kind, title, what it means, verdicts) of every outcome but `fail`."""
+    rows = (
+        ("pass", "Passed", "What was measured stayed within its limit.", Outcome.PASS),
+        (
+            "inconclusive",
+            "Inconclusive",
+            "The evidence did not decide; the reason says what would.",
+            Outcome.INCONCLUSIVE,
+        ),
+        ("not-applicable", "Not applicable", "The question makes no sense for this program.", Outcome.NOT_APPLICABLE),
+        ("broken", "Rules that failed", "A bug in the rule, not in your program.", Outcome.ERROR),
+    )
+    return [(kind, title, text, found) for kind, title, text, o in rows if (found := page.rules(audit, o))]
+
+
+def _asset(name: str) -> str:
+    return "\n" + (_HERE / name).read_text(encoding="utf-8").strip() + "\n"
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing may be loaded; only this style and this script may act. A reviewer can check that by reading one line."""
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; img-src data:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _prose() -> Callable[[str], Markup]:
+    """A filter: Markdown of a rule's page to HTML, without raw HTML, images, headings or scripts in links."""
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "heading", "lheading"])
+
+    def prose(text: str) -> Markup:
+        rows = (clean.code(row, 1200) for row in text[:_LONGEST_PROSE].splitlines())
+        found = reader.render("\n".join(rows))
+        return Markup(found.replace("<a href=", '<a rel="noopener noreferrer" href='))
+
+    return prose
+
+
+_SPAN = re.compile(r"`([^`\n]+)`")
+
+
+def _spans(text: str) -> Markup:
+    """One neutral line in which `code` is set as code."""
+    from markupsafe import Markup, escape
+
+    parts = _SPAN.split(clean.line(text))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    )

@@ -1,0 +1,246 @@
+"""What the HTML page shows, made ready for its template: everything observed is neutral and short here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from auditor.evidence import Evidence, SamplePair
+from auditor.result import Audit, Outcome, ReportedFinding, Verdict
+
+from . import bars, clean, curves, heat, story, words
+from .svg import Chart
+
+_MOST_PAIRS = 12
+_MOST_ROWS = 500
+_THUMBNAIL = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
+_LARGEST_THUMBNAIL = 24_000
+_LINK = re.compile(r"https?://[^\s\"'<>\\^`{}|]{1,300}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a code frame or a diff, in painted pieces."""
+
+    number: int
+    pieces: tuple[tuple[str, str], ...]
+    marked: bool = False
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One finding as the page shows it."""
+
+    anchor: str
+    finding: ReportedFinding
+    message: str
+    where: str
+    place: str
+    frame: tuple[Line, ...]
+    diff: tuple[Line, ...]
+    measured: str
+    limit: str
+    details: tuple[str, ...]
+    links: tuple[tuple[str, bool], ...]
+    charts: list[Chart] = field(default_factory=list)
+    elsewhere: list[tuple[str, str]] = field(default_factory=list)
+    consequences: tuple[Card, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The cards with their charts, the charts that no finding claims, and whether a finding shows the leaked pairs."""
+
+    cards: list[Card]
+    charts: list[Chart]
+    claimed: list[Chart]
+    leaks_shown: bool
+
+
+def layout(audit: Audit) -> Layout:
+    """Where each finding and each chart stands.
+
+    A chart is drawn once, with the first finding that it shows; later ones link to it.
+    """
+    free = charts(audit.evidence)
+    anchors: set[str] = set()
+    homes: dict[str, Card] = {}
+    result = []
+    for group in story.groups(audit):
+        consequences = tuple(_card(finding, anchors, ()) for finding in group.consequences)
+        result.append(_card(group.cause, anchors, consequences))
+    for card in [card for top in result for card in (top, *top.consequences)]:
+        for chart in free:
+            if card.finding.rule not in chart.rules:
+                continue
+            if chart.key in homes:
+                card.elsewhere.append((chart.key, chart.title))
+            else:
+                homes[chart.key] = card
+                card.charts.append(chart)
+    return Layout(
+        cards=result,
+        charts=[chart for chart in free if chart.key not in homes],
+        claimed=[chart for chart in free if chart.key in homes],
+        leaks_shown=any(map(shows_pairs, result)),
+    )
+
+
+def shows_pairs(card: Card) -> bool:
+    return card.finding.family == "leakage"
+
+
+def charts(evidence: Evidence) -> list[Chart]:
+    """Every chart that the evidence has numbers for."""
+    drawn = [
+        curves.loss(evidence),
+        heat.gradients(evidence),
+        curves.overfit(evidence),
+        curves.sweep(evidence),
+        *curves.replays(evidence),
+        curves.left_over(evidence),
+        bars.classes(evidence),
+        bars.dead(evidence),
+        bars.updates(evidence),
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
+def _card(finding: ReportedFinding, anchors: set[str], consequences: tuple[Card, ...]) -> Card:
+    location = finding.location
+    return Card(
+        anchor=_anchor(finding.id, anchors),
+        finding=finding,
+        message=clean.line(finding.message),
+        where=clean.name(finding.where),
+        place=words.place(location) + words.inside(location),
+        frame=_frame(finding),
+        diff=tuple(_diff(finding.fix.diff or "")),
+        measured=words.number(finding.measured) if finding.measured is not None else "",
+        limit=words.number(finding.limit) if finding.limit is not None else "",
+        details=tuple(clean.line(detail) for detail in finding.detail[:12]),
+        links=tuple((clean.line(link, 300), bool(_LINK.fullmatch(link))) for link in finding.references[:12]),
+        consequences=consequences,
+    )
+
+
+def _anchor(wanted: str, taken: set[str]) -> str:
+    """The finding's id, made fit for an address and unique on the page."""
+    base = anchor = re.sub(r"[^A-Za-z0-9-]+", "-", wanted)[:60].strip("-") or "finding"
+    number = 2
+    while anchor in taken:
+        anchor, number = f"{base}-{number}", number + 1
+    taken.add(anchor)
+    return anchor
+
+
+# -------------------------------------------------------------------------------------------------------------- code
+
+_PYTHON = re.compile(
+    r"(?P<comment>#.*)"
+    r"|(?P<string>[rbfuRBFU]{0,2}(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'))"
+    r"|(?P<keyword>\b(?:and|as|assert|async|await|break|class|continue|def|del|elif|else|except|False|finally|for|from"
+    r"|global|if|import|in|is|lambda|None|nonlocal|not|or|pass|raise|return|True|try|while|with|yield)\b)"
+    r"|(?P<value>\b\d[\d_.eE]*\b)"
+)
+
+
+def painted(code: str) -> tuple[tuple[str, str], ...]:
+    """(class, text) pieces of one line of Python; a rough painter, as half a statement is no program."""
+    pieces: list[tuple[str, str]] = []
+    end = 0
+    for match in _PYTHON.finditer(code):
+        if match.start() > end:
+            pieces.append(("", code[end : match.start()]))
+        pieces.append((str(match.lastgroup), match[0]))
+        end = match.end()
+    return (*pieces, ("", code[end:])) if code[end:] else tuple(pieces)
+
+
+def _frame(finding: ReportedFinding) -> tuple[Line, ...]:
+    rows = story.dedent([clean.code(row.text, 200) for row in finding.source])
+    marked = finding.location.line if finding.location else 0
+    return tuple(
+        Line(row.number, painted(text), row.number == marked) for row, text in zip(finding.source, rows, strict=True)
+    )
+
+
+def _diff(diff: str) -> Iterable[Line]:
+    for row in clean.lines(diff, most=60, limit=200):
+        kind = {"+": "added", "-": "removed", "@": "hunk"}.get(row[:1], "")
+        yield Line(0, ((("", row),) if kind == "hunk" else (("", row[:1]), *painted(row[1:]))), kind=kind)
+
+
+# -------------------------------------------------------------------------------------------------------------- pairs
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample that stands on both sides of a split."""
+
+    training: str
+    held_out: str
+    pictures: tuple[str, str]
+    differ: bool
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One overlap of two splits with a few of its pairs."""
+
+    sentence: str
+    pairs: tuple[Pair, ...]
+    rest: int
+
+
+def leaks(evidence: Evidence) -> list[Leak]:
+    found = []
+    for overlap in evidence.leakage.overlaps[:8] if evidence.leakage else ():
+        sentence = f"{words.plural(overlap.shared, 'sample')} of {clean.name(overlap.held_out, 40)}"
+        if overlap.held_out_samples:
+            sentence += f" ({words.percent(overlap.shared / overlap.held_out_samples)})"
+        sentence += f" also in {clean.name(overlap.training, 40)}, "
+        sentence += "proved by index" if overlap.identity else "equal bit for bit"
+        pairs = tuple(_pair(pair) for pair in overlap.pairs[:_MOST_PAIRS])
+        found.append(Leak(sentence + ".", pairs, max(0, overlap.shared - len(pairs))))
+    return found
+
+
+def _pair(pair: SamplePair) -> Pair:
+    pictures = (pair.thumbnail, pair.held_out_thumbnail)
+    labels = (clean.name(pair.training_label, 24), clean.name(pair.held_out_label, 24))
+    return Pair(
+        training=f"#{pair.training_index}" + (f" · {labels[0]}" if labels[0] else ""),
+        held_out=f"#{pair.held_out_index}" + (f" · {labels[1]}" if labels[1] else ""),
+        pictures=tuple(p if len(p) < _LARGEST_THUMBNAIL and _THUMBNAIL.fullmatch(p) else "" for p in pictures),  # type: ignore[arg-type]
+        differ=bool(labels[0] and labels[1]) and labels[0] != labels[1],
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of the appendix. The first columns are text, those after `text` numbers."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[int] = frozenset()
+    rest: int = 0
+
+
+def grid(title: str, head: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[int] = ()) -> Grid | None:
+    """A table of at most 500 rows; None without any."""
+    made = [tuple(clean.name(str(cell), 120) for cell in row) for row in rows]
+    if not made:
+        return None
+    kept = tuple(made[:_MOST_ROWS])
+    return Grid(title, tuple(head), kept, frozenset(numeric), len(made) - len(kept))
+
+
+def rules(audit: Audit, outcome: Outcome) -> list[Verdict]:
+    return sorted(story.outcomes(audit, outcome), key=lambda verdict: verdict.code)

@@ -1,0 +1,96 @@
+"use strict";
+// Everything here is a convenience: the page reads the same with scripts blocked.
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const byId = (id) => document.getElementById(id);
+  byId("tools").hidden = false;
+
+  // A link to a finding opens it. Browsers do that on their own where the target lies inside; older ones do not.
+  const reveal = () => {
+    let target = null;
+    try { target = byId(decodeURIComponent(location.hash.slice(1))); } catch { return; }
+    if (!target) return;
+    const own = target.querySelector(":scope > details");
+    if (own) own.open = true;
+    for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+
+  const folds = () => all("details:not(.data)");
+  byId("unfold").addEventListener("click", (event) => {
+    const open = folds().some((fold) => !fold.open);
+    folds().forEach((fold) => { fold.open = open; });
+    event.target.textContent = open ? "Close all" : "Open all";
+  });
+
+  const root = document.documentElement;
+  byId("theme").addEventListener("click", () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+  });
+
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = folds().filter((fold) => !fold.open);
+    closed.forEach((fold) => { fold.open = true; });
+  });
+  addEventListener("afterprint", () => closed.forEach((fold) => { fold.open = false; }));
+  byId("print").addEventListener("click", () => print());
+
+  // Suppression comments are copied by a click.
+  all("code.copy").forEach((code) => {
+    if (!navigator.clipboard) return;
+    code.title = "Click to copy";
+    code.addEventListener("click", () => navigator.clipboard.writeText(code.firstChild.data).then(() => {
+      code.classList.add("copied");
+      setTimeout(() => code.classList.remove("copied"), 1500);
+    }, () => {}));
+  });
+
+  // j and k go to the next and the previous finding.
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !["j", "k"].includes(event.key)) return;
+    const stops = all(".finding > details > summary");
+    const at = stops.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
+    const next = stops[Math.max(0, Math.min(at, stops.length - 1))];
+    if (next) { next.focus(); next.scrollIntoView({ block: "center" }); }
+  });
+
+  // Reading a plot: the nearest row of its own table.
+  const number = (text) => text === "NaN" ? NaN : parseFloat(text.replaceAll(",", ""));
+  all(".axes[data-x]").forEach((axes) => {
+    const table = axes.closest("figure").querySelector(".data table");
+    if (!table) return;
+    const names = all("th", table).map((cell) => cell.textContent);
+    const rows = all("tbody tr", table).map((row) => all("td", row).map((cell) => cell.textContent));
+    const [low, high, log] = axes.dataset.x.split(" ").map(Number);
+    const place = (x) => log ? Math.log(x / low) / Math.log(high / low) : (x - low) / (high - low);
+    const box = axes.parentElement;
+    box.classList.add("read");
+    const shown = document.createElement("output");
+    const cross = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    cross.setAttribute("class", "cross");
+    cross.setAttribute("y1", "0");
+    cross.setAttribute("y2", "100%");
+    box.addEventListener("pointermove", (event) => {
+      const area = axes.getBoundingClientRect();
+      const share = (event.clientX - area.left) / area.width;
+      let best = null;
+      let distance = Infinity;
+      for (const row of rows) {
+        const away = Math.abs(place(number(row[0])) - share);
+        if (away < distance) { best = row; distance = away; }
+      }
+      if (!best) return;
+      shown.textContent = best.map((cell, i) => cell && `${names[i]} ${cell}`).filter(Boolean).join("  ·  ");
+      const at = `${100 * place(number(best[0]))}%`;
+      cross.setAttribute("x1", at);
+      cross.setAttribute("x2", at);
+      axes.append(cross);
+      box.append(shown);
+    });
+    box.addEventListener("pointerleave", () => { cross.remove(); shown.remove(); });
+  });
+})();

@@ -1,0 +1,312 @@
+"""Drawing primitives: axes, lines, bars and marks as SVG that stretches with its box.
+
+Positions are percentages of the plot, so text keeps its size at every width and nothing needs a script. Only paths
+cannot take percentages; they lie in a nested picture of 1000 x 1000 units whose strokes do not scale. Colours are
+classes, for the dark theme and for print.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from . import clean
+from .words import number
+
+HUGE = 1e300  # beyond this, differences overflow; such values count as not finite
+_ROW_NAME = 20  # characters of a layer's name beside a row
+POINTS = 240  # a line needs no more: a plot is some 500 pixels wide
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers behind a picture."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One picture with its conclusion. `figure` is finished HTML, everything observed in it escaped."""
+
+    key: str
+    title: str
+    conclusion: str
+    figure: str
+    legend: tuple[tuple[str, str], ...] = ()
+    table: Table | None = None
+    rules: tuple[str, ...] = ()
+    wide: bool = False
+    note: str = ""
+
+
+def esc(text: str) -> str:
+    return html.escape(clean.line(text), quote=True)
+
+
+def finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and abs(value) < HUGE
+
+
+def percent(position: float) -> str:
+    """A position as a percentage with two digits at most."""
+    return f"{position:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values to percentages; `low` maps to 0 and `high` to 100."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Clamped to just outside the plot, so that no wild value makes a wild picture."""
+        if self.log:
+            if value <= 0:
+                return -2.0
+            share = (math.log10(value) - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return 100 * min(max(share, -0.02), 1.02)
+
+    def ticks(self, most: int = 5) -> list[float]:
+        wide = self.log and self.high / self.low > 4  # within less, a logarithm is nearly straight
+        found = self._decades(most) if wide else self._steps(most)
+        return [tick for tick in found if self._holds(tick)]
+
+    def _holds(self, value: float) -> bool:
+        return -1e-6 <= self.at(value) <= 100 + 1e-6
+
+    def _steps(self, most: int) -> list[float]:
+        span = self.high - self.low
+        size = 10.0 ** math.floor(math.log10(span / most))
+        step = next((size * k for k in (1, 2, 2.5, 5, 10) if span / (size * k) <= most), size * 10)
+        first = math.ceil(self.low / step - 1e-9)
+        return [round((first + i) * step, 12 - math.floor(math.log10(step))) + 0.0 for i in range(most + 2)]
+
+    def _decades(self, most: int) -> list[float]:
+        low, high = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        if high - low <= 2:
+            return [m * 10.0**e for e in range(low, high + 1) for m in ((1, 2, 5) if high - low <= 1 else (1, 3))]
+        stride = math.ceil((high - low) / most)
+        return [10.0**e for e in range(low, high + 1, stride)]
+
+
+def steps_axis(count: int) -> Axis:
+    """The axis of `count` steps, without air: a line starts at the frame."""
+    return Axis(0, max(count - 1, 1))
+
+
+def axis(values: Iterable[float | None], *, log: bool | None = None, zero: bool = False) -> Axis | None:
+    """An axis over the finite values with some air, logarithmic where that alone shows them; None without values."""
+    found = [value for value in values if value is not None and finite(value)]
+    if not found:
+        return None
+    low, high = min(found), max(found)
+    positive = [value for value in found if value > 0]
+    if log is None:
+        log = low > 0 and high / low > 200
+    if log:
+        if not positive:
+            return None
+        low, high = min(positive), max(positive)
+        return Axis(low / 1.3, high * 1.3, log=True) if low > 1e-290 else Axis(1e-290, high * 1.3, log=True)
+    if zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    air = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
+    return Axis(low - (0 if zero and low == 0 else air), high + air)
+
+
+# ------------------------------------------------------------------------------------------------------------- marks
+
+
+def thin(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float | None]]:
+    """Points for a line: the lowest and the highest of each of POINTS/2 shares; None where a value is not finite."""
+    points = [(x, y if finite(y) else None) for x, y in zip(xs, ys, strict=False)]
+    if len(points) <= POINTS:
+        return points
+    result: list[tuple[float, float | None]] = []
+    shares = POINTS // 2
+    for i in range(shares):
+        share = points[i * len(points) // shares : (i + 1) * len(points) // shares]
+        real = [(x, y) for x, y in share if y is not None]
+        if len(real) < len(share):
+            result.append((share[0][0], None))
+        if real:
+            ends = {min(real, key=lambda p: p[1]), max(real, key=lambda p: p[1])}
+            result += sorted(ends)
+    return result
+
+
+def line(xs: Sequence[float], ys: Sequence[float], x: Axis, y: Axis, style: str) -> str:
+    """A line with gaps where values are not finite; a lone point becomes a dot."""
+    parts: list[str] = []
+    pen, alone = False, False
+    for px, py in thin(xs, ys):
+        if py is None or not finite(px):
+            parts += ["h0"] if alone else []
+            pen = alone = False
+            continue
+        spot = f"{_unit(x.at(px))} {_unit(100 - y.at(py))}"
+        parts.append(("L" if pen else "M") + spot)
+        alone, pen = not pen, True
+    if alone:
+        parts.append("h0")
+    return f'<path class="line {style}" d="{"".join(parts)}"/>' if parts else ""
+
+
+def _unit(position: float) -> str:
+    return f"{10 * position:.1f}".removesuffix(".0")
+
+
+def gaps(xs: Sequence[float], ys: Sequence[float], x: Axis) -> str:
+    """Hatched bands where values are not finite."""
+    runs: list[list[float]] = []
+    bad = False
+    for px, py in zip(xs, ys, strict=False):
+        if finite(py):
+            bad = False
+        elif bad:
+            runs[-1][1] = px
+        else:
+            runs.append([px, px])
+            bad = True
+    width = 100 / max(len(xs), 1)
+    return "".join(
+        f'<rect class="gap" x="{percent(max(x.at(a) - width / 2, 0))}" y="0" height="100%"'
+        f' width="{percent(min(x.at(b) - x.at(a) + width, 100))}"/>'
+        for a, b in runs[:60]
+    )
+
+
+def dot(px: float, py: float, x: Axis, y: Axis, style: str) -> str:
+    if not (finite(px) and finite(py)):
+        return ""
+    return f'<circle class="dot {style}" cx="{percent(x.at(px))}" cy="{percent(100 - y.at(py))}" r="4"/>'
+
+
+def across(value: float | None, y: Axis, label: str, style: str, *, left: bool = False) -> str:
+    """A horizontal reference line with its label on it."""
+    if value is None or not finite(value) or not 0 <= y.at(value) <= 100:
+        return ""
+    at = percent(100 - y.at(value))
+    where = 'x="4"' if left else 'x="100%" text-anchor="end"'
+    drop = "1.15em" if y.at(value) > 90 else "-.4em"
+    return (
+        f'<line class="mark {style}" x1="0" x2="100%" y1="{at}" y2="{at}"/>'
+        f'<text class="label {style}" {where} y="{at}" dy="{drop}">{esc(label)}</text>'
+    )
+
+
+def down(value: float | None, x: Axis, label: str, style: str, row: int = 0) -> str:
+    """A vertical reference line; its label stands in the given row at the top."""
+    if value is None or not finite(value) or not 0 <= x.at(value) <= 100:
+        return ""
+    at = x.at(value)
+    side = 'text-anchor="end" dx="-4"' if at > 60 else 'dx="4"'
+    text = (
+        f'<text class="label {style}" x="{percent(at)}" y="{14 + 15 * row}" {side}>{esc(label)}</text>' if label else ""
+    )
+    return f'<line class="mark {style}" x1="{percent(at)}" x2="{percent(at)}" y1="0" y2="100%"/>{text}'
+
+
+# ------------------------------------------------------------------------------------------------------------- frame
+
+
+def plot(
+    key: str,
+    title: str,
+    conclusion: str,
+    x: Axis,
+    y: Axis,
+    *,
+    paths: str = "",
+    under: str = "",
+    over: str = "",
+    x_title: str = "step",
+    y_title: str = "",
+) -> str:
+    """A framed plot: grid and ticks, `under` and `over` in percentages, `paths` in the stretched picture."""
+    body = (
+        f"{_grid(x, y)}{under}{stretched(paths)}{over}{below(x_title)}"
+        f'<text class="name" x="0" y="0" dx="-8" dy="-.7em">{esc(y_title)}</text>'
+    )
+    domain = f' data-x="{x.low!r} {x.high!r} {int(x.log)}"'
+    return canvas(key, title, conclusion, 220, body, data=domain)
+
+
+def canvas(key: str, title: str, conclusion: str, height: int, body: str, *, style: str = "", data: str = "") -> str:
+    """The picture itself: as wide as its box, with a title and its conclusion for those who do not see it."""
+    return (
+        f'<div class="plot {style}"><svg class="axes" height="{height}" width="100%" role="img"'
+        f' aria-labelledby="{key}-t {key}-d"{data}><title id="{key}-t">{esc(title)}</title>'
+        f'<desc id="{key}-d">{esc(conclusion)}</desc>{body}</svg></div>'
+    )
+
+
+def below(text: str) -> str:
+    """The name of the horizontal axis."""
+    return f'<text class="name" x="100%" y="100%" dy="2.7em" text-anchor="end">{esc(text)}</text>'
+
+
+def x_tick(at: float, label: str) -> str:
+    anchor = "start" if at < 1 else "end" if at > 99 else "middle"
+    return f'<text class="tick" x="{percent(at)}" y="100%" dy="1.5em" text-anchor="{anchor}">{esc(label)}</text>'
+
+
+def y_tick(at: float, label: str) -> str:
+    """A label with its grid line; `at` counts from the top."""
+    y = percent(at)
+    return (
+        f'<line class="grid" x1="0" x2="100%" y1="{y}" y2="{y}"/>'
+        f'<text class="tick" x="-8" y="{y}" dy=".32em" text-anchor="end">{esc(label)}</text>'
+    )
+
+
+def common_start(names: Sequence[str]) -> str:
+    """'encoder.blocks.' where all names begin so: left out, the rest of each name has room to tell them apart."""
+    if len(names) < 2:
+        return ""
+    first, last = min(names), max(names)  # what these two share, all share
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: first.rfind(".", 0, same) + 1]
+
+
+def shortened(names: Sequence[str]) -> tuple[list[str], str]:
+    """Names without their common start, and the sentence that says so."""
+    start = common_start(names)
+    note = f"The names in the picture leave out their common start {clean.name(start, 60)}" if start else ""
+    return [name[len(start) :] for name in names], note
+
+
+def row_name(y: str, label: str) -> str:
+    """The name of a row, left of the plot."""
+    name = esc(clean.name(label, _ROW_NAME))
+    return f'<text class="tick mono" x="-8" y="{y}" dy=".32em" text-anchor="end">{name}</text>'
+
+
+def stretched(paths: str) -> str:
+    if not paths:
+        return ""
+    return f'<svg width="100%" height="100%" viewBox="0 0 1000 1000" preserveAspectRatio="none">{paths}</svg>'
+
+
+def _grid(x: Axis, y: Axis) -> str:
+    parts = [y_tick(100 - y.at(tick), number(tick)) for tick in y.ticks()]
+    parts += [x_tick(x.at(tick), number(tick)) for tick in x.ticks()]
+    return "".join(parts) + '<line class="base" x1="0" x2="100%" y1="100%" y2="100%"/>'
+
+
+def sampled(count: int, most: int = 100) -> tuple[list[int], str]:
+    """Indices for a table of at most `most` rows, and the sentence that says so."""
+    if count <= most:
+        return list(range(count)), ""
+    stride = math.ceil(count / most)
+    kept = sorted({*range(0, count, stride), count - 1})
+    return kept, f"Every {stride}th of {count:,} rows."

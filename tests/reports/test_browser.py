@@ -1,0 +1,153 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from auditor.reports import html
+
+from auditor.result import Audit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield started
+        started.close()
+
+
+class Opened:
+    """A page with what it said and asked for."""
+
+    def __init__(self, browser: Browser, file: Path, anchor: str = "", **options: Any) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page: Page = browser.new_context(**options).new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.address = file.as_uri()
+        self.page.goto(self.address + anchor)
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.page.context.close()
+
+
+@pytest.fixture
+def file(audit: Audit, tmp_path: Path) -> Path:
+    path = tmp_path / "report.html"
+    path.write_text(html.render(audit), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def faulty_file(faulty: Audit, tmp_path: Path) -> Path:
+    path = tmp_path / "report.html"
+    path.write_text(html.render(faulty), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "blocked"])
+def test_it_draws_without_complaint_or_request(browser: Browser, file: Path, scripts: bool) -> None:
+    with Opened(browser, file, java_script_enabled=scripts) as opened:
+        assert opened.page.locator("h1").is_visible()
+        assert opened.page.locator("#tools").is_visible() is scripts
+        assert opened.said == []
+        assert [url for url in opened.asked if not url.startswith("data:")] == [opened.address]
+
+
+@pytest.mark.parametrize("width", [360, 768, 1920])
+def test_nothing_flows_over(browser: Browser, file: Path, width: int) -> None:
+    with Opened(browser, file, viewport={"width": width, "height": 800}) as opened:
+        opened.page.locator("#unfold").click()
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "blocked"])
+def test_a_deep_link_opens_its_finding(browser: Browser, faulty: Audit, faulty_file: Path, scripts: bool) -> None:
+    for anchor in (f"#{faulty.findings[-1].id}", f"#{faulty.findings[1].id}", "#chart-sweep"):
+        with Opened(browser, faulty_file, anchor, java_script_enabled=scripts) as opened:
+            opened.page.locator(anchor).wait_for(state="visible", timeout=5000)
+
+
+def test_curves_have_a_shape_without_scripts(browser: Browser, faulty_file: Path) -> None:
+    with Opened(browser, faulty_file, java_script_enabled=False) as opened:
+        box = opened.page.locator("#chart-loss path.line.bold").bounding_box()
+        assert box
+        assert box["width"] > 400
+        assert box["height"] > 60
+
+
+def test_pointing_at_a_plot_reads_it(browser: Browser, faulty_file: Path) -> None:
+    with Opened(browser, faulty_file) as opened:
+        opened.page.locator("#chart-loss svg.axes").hover()
+        assert "loss" in opened.page.locator("#chart-loss output").inner_text()
+        assert opened.said == []
+
+
+def test_the_theme_can_be_switched(browser: Browser, faulty_file: Path) -> None:
+    with Opened(browser, faulty_file, color_scheme="light") as opened:
+        ground = "getComputedStyle(document.body).backgroundColor"
+        light = opened.page.evaluate(ground)
+        opened.page.locator("#theme").click()
+        assert opened.page.evaluate(ground) != light
+
+
+CONTRAST = """() => {
+  const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = parse(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const bad = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+    if (!own || node.closest("script, style") || !node.getClientRects().length) continue;
+    const style = getComputedStyle(node);
+    const inside = node.closest("svg") && node.classList.contains("inside");
+    if (inside) continue;
+    const [a, b] = [light(parse(node.closest("svg") ? style.fill : style.color)), light(ground(node))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < 4.5) bad.push(`${node.tagName}.${node.className.baseVal ?? node.className} ${ratio.toFixed(2)}`);
+  }
+  return [...new Set(bad)];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: Browser, faulty_file: Path, scheme: str) -> None:
+    with Opened(browser, faulty_file, color_scheme=scheme) as opened:
+        opened.page.locator("#unfold").click()
+        assert opened.page.evaluate(CONTRAST) == []
+
+
+def test_print_shows_what_is_folded(browser: Browser, faulty_file: Path) -> None:
+    with Opened(browser, faulty_file, java_script_enabled=False) as opened:
+        opened.page.emulate_media(media="print")
+        assert opened.page.locator("#appendix h3").first.is_visible()
+        assert not opened.page.locator("#tools").is_visible()

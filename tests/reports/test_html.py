@@ -1,0 +1,174 @@
+"""The page: one file, well formed, harmless, small."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from auditor.reports import html, page, svg
+
+from auditor.result import Audit
+
+VOID = {"meta", "br", "img", "hr", "input", "link"}
+SVG_LEAVES = {"use", "path", "rect", "circle", "line", "image"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags balance and gathers what the page would do."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.problems: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        if len(names) != len(set(names)):
+            self.problems.append(f"<{tag}> has an attribute twice: {names}")
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in SVG_LEAVES:
+            self.problems.append(f"<{tag}/> closes itself")
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open[-1] != tag:
+            self.problems.append(f"</{tag}> in {self.open[-4:]} at {self.getpos()}")
+        if self.open:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        kind = self.open[-1] if self.open else ""
+        {"script": self.scripts, "style": self.styles}.get(kind, self.text).append(data)
+
+
+@pytest.fixture
+def text(audit: Audit) -> str:
+    return html.render(audit)
+
+
+@pytest.fixture
+def read(text: str) -> Reader:
+    return Reader(text)
+
+
+def test_tags_balance(read: Reader) -> None:
+    assert read.problems == []
+    assert read.open == []
+
+
+def test_ids_are_unique_and_links_have_targets(read: Reader) -> None:
+    ids = [attrs["id"] for _, attrs in read.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = {attrs["href"][1:] for _, attrs in read.tags if attrs.get("href", "").startswith("#")}
+    assert targets <= set(ids)
+
+
+def test_nothing_is_loaded(read: Reader) -> None:
+    for tag, attrs in read.tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base", "form", "audio", "video"}
+        assert not any(name.startswith("on") for name in attrs), attrs
+        assert "style" not in attrs
+        if tag in {"img", "image", "script", "use"}:
+            for name in ("src", "href"):
+                assert attrs.get(name, "data:").startswith(("data:image/png;base64,", "data:", "#"))
+    assert "@import" not in "".join(read.styles)
+    assert re.findall(r"url\((?!#)", "".join(read.styles)) == []
+
+
+def test_links_go_to_the_web_or_to_the_page(read: Reader) -> None:
+    for tag, attrs in read.tags:
+        if tag == "a":
+            assert attrs["href"].startswith(("#", "https://", "http://"))
+
+
+def test_the_policy_names_our_script_and_style_only(read: Reader) -> None:
+    policy = next(attrs["content"] for _, attrs in read.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert len(read.scripts) == len(read.styles) == 1
+    for kind, content in (("script", read.scripts[0]), ("style", read.styles[0])):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_the_page_is_small_and_has_no_control_characters(text: str) -> None:
+    assert len(text.encode()) < 500_000
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", text)
+
+
+def test_rendering_is_deterministic(audit: Audit, text: str) -> None:
+    assert html.render(audit) == text
+
+
+def test_pictures_have_a_title_and_a_conclusion(read: Reader) -> None:
+    ids = {attrs["id"] for _, attrs in read.tags if "id" in attrs}
+    pictures = [attrs for _, attrs in read.tags if attrs.get("role") == "img"]
+    for attrs in pictures:
+        assert set(attrs["aria-labelledby"].split()) <= ids
+
+
+def test_headings_do_not_skip_a_level(read: Reader) -> None:
+    levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels)), levels
+
+
+def test_the_faulty_page_tells_everything(faulty: Audit) -> None:
+    shown = " ".join("".join(Reader(html.render(faulty)).text).split())
+    for said in (
+        "Not ready: 3 errors would waste this run.", "train.py --epochs 10", "Fix these first", "1.04×", "2.13.0",
+        "Tried on this loop: loss after 60 steps 2.25 → 0.41", "# audit: ignore[OPT101] reason", "It also explains",
+        "Loops that accumulate over several micro-batches", "labels differ", "242 further pairs", "ln 10 = 2.303",
+        "suggested 0.0032", "yours 0.5", "diverged 0.62", "features.0", "seeds differ between runs on purpose",
+        "needs 200 steps, saw 60", "autocast is not used", "CosineAnnealingLR", "checkpoints/best.pt",
+        "the loss diverged", "waives nothing",
+    ):  # fmt: skip
+        assert said in shown, said
+
+
+def test_every_chart_stands_on_the_page_once(faulty: Audit) -> None:
+    keys = [attrs["id"] for tag, attrs in Reader(html.render(faulty)).tags if tag == "figure" and "id" in attrs]
+    assert sorted(keys) == sorted(chart.key for chart in page.charts(faulty.evidence))
+    assert len(keys) == 10
+
+
+def test_equal_ids_become_different_anchors(faulty: Audit) -> None:
+    twice = faulty.model_copy(update={"findings": (faulty.findings[3], faulty.findings[3])})
+    anchors = [card.anchor for card in page.layout(twice).cards]
+    assert len(set(anchors)) == 2
+
+
+def test_a_thumbnail_that_is_no_picture_is_left_out(hostile: Audit) -> None:
+    assert [pair.pictures for leak in page.leaks(hostile.evidence) for pair in leak.pairs] == [("", "")]
+
+
+def test_painting_keeps_the_code() -> None:
+    code = "    x = f'a # b' + 1_000 if None else 'it\\'s'  # why not"
+    pieces = page.painted(code)
+    assert "".join(text for _, text in pieces) == code
+    assert ("comment", "# why not") in pieces
+    assert ("keyword", "None") in pieces
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(1, 2), (0.5, 3e7), (1e-12, 1e-11), (3, 3.0001), (1e250, 1e260), (5, 7)])
+def test_ticks_lie_on_the_axis(low: float, high: float, log: bool) -> None:
+    axis = svg.axis([low, high], log=log)
+    assert axis
+    ticks = axis.ticks()
+    assert 1 <= len(ticks) <= 12
+    assert all(-1 <= axis.at(tick) <= 101 for tick in ticks)

@@ -110,7 +110,8 @@ def exploding_gradients(
     used = trajectory.clipped_norms or trajectory.grad_norms
     skipped = set(trajectory.skipped_steps)
     norms = [norm for step, norm in enumerate(used) if step not in skipped]
-    losses = course(trajectory.losses)
+    # What comes after the last finite loss is judged by _until_overflow alone.
+    losses = course(finite(trajectory.losses))
     where = program.loss_location if program else None
     fatal = _until_overflow(norms, trajectory.losses, limits, where)
     if fatal is not None:

@@ -72,7 +72,7 @@ def test_set_leakage(leakage: Leakage, limits: Limits) -> Judgement:
 
     ## When it may be wrong
 
-    - Short samples (at most `chance_values` numbers, such as discrete tables or short texts) repeat by chance.
+    - Short samples (at most `chance-values` numbers, such as discrete tables or short texts) repeat by chance.
       There, repeats *within* the training set tell how often, and only more than `chance-margin` times that fails.
       Unless the labels of all pairs agree: that is what oversampling before the split leaves behind.
     - Near-constant samples (blank images, padding) are left out.

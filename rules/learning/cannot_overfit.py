@@ -30,7 +30,7 @@ class Limits(Options):
     )
     max_drop: float = Field(0.1, gt=0, lt=1, description="The same share where no floor is known, of the first loss.")
     still_falling: float = Field(
-        0.15, gt=0, lt=1, description="Share of the fall that lies in the last third when a run is still on its way."
+        0.05, gt=0, lt=1, description="Share of the fall that lies between the halves of the last third: on its way."
     )
     min_steps: int = Field(30, ge=5, description="Steps that every learning rate has to be given.")
     min_rates: int = Field(2, ge=1, description="Learning rates that have to be tried.")
@@ -145,14 +145,14 @@ def _learned(arm: OverfitArm, overfit: Overfit, limits: Limits) -> bool:
 
 
 def _still_falling(arm: OverfitArm, initial: float, limits: Limits) -> bool:
-    """The last third holds a good part of the whole fall; on a steady slope it holds a third."""
-    third = max(1, len(arm.losses) // 3)
-    before, end = middle(arm.losses[-2 * third : -third]), middle(arm.losses[-third:])
+    """The halves of the last third lie apart by a good part of the whole fall: a sixth of it on a steady slope."""
+    last = tail(arm.losses)
+    before, end = middle(last[: len(last) // 2]), middle(last[len(last) // 2 :])
     fall = initial - end
     if diverged(arm.losses) or not fall > 1e-3 * abs(initial):
         return False
-    # More than noise: a steady slope drops from third to third by 2.7 times the spread within one.
-    return before - end >= max(limits.still_falling * fall, 1.5 * spread(arm.losses[-third:]))
+    # More than noise: on a steady slope the halves lie 1.35 times the spread apart.
+    return before - end >= max(limits.still_falling * fall, spread(last))
 
 
 def _story(arm: OverfitArm, overfit: Overfit) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from auditor.evidence import Evidence
 
 from . import clean, svg
+from .scale import Axis, axis, finite
 from .svg import Chart, Table
 from .words import number, percent, plural
 
@@ -71,7 +72,7 @@ def classes(evidence: Evidence) -> Chart | None:
     held_out = [count / total for count in part.held_out_counts] if total else []
     order = list(range(len(train))) if len(train) <= _NAMED else sorted(range(len(train)), key=lambda i: -train[i])
     conclusion = _balance(part.counts)
-    x, y = svg.Axis(0, max(len(train), 1)), svg.axis([0, *train, *held_out], zero=True, log=False)
+    x, y = Axis(0, max(len(train), 1)), axis([0, *train, *held_out], zero=True, log=False)
     assert y is not None  # it holds 0
     series = [("s1", train), *([("s2", held_out)] if held_out else [])]
     paths = "".join(
@@ -100,7 +101,7 @@ def _balance(counts: Sequence[int]) -> str:
     return f"{text}, and {plural(missing, 'class has', 'classes have')} none." if missing else f"{text}."
 
 
-def _columns_path(shares: Sequence[float], order: Sequence[int], k: int, of: int, y: svg.Axis) -> str:
+def _columns_path(shares: Sequence[float], order: Sequence[int], k: int, of: int, y: Axis) -> str:
     width = 1000 / max(len(order), 1)
     bar = width * 0.76 / of
     parts = []
@@ -111,7 +112,7 @@ def _columns_path(shares: Sequence[float], order: Sequence[int], k: int, of: int
     return "".join(parts)
 
 
-def _classes_frame(conclusion: str, x: svg.Axis, y: svg.Axis, paths: str, count: int) -> str:
+def _classes_frame(conclusion: str, x: Axis, y: Axis, paths: str, count: int) -> str:
     body = "".join(svg.y_tick(100 - y.at(tick), f"{number(100 * tick)} %") for tick in y.ticks(4))
     body += svg.stretched(paths) + '<line class="base" x1="0" x2="100%" y1="100%" y2="100%"/>'
     if count <= _NAMED:
@@ -123,17 +124,17 @@ def _classes_frame(conclusion: str, x: svg.Axis, y: svg.Axis, paths: str, count:
 def updates(evidence: Evidence) -> Chart | None:
     """Update-to-weight ratio by layer: the range over the sampled steps and its median, on a log axis."""
     part = evidence.updates
-    layers = [layer for layer in part.layers if any(svg.finite(r) and r > 0 for r in layer.ratios)] if part else []
+    layers = [layer for layer in part.layers if any(finite(r) and r > 0 for r in layer.ratios)] if part else []
     if not layers:
         return None
     ranged = sorted(
-        ((layer.name, sorted(r for r in layer.ratios if svg.finite(r) and r > 0)) for layer in layers),
+        ((layer.name, sorted(r for r in layer.ratios if finite(r) and r > 0)) for layer in layers),
         key=lambda item: -abs(math.log10(item[1][len(item[1]) // 2]) + 3),
     )
     medians = [ratios[len(ratios) // 2] for _, ratios in ranged]
     ends = f"{number(min(medians))} to {number(max(medians))}"
     conclusion = f"A step changes the weights of a layer by {ends} of their size; about 0.001 is usual."
-    x = svg.axis([1e-4, 1e-2, *(r for _, ratios in ranged for r in ratios)], log=True)
+    x = axis([1e-4, 1e-2, *(r for _, ratios in ranged for r in ratios)], log=True)
     assert x is not None
     names, left_out = svg.shortened([name for name, _ in ranged[:_MOST_BARS]])
     figure = _ranges(conclusion, x, [(name, ratios) for name, (_, ratios) in zip(names, ranged, strict=False)])
@@ -154,7 +155,7 @@ def updates(evidence: Evidence) -> Chart | None:
     )
 
 
-def _ranges(conclusion: str, x: svg.Axis, rows: Sequence[tuple[str, Sequence[float]]]) -> str:
+def _ranges(conclusion: str, x: Axis, rows: Sequence[tuple[str, Sequence[float]]]) -> str:
     start, end = x.at(1e-4), x.at(1e-2)
     parts = [f'<rect class="band" x="{svg.percent(start)}" width="{svg.percent(end - start)}" height="100%"/>']
     parts += [svg.x_tick(x.at(tick), number(tick)) for tick in x.ticks(4)]

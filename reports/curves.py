@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from auditor.evidence import Evidence, PairedReplay
 
 from . import clean, svg
+from .scale import axis, finite, steps_axis
 from .svg import Chart, Table
 from .words import number, plural
 
@@ -23,9 +24,9 @@ def loss(evidence: Evidence) -> Chart | None:
     values, first = path.losses, evidence.initial_loss
     steps = list(range(len(values)))
     uniform = first.uniform if first else None
-    held_out = [(step, value) for step, value in path.held_out if svg.finite(value)]
-    x = svg.steps_axis(len(steps))
-    y = svg.axis([*values, uniform, *(value for _, value in held_out)])
+    held_out = [(step, value) for step, value in path.held_out if finite(value)]
+    x = steps_axis(len(steps))
+    y = axis([*values, uniform, *(value for _, value in held_out)])
     conclusion = _course(values)
     legend = [("s1", "loss of the step")]
     if y is None:
@@ -42,7 +43,7 @@ def loss(evidence: Evidence) -> Chart | None:
     over += "".join(svg.dot(step, value, x, y, "s2") for step, value in held_out)
     legend += [("s2 dot", "held-out loss")] if held_out else []
     legend += [("epoch", "a new epoch")] if len(path.epoch_starts) > 1 else []
-    legend += [("gap", "not finite")] if not all(map(svg.finite, values)) else []
+    legend += [("gap", "not finite")] if not all(map(finite, values)) else []
     figure = svg.plot(
         "chart-loss",
         "Loss",
@@ -64,9 +65,9 @@ _LOSS_RULES = ("nonfinite-loss", "initial-loss", "loss-plateau", "loss-oscillati
 
 
 def _course(values: Sequence[float]) -> str:
-    bad = [step for step, value in enumerate(values) if not svg.finite(value)]
-    start = next((value for value in values if svg.finite(value)), None)
-    tail = [value for value in values[-max(1, len(values) // 5) :] if svg.finite(value)]
+    bad = [step for step, value in enumerate(values) if not finite(value)]
+    start = next((value for value in values if finite(value)), None)
+    tail = [value for value in values[-max(1, len(values) // 5) :] if finite(value)]
     if start is None:
         return f"The loss was not finite in any of {plural(len(values), 'step')}."
     text = f"The loss went from {number(start)} "
@@ -85,7 +86,7 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     result: list[float] = []
     level: float | None = None
     for value in values:
-        if not svg.finite(value):
+        if not finite(value):
             result.append(math.nan)
             continue
         level = value if level is None else level + _SMOOTH * (value - level)
@@ -157,7 +158,7 @@ def _replay(key: str, title: str, label: str, looks: Sequence[PairedReplay], rul
 
 
 def _tail(values: Sequence[float]) -> list[float]:
-    return [value for value in values[-max(1, len(values) // 5) :] if svg.finite(value)]
+    return [value for value in values[-max(1, len(values) // 5) :] if finite(value)]
 
 
 def left_over(evidence: Evidence) -> Chart | None:
@@ -178,6 +179,7 @@ def left_over(evidence: Evidence) -> Chart | None:
         (),
         ("missing-zero-grad", "misplaced-zero-grad"),
         "norm",
+        "checked step",
     )
 
 
@@ -189,12 +191,13 @@ def _compared(
     marks: Sequence[tuple[float | None, str, str]],
     rules: tuple[str, ...],
     y_title: str = "loss",
+    x_title: str = "step",
 ) -> Chart:
     lines = [(clean.name(label), values) for label, values in lines if values]
     longest = max((len(values) for _, values in lines), default=0)
     steps = list(range(longest))
-    x = svg.steps_axis(len(steps))
-    y = svg.axis([value for _, values in lines for value in values] + [mark for mark, _, _ in marks if mark])
+    x = steps_axis(len(steps))
+    y = axis([value for _, values in lines for value in values] + [mark for mark, _, _ in marks if mark])
     if y is None:
         return Chart(key, title, conclusion, _nothing(), rules=rules)
     paths = "".join(svg.line(steps, values, x, y, f"s{n}") for n, (_, values) in enumerate(lines, 1))
@@ -202,7 +205,9 @@ def _compared(
     over = "".join(svg.across(value, y, label, style, left=style == "floor") for value, label, style in marks)
     legend = [(f"s{n}", label) for n, (label, _) in enumerate(lines, 1)]
     legend += [("gap", "not finite")] if under else []
-    figure = svg.plot(key, title, conclusion, x, y, paths=paths, under=under, over=over, y_title=y_title)
+    figure = svg.plot(
+        key, title, conclusion, x, y, paths=paths, under=under, over=over, x_title=x_title, y_title=y_title
+    )
     return Chart(key, title, conclusion, figure, tuple(legend), _columns("step", steps, dict(lines)), rules)
 
 
@@ -215,10 +220,10 @@ def sweep(evidence: Evidence) -> Chart | None:
     conclusion += f"; the loss fell fastest near {number(part.suggested)}" if part.suggested is not None else ""
     conclusion += f" and diverged from {number(part.diverged_at)}." if part.diverged_at is not None else "."
     rules = ("lr-too-high", "lr-too-low")
-    x = svg.axis([rate for rate in (*part.rates, part.user_rate) if rate > 0], log=True)
-    usual = [value for value in part.smoothed if svg.finite(value)]
+    x = axis([rate for rate in (*part.rates, part.user_rate) if rate > 0], log=True)
+    usual = [value for value in part.smoothed if finite(value)]
     top = 2.5 * max(usual[: max(1, len(usual) // 4)]) if usual else math.inf  # divergence must not flatten the rest
-    y = svg.axis([min(value, top) for value in usual], log=None if min(usual, default=0) > 0 else False)
+    y = axis([min(value, top) for value in usual], log=None if min(usual, default=0) > 0 else False)
     if x is None or y is None:
         return Chart("chart-sweep", "Learning-rate sweep", conclusion, _nothing(), rules=rules)
     paths = svg.line(part.rates, part.losses, x, y, "s1 faint") + svg.line(part.rates, part.smoothed, x, y, "s1 bold")

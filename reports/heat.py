@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from auditor.evidence import Evidence
 
 from . import clean, svg
+from .scale import Axis, finite
 from .svg import Chart, Table
 from .words import number, plural
 
@@ -33,11 +34,11 @@ def gradients(evidence: Evidence) -> Chart | None:
     if part is None or not layers:
         return None
     rules = ("exploding-gradients", "vanishing-gradients")
-    sizes = [norm for layer in layers for norm in layer.norms if svg.finite(norm) and norm > 0]
+    sizes = [norm for layer in layers for norm in layer.norms if finite(norm) and norm > 0]
     conclusion = _spread([(layer.name, _median(layer.norms)) for layer in layers])
     if not sizes:
         return Chart("chart-gradients", "Gradient norms", conclusion, _nothing(), rules=rules, wide=True)
-    scale = svg.Axis(min(sizes), max(sizes) if max(sizes) > min(sizes) else min(sizes) * 10, log=True)
+    scale = Axis(min(sizes), max(sizes) if max(sizes) > min(sizes) else min(sizes) * 10, log=True)
     grid = _thinned([layer.norms for layer in layers])
     image = _png([[_shade(norm, scale) for norm in row] for row in grid])
     names, left_out = svg.shortened([layer.name for layer in layers])
@@ -59,12 +60,12 @@ def gradients(evidence: Evidence) -> Chart | None:
 
 
 def _median(values: Sequence[float]) -> float:
-    real = sorted(value for value in values if svg.finite(value))
+    real = sorted(value for value in values if finite(value))
     return real[len(real) // 2] if real else math.nan
 
 
 def _spread(medians: Sequence[tuple[str, float]]) -> str:
-    real = [(name, value) for name, value in medians if svg.finite(value)]
+    real = [(name, value) for name, value in medians if finite(value)]
     if not real:
         return f"No gradient norm of {plural(len(medians), 'layer')} was finite."
     low, high = min(real, key=lambda item: item[1]), max(real, key=lambda item: item[1])
@@ -78,7 +79,7 @@ def _thinned(rows: Sequence[Sequence[float]]) -> list[list[float]]:
     """At most _MOST_ROWS x _MOST_COLUMNS cells: of each share the largest, or what is not finite."""
 
     def worst(cells: Sequence[float]) -> float:
-        return next((cell for cell in cells if not svg.finite(cell)), max(cells, default=math.nan))
+        return next((cell for cell in cells if not finite(cell)), max(cells, default=math.nan))
 
     def columns(row: Sequence[float]) -> list[float]:
         count = min(len(row), _MOST_COLUMNS)
@@ -91,8 +92,8 @@ def _thinned(rows: Sequence[Sequence[float]]) -> list[list[float]]:
     return [[worst(cells) for cells in zip(*share, strict=True)] for share in shares]
 
 
-def _shade(norm: float, scale: svg.Axis) -> int:
-    if not svg.finite(norm):
+def _shade(norm: float, scale: Axis) -> int:
+    if not finite(norm):
         return _HOLE
     if norm <= 0:
         return _ZERO
@@ -137,7 +138,7 @@ def _rows_frame(
     return svg.canvas(key, title, text, height, body, style="names")
 
 
-def _colour_bar(scale: svg.Axis) -> str:
+def _colour_bar(scale: Axis) -> str:
     bar = _png([list(range(_SHADES))])
     return (
         f'<p class="scale"><span>{number(scale.low)}</span><img src="{bar}" alt="colour scale, logarithmic" width="160"'

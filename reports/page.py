@@ -51,12 +51,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Layout:
-    """The cards with their charts, the charts that no finding claims, and whether a finding shows the leaked pairs."""
+    """The cards with their charts, the charts that no finding claims, and the anchor of the card with the pairs."""
 
     cards: list[Card]
     charts: list[Chart]
     claimed: list[Chart]
-    leaks_shown: bool
+    pairs_at: str
 
 
 def layout(audit: Audit) -> Layout:
@@ -71,7 +71,8 @@ def layout(audit: Audit) -> Layout:
     for group in story.groups(audit):
         consequences = tuple(_card(finding, anchors, ()) for finding in group.consequences)
         result.append(_card(group.cause, anchors, consequences))
-    for card in [card for top in result for card in (top, *top.consequences)]:
+    every = [card for top in result for card in (top, *top.consequences)]
+    for card in every:
         for chart in free:
             if card.finding.rule not in chart.rules:
                 continue
@@ -84,12 +85,8 @@ def layout(audit: Audit) -> Layout:
         cards=result,
         charts=[chart for chart in free if chart.key not in homes],
         claimed=[chart for chart in free if chart.key in homes],
-        leaks_shown=any(map(shows_pairs, result)),
+        pairs_at=next((card.anchor for card in every if card.finding.family == "leakage"), ""),
     )
-
-
-def shows_pairs(card: Card) -> bool:
-    return card.finding.family == "leakage"
 
 
 def charts(evidence: Evidence) -> list[Chart]:

@@ -205,6 +205,15 @@ def blocks(markdown: str, most: int = 4000) -> list[Block]:
     return result
 
 
+_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(?=[^\s*])([^*]+?)(?<=\S)\1(?![\w*])")
+
+
+def unemphasised(text: str) -> str:
+    """A paragraph without its * and **, for formats that cannot set them; code spans stay as they are."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(part if part.startswith("`") else _EMPHASIS.sub(r"\2", part) for part in parts)
+
+
 def dedent(source: Sequence[str]) -> list[str]:
     """Source lines without the indentation that all of them share."""
     depth = min((len(row) - len(row.lstrip()) for row in source if row.strip()), default=0)

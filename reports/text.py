@@ -228,7 +228,12 @@ def _fix(page: _Page, finding: ReportedFinding) -> None:
             for row in story.dedent(block.text.splitlines()):
                 page.cut(("| ", "cyan"), (row, "green"), indent=4)
         else:
-            page.put(("= fix ", "bold green") if first else "", block.text, indent=2 if first else 4, hang=2 * first)
+            page.put(
+                ("= fix ", "bold green") if first else "",
+                story.unemphasised(block.text),
+                indent=2 if first else 4,
+                hang=2 * first,
+            )
         first = False
     for row in clean.lines(finding.fix.diff or "", most=16):
         style = "green" if row.startswith("+") else "red" if row.startswith("-") else "dim"

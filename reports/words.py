@@ -140,7 +140,7 @@ def sparkline(values: Iterable[float | None], width: int = 24, *, unicode: bool 
             return "×" if unicode else "x"
         if not 0 < span < math.inf:
             return blocks[top // 2]
-        return blocks[round(top * (value - low) / span)]
+        return blocks[round(top * ((value - low) / span))]
 
     return "".join(bar(value) for value in shown)
 

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from auditor.reports import html, page, svg
+from auditor.reports import html, page, scale
 
 from auditor.result import Audit
 
@@ -167,7 +167,7 @@ def test_painting_keeps_the_code() -> None:
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize(("low", "high"), [(1, 2), (0.5, 3e7), (1e-12, 1e-11), (3, 3.0001), (1e250, 1e260), (5, 7)])
 def test_ticks_lie_on_the_axis(low: float, high: float, log: bool) -> None:
-    axis = svg.axis([low, high], log=log)
+    axis = scale.axis([low, high], log=log)
     assert axis
     ticks = axis.ticks()
     assert 1 <= len(ticks) <= 12

@@ -105,3 +105,11 @@ def test_a_consequence_without_its_cause_stands_alone(faulty: Audit) -> None:
 def test_blocks_take_any_text(text: str) -> None:
     for block in story.blocks(text):
         assert block.text.strip() or block.code
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("split *before* it", "split before it"), ("**all** of `a * b`", "all of `a * b`"), ("2 * 3 * 4", "2 * 3 * 4")],
+)
+def test_emphasis_is_dropped_where_it_cannot_be_set(text: str, shown: str) -> None:
+    assert story.unemphasised(text) == shown

@@ -49,6 +49,10 @@ class Collector:
     def update_ended(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None: ...
     def step_ended(self, step: StepSeen) -> None: ...
 
+    def watches(self, step: int) -> bool:
+        """Whether this step's operations are to be reported."""
+        return sampled(step)
+
     def operation(self, name: str, output: torch.Tensor) -> None:
         """An operation of a watched forward returned `output`."""
 
@@ -100,7 +104,8 @@ class Collectors:
         return next((collector for collector in self.all if collector.name == name), None)
 
     def operation_watch(self) -> AbstractContextManager[Any] | None:
-        if not (self._watchers and self._probe.observing and sampled(self._probe.observed)):
+        step = self._probe.observed
+        if not self._probe.observing or not any(watcher.watches(step) for watcher in self._watchers):
             return None
         return OperationWatch(self._report, self._probe)
 

@@ -130,13 +130,15 @@ class Director:
         if self._now.part:
             self._probe.sink.absent(self._now.part, why.outcome, str(why))
         else:  # the rewind check failed: what follows would rest on sand
-            self._turn_down(str(why), pending=self._script_over)
+            self._turn_down(str(why), pending=self._script_over, outcome=why.outcome)
 
-    def _turn_down(self, reason: str, pending: bool) -> None:
+    def _turn_down(
+        self, reason: str, pending: bool, outcome: Literal["not-applicable", "inconclusive"] = "inconclusive"
+    ) -> None:
         """Say of every planned experiment why it will not run."""
         parts = [planned.part for planned in self._planned if planned.part]
         for part in parts:
-            self._probe.sink.absent(part, "inconclusive", reason)
+            self._probe.sink.absent(part, outcome, reason)
         if pending and parts:
             self._probe.sink.write("run", pending=parts)
         self._planned = []

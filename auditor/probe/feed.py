@@ -86,7 +86,7 @@ class Feed:
         if seen.training_credits and not self.feeding:
             self.epoch_starts.append(self._probe.observed)
 
-    def advance(self, iterator: Any, original: Callable[[], Any], in_for_loop: Callable[[], bool]) -> Any:
+    def advance(self, iterator: Any, original: Callable[[], Any], ends_an_epoch: Callable[[], bool]) -> Any:
         loader = getattr(iterator, "_audited_loader", None)
         if loader is None:
             return original()
@@ -94,7 +94,7 @@ class Feed:
         self._probe.before_fetch(seen)
         if self.feeding is not None and seen.training_credits and id(loader) in self.by_loader:
             return self._serve(loader)
-        if self._cut_short(iterator, seen) and in_for_loop():
+        if self._cut_short(iterator, seen, ends_an_epoch):
             raise StopIteration
         began = time.perf_counter()
         batch = original()
@@ -107,20 +107,19 @@ class Feed:
             self._pending.append((loader, Fetched(batches.clone(batch), RandomState.capture()) if keep else None))
         return batch
 
-    def _cut_short(self, iterator: Any, seen: Any) -> bool:
+    def _cut_short(self, iterator: Any, seen: Any, ends_an_epoch: Callable[[], bool]) -> bool:
         """Time lapse: end the first training epoch, long evaluations, and all but the first batch in experiments."""
-        if not self._probe.time_lapse:
+        if not self._probe.spec.experiments:
             return False
         count, since = self._pass.get(id(iterator), (0, time.monotonic()))
         if seen.training_credits:
-            first_epoch = not self.epoch_starts
-            if self.cut_at is None and first_epoch and self._probe.observed >= self._probe.lapse_after and count:
+            due = self.cut_at is None and not self.epoch_starts and self._probe.observed >= self._probe.lapse_after
+            if due and count and self._probe.time_lapse and ends_an_epoch():
                 self.cut_at = self._probe.observed
                 return True
             return False
-        if self.feeding is not None:
-            return count >= 1
-        return count >= HELD_OUT_BATCHES or (count >= 1 and time.monotonic() - since > HELD_OUT_SECONDS)
+        long = count >= HELD_OUT_BATCHES or (count >= 1 and time.monotonic() - since > HELD_OUT_SECONDS)
+        return (long or (self.feeding is not None and count >= 1)) and ends_an_epoch()
 
     def _serve(self, loader: Any) -> Any:
         assert self.feeding is not None

@@ -38,6 +38,7 @@ def main() -> NoReturn:
     probe = Probe(spec, sink)
     install(probe)
     Diverter(probe, run_dir / "files").install()
+    probe.say_last_words(finished=False)  # python and torch, in case there are no later ones
     end_process(_run(probe))
 
 

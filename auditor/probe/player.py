@@ -154,7 +154,7 @@ class Player:
         return self._check
 
     def run_backward(self, original: Callable[[], None]) -> None:
-        if self._check is None or self._check.operation:
+        if self._check is None:
             original()
         else:
             backward_with_check(original, self._check)
@@ -173,23 +173,25 @@ class Player:
             return
         factor = request.rate(self.replayed)
         for index, group in enumerate(optimizer.param_groups):
-            kept = {key: group[key] for key in ("lr", "weight_decay") if key in group}
-            self._changed_groups.append((group, kept))
+            recorded = self._recorded_options(optimizer, index, request)
+            self._changed_groups.append((group, {key: group[key] for key in recorded}))
+            group.update(recorded)
             if "lr" in group:
-                group["lr"] = _like(kept["lr"], self._base_rate(optimizer, index, request) * factor)
+                group["lr"] = _scaled(recorded["lr"], factor)
             if not request.weight_decay and "weight_decay" in group:
-                group["weight_decay"] = _like(kept["weight_decay"], 0.0)
+                group["weight_decay"] = _scaled(recorded["weight_decay"], 0.0)
         if len(self._trail.rates) <= self.replayed:
             self._trail.rates.append(float(optimizer.param_groups[0].get("lr", float("nan"))))
 
-    def _base_rate(self, optimizer: torch.optim.Optimizer, group: int, request: Replay) -> float:
-        """The rate that a factor of 1 means: as recorded at that step, or the highest that the loop has used."""
-        rates = self._probe.recorded_rates.get((id(optimizer), group), [])
-        if not rates:
-            return float(optimizer.param_groups[group].get("lr", 0.0))
+    def _recorded_options(self, optimizer: torch.optim.Optimizer, group: int, request: Replay) -> dict[str, Any]:
+        """Hyper-parameters that a factor of 1 means: as recorded at that step (schedules change more than the rate), or
+        those of the step with the highest rate."""
+        recorded = self._probe.recorded_groups.get((id(optimizer), group), [])
+        if not recorded:
+            return {key: value for key, value in optimizer.param_groups[group].items() if key != "params"}
         if request.peak_rate:
-            return max(rates)
-        return rates[min(self.replayed, len(rates) - 1)]
+            return max(recorded, key=lambda options: float(options.get("lr", 0.0)))
+        return recorded[min(self.replayed, len(recorded) - 1)]
 
     def update_ended(self) -> None:
         for group, kept in self._changed_groups:
@@ -205,8 +207,6 @@ class Player:
                     module.dropout = 0.0
 
 
-def _like(present: Any, value: float) -> Any:
+def _scaled(value: Any, factor: float) -> Any:
     """Rates held in tensors (capturable optimizers) stay tensors."""
-    if isinstance(present, torch.Tensor):
-        return torch.full_like(present, value)
-    return value
+    return value * factor if isinstance(value, torch.Tensor) else float(value) * factor

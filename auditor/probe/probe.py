@@ -45,7 +45,8 @@ class Probe:
         self.initial: Snapshot | None = None
         self.forward_states: list[RandomState] = []  # at the first training forward of each observed step
         self.boundary_states: list[RandomState] = []  # at the end of each observed step
-        self.recorded_rates: dict[tuple[int, int], list[float]] = {}  # (optimizer, group) -> per observed step
+        # (optimizer, group) -> its hyper-parameters at each observed step, 'params' left out
+        self.recorded_groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
         self.substituting = False  # recorded arguments and targets replace those of a loop without loader
         self.first_recorded = 0  # the recorded step that replays begin with
         self.fidelity: float | None = None  # of the rewind check
@@ -97,7 +98,7 @@ class Probe:
 
     @property
     def time_lapse(self) -> bool:
-        return self.spec.experiments
+        return self.spec.experiments and not self.spec.attempt
 
     @property
     def lapse_after(self) -> int:
@@ -116,7 +117,7 @@ class Probe:
     def reference_rate(self) -> float:
         """The highest learning rate of the first group that the observed loop has used."""
         record = self.program.stepped()[0]
-        rates = self.recorded_rates.get((id(record.optimizer), 0), [])
+        rates = [float(group.get("lr", 0.0)) for group in self.recorded_groups.get((id(record.optimizer), 0), [])]
         return max(rates) if rates else rate_of(record.optimizer, 0)
 
     def saw_nonfinite(self) -> bool:
@@ -288,8 +289,9 @@ class Probe:
     def _note_rates(self, optimizer: torch.optim.Optimizer) -> None:
         if self.loop.current.learning_rate != self.loop.current.learning_rate:  # the step's first optimizer counts
             self.loop.current.learning_rate = rate_of(optimizer, 0)
-        for index in range(len(optimizer.param_groups)):
-            self.recorded_rates.setdefault((id(optimizer), index), []).append(rate_of(optimizer, index))
+        for index, group in enumerate(optimizer.param_groups):
+            options = {key: value for key, value in group.items() if key != "params"}
+            self.recorded_groups.setdefault((id(optimizer), index), []).append(options)
 
     def _manual_backward(self, roots: tuple[torch.Tensor, ...]) -> None:
         """Without module calls to mark them, a backward ends the step before it; the graph tells the parameters."""

@@ -52,6 +52,10 @@ def set_anomaly_mode(on: bool) -> None:
 
 def backward_with_check(original: Callable[[], None], check: FiniteCheck) -> None:
     """Run backward under torch's anomaly mode; what it finds goes into the check, and the loop goes on."""
+    if check.operation:  # found already: what backward makes of it is no news
+        set_anomaly_mode(False)
+        original()
+        return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -11,6 +11,7 @@ from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import producer
 
 LARGEST = 2**24  # elements of one output
+ENOUGH = 600  # samples that a unit should have seen; small batches are watched at every step until then
 
 
 class _Unit:
@@ -31,10 +32,17 @@ class ActivationsCollector(Collector):
         self._calls: dict[int, int] = {}
         self._steps: list[int] = []
         self._pending: dict[tuple[int, int], tuple[torch.Tensor, int]] = {}
+        self._rows_per_step: int | None = None
+        self._planned = probe.spec.steps
+
+    def watches(self, step: int) -> bool:
+        """Every step for small batches: what the sampled steps alone would show is too little."""
+        rows = self._rows_per_step
+        return sampled(step) or (rows is not None and rows * sum(map(sampled, range(self._planned))) < ENOUGH)
 
     def forward(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         self._calls = {}
-        if sampled(self.step) and (not self._steps or self._steps[-1] != self.step):
+        if self.watches(self.step) and (not self._steps or self._steps[-1] != self.step):
             self._steps.append(self.step)
 
     def operation(self, name: str, output: torch.Tensor) -> None:
@@ -61,6 +69,8 @@ class ActivationsCollector(Collector):
         return _Unit(layer, name.rstrip("_"), location)
 
     def step_ended(self, step: Any) -> None:
+        if self._pending and self._rows_per_step is None:
+            self._rows_per_step = min(rows for _, rows in self._pending.values())
         for key, (counts, rows) in self._pending.items():
             unit = self._units[key]
             if not unit.active or unit.active[0].shape == counts.shape:

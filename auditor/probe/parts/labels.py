@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import WeightedRandomSampler
 
 from auditor.evidence import Labels, Location
+from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.losscall import LossCall
 from auditor.probe.parts.initial_loss import label_counts
@@ -26,6 +28,11 @@ class LabelsCollector(Collector):
         self._counts: torch.Tensor | None = None
         self._held_out: torch.Tensor | None = None
         self._late: torch.Tensor | None = None  # (3, classes): labels, hits, predictions
+        self._row_counts: set[int] = set()  # sizes that a per-sample batch dimension of the model's input can have
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if self.step == 0:
+            self._row_counts.update(size for tensor in tensors((args, kwargs)) for size in tensor.shape[:2])
 
     def loss_called(self, call: LossCall) -> None:
         if not _has_classes(call):
@@ -80,9 +87,9 @@ class LabelsCollector(Collector):
         )
 
     def _per_position(self) -> bool:
-        """Dense labels, also when they were flattened: more labels than the batch has samples."""
-        batch = self.probe.feed.batch_size()
-        return bool(self._call["per_position"]) or (batch is not None and self._call["rows"] > batch)
+        """Dense labels, also when they were flattened: as many as no leading dimension of the input has."""
+        flattened = bool(self._row_counts) and self._call["rows"] > max(self._row_counts)
+        return bool(self._call["per_position"]) or flattened
 
 
 def _has_classes(call: LossCall) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 from auditor.probe.locate import user_location
 from auditor.probe.probe import Probe
-from auditor.probe.taps.patching import wrap
+from auditor.probe.taps.patching import replace, wrap
 
 
 def install(probe: Probe) -> None:
@@ -17,7 +17,7 @@ def install(probe: Probe) -> None:
     wrap(torch.autograd, "backward", lambda original: _backward(probe, original))
     for name in ("clip_grad_norm_", "clip_grad_value_"):
         wrap(torch.nn.utils.clip_grad, name, lambda original, name=name: _clip(probe, name, original))  # type: ignore[misc]
-        setattr(torch.nn.utils, name, getattr(torch.nn.utils.clip_grad, name))
+        replace(torch.nn.utils, name, getattr(torch.nn.utils.clip_grad, name))
     wrap(torch.amp.GradScaler, "__init__", lambda original: _scaler_built(probe, original))
     wrap(torch.amp.GradScaler, "scale", lambda original: _scale(probe, original))
     wrap(torch.amp.GradScaler, "step", lambda original: _scaler_step(probe, original))

@@ -6,13 +6,15 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from auditor.probe.locate import construction_location
+from auditor.probe.locate import construction_location, is_users
 from auditor.probe.probe import Probe
+from auditor.probe.syntax import loops_around
 from auditor.probe.taps.patching import wrap
 
 _FOR_ITER = dis.opmap["FOR_ITER"]
@@ -57,19 +59,25 @@ def _next(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
     def advance(iterator: Any) -> Any:
         if not probe.alive():
             return original(iterator)
-        return probe.feed.advance(iterator, lambda: original(iterator), _in_for_loop)
+        return probe.feed.advance(iterator, lambda: original(iterator), _ends_an_epoch)
 
     return advance
 
 
-def _in_for_loop() -> bool:
-    """True when the batch was asked for by a `for` statement, which takes StopIteration as the end of an epoch.
+def _ends_an_epoch() -> bool:
+    """True when StopIteration now would end an inner loop of the user's, with a loop around it to go on.
 
-    An explicit next(iterator) need not expect one.
+    The batch must have been asked for by a `for` statement (an explicit next(iterator) need not expect an end), and
+    that statement must lie inside another loop, in its own function or in one that called it.
     """
-    frame = sys._getframe(2)  # _in_for_loop <- feed.advance <- advance <- the asking frame
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("auditor.probe"):
-        frame = frame.f_back  # type: ignore[assignment]
-    if frame is None or frame.f_lasti < 0:
+        frame = frame.f_back
+    if frame is None or frame.f_lasti < 0 or frame.f_code.co_code[frame.f_lasti] != _FOR_ITER:
         return False
-    return frame.f_code.co_code[frame.f_lasti] == _FOR_ITER
+    loops = 0
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            loops += loops_around(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_firstlineno)
+        frame = frame.f_back
+    return loops >= 2

@@ -9,7 +9,7 @@ from torch import nn
 
 from auditor.probe.locate import construction_location, user_location
 from auditor.probe.probe import Probe
-from auditor.probe.taps.patching import wrap
+from auditor.probe.taps.patching import replace, wrap
 
 
 def install(probe: Probe) -> None:
@@ -25,7 +25,7 @@ def install(probe: Probe) -> None:
             return original(module, *args, **kwargs)
         return calls.call(original, module, args, kwargs)
 
-    nn.Module.__call__ = call  # type: ignore[method-assign]
+    replace(nn.Module, "__call__", call)
 
 
 def _construction(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from auditor.evidence import Evidence, PairedReplay
+from auditor.evidence import Evidence, OverfitArm, PairedReplay
 
 from . import clean, svg
 from .scale import axis, finite, steps_axis
 from .svg import Chart, Table
 from .words import number, plural
 
-_SMOOTH = 0.15  # weight of the newest value in the bold line
 _SMOOTHED_FROM = 30  # fewer points are their own trend
 
 
@@ -31,11 +30,11 @@ def loss(evidence: Evidence) -> Chart | None:
     legend = [("s1", "loss of the step")]
     if y is None:
         return Chart("chart-loss", "Loss", conclusion, _nothing(), rules=_LOSS_RULES, wide=True)
-    smooth = _smoothed(values)
+    smooth, window = _smoothed(values)
     paths = svg.line(steps, values, x, y, "s1 faint" if smooth else "s1")
     if smooth:
         paths += svg.line(steps, smooth, x, y, "s1 bold")
-        legend[0] = ("s1", f"loss of the step; bold: moving average, weight {_SMOOTH}")
+        legend[0] = ("s1", f"loss of the step; bold: mean of {window} steps around it")
     under = "".join(svg.down(start, x, "", "epoch") for start in path.epoch_starts[1:60])
     over = ""
     if first and uniform is not None:
@@ -80,18 +79,16 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(value / len(values) for value in values)
 
 
-def _smoothed(values: Sequence[float]) -> list[float]:
-    if len(values) < _SMOOTHED_FROM:
-        return []
-    result: list[float] = []
-    level: float | None = None
-    for value in values:
-        if not finite(value):
-            result.append(math.nan)
-            continue
-        level = value if level is None else level + _SMOOTH * (value - level)
-        result.append(level)
-    return result
+def _smoothed(values: Sequence[float]) -> tuple[list[float], int]:
+    """The mean of each value and its neighbours, and how many that are; centred, so that it does not lag behind."""
+    around = min(len(values) // 24, 25)
+    if len(values) < _SMOOTHED_FROM or not around:
+        return [], 0
+    result = []
+    for i, value in enumerate(values):
+        near = [v for v in values[max(0, i - around) : i + around + 1] if finite(v)]
+        result.append(_mean(near) if finite(value) else math.nan)
+    return result, 2 * around + 1
 
 
 def overfit(evidence: Evidence) -> Chart | None:
@@ -103,13 +100,12 @@ def overfit(evidence: Evidence) -> Chart | None:
     best = next((arm for arm in arms if arm.reached), None)
     what = plural(part.samples, "pinned sample")
     conclusion = (
-        f"The loop memorised {what} at {_times(best.rate_factor)} the learning rate."
+        f"The loop memorised {what} at {_rate(best.rate_factor)}."
         if best
         else f"The loop did not memorise {what}: the loss stayed above {number(part.target)}."
     )
     lines: list[tuple[str, Sequence[float]]] = [
-        (f"{_times(arm.rate_factor)} the rate ({number(arm.learning_rate)}){_accuracy(arm.accuracy)}", arm.losses)
-        for arm in arms
+        (f"{_rate(arm.rate_factor)} ({number(arm.learning_rate)}){_accuracy(arm)}", arm.losses) for arm in arms
     ]
     marks: list[tuple[float | None, str, str]] = [
         (part.target, f"target {number(part.target)}", "target"),
@@ -124,8 +120,13 @@ def _times(factor: float) -> str:
     return f"{number(factor)}×"
 
 
-def _accuracy(value: float | None) -> str:
-    return f", {100 * value:.0f} % right" if value is not None and math.isfinite(value) else ""
+def _rate(factor: float) -> str:
+    return "the script's own rate" if factor == 1 else f"{_times(factor)} the rate"
+
+
+def _accuracy(arm: OverfitArm) -> str:
+    text = f", {100 * arm.accuracy:.0f} % right" if arm.accuracy is not None and math.isfinite(arm.accuracy) else ""
+    return text + (", noise frozen" if arm.frozen_noise else "")
 
 
 def replays(evidence: Evidence) -> list[Chart]:
@@ -133,7 +134,7 @@ def replays(evidence: Evidence) -> list[Chart]:
     found = []
     if evidence.lower_rate and evidence.lower_rate.looks:
         part = evidence.lower_rate
-        label = f"{_times(part.factor)} the learning rate ({number(part.learning_rate)})"
+        label = f"{_times(part.factor)} the learning rate ({number(part.learning_rate * part.factor)})"
         found.append(
             _replay("chart-lower-rate", "Replay at a lower learning rate", label, part.looks, ("lr-too-high",))
         )

@@ -68,6 +68,8 @@ def _spread(medians: Sequence[tuple[str, float]]) -> str:
     real = [(name, value) for name, value in medians if finite(value)]
     if not real:
         return f"No gradient norm of {plural(len(medians), 'layer')} was finite."
+    if len(real) == 1:
+        return f"The median gradient norm of {clean.name(real[0][0], 40)} is {number(real[0][1])}."
     low, high = min(real, key=lambda item: item[1]), max(real, key=lambda item: item[1])
     return (
         f"The median norm over {plural(len(medians), 'layer')} reaches from {number(low[1])} ({clean.name(low[0], 40)})"

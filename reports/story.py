@@ -56,10 +56,16 @@ def conclusion(audit: Audit) -> Conclusion:
     if not summary.passed and not audit.findings:
         return Conclusion("inconclusive", f"Inconclusive: no rule could be decided in {effort(audit)}.")
     if summary.warnings:
-        return Conclusion("caution", f"Ready with care: no errors, but {found} in {effort(audit)}.")
+        return Conclusion("caution", f"Ready with care: no errors, but {found} in {effort(audit)}{_open(audit)}.")
     if summary.notes:
-        return Conclusion("ready", f"Ready: nothing but {found} in {effort(audit)}.")
-    return Conclusion("ready", f"Ready: nothing found in {effort(audit)}.")
+        return Conclusion("ready", f"Ready: nothing but {found} in {effort(audit)}{_open(audit)}.")
+    return Conclusion("ready", f"Ready: nothing found in {effort(audit)}{_open(audit)}.")
+
+
+def _open(audit: Audit) -> str:
+    """What a clean verdict must not hide."""
+    undecided = audit.summary.inconclusive
+    return f" ({plural(undecided, 'rule')} undecided)" if undecided else ""
 
 
 def _found(audit: Audit) -> str:

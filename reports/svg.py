@@ -211,7 +211,7 @@ def common_start(names: Sequence[str]) -> str:
 def shortened(names: Sequence[str]) -> tuple[list[str], str]:
     """Names without their common start, and the sentence that says so."""
     start = common_start(names)
-    note = f"The names in the picture leave out their common start {clean.name(start, 60)}" if start else ""
+    note = f"All names begin with “{clean.name(start, 60)}”, left out in the picture" if start else ""
     return [name[len(start) :] for name in names], note
 
 

@@ -168,7 +168,7 @@ def experiments(steps: int = 60) -> dict[str, Any]:
             suggested=0.0032, diverged_at=0.62, optimizer="SGD", location=at(20),
         ),
         "lower_rate": ev.LowerRate(
-            factor=0.25, learning_rate=0.125, optimizer="SGD", fidelity=0.0, location=at(20),
+            factor=0.25, learning_rate=0.5, optimizer="SGD", fidelity=0.0, location=at(20),
             looks=(
                 ev.PairedReplay(start="initial", control=curve(steps, 2.6, 2.2, 0.05, 7),
                                 treated=curve(steps, 2.6, 0.8, 0.02, 8)),

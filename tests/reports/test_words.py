@@ -85,6 +85,12 @@ def test_verdicts(faulty: Audit, healthy: Audit, crashed: Audit) -> None:
     assert "RuntimeError before its first step" in story.conclusion(crashed).sentence
 
 
+def test_a_clean_verdict_names_what_stayed_open(healthy: Audit) -> None:
+    audit = healthy.model_copy(update={"summary": healthy.summary.model_copy(update={"inconclusive": 2})})
+    sentence = "Ready: nothing found in 60 steps and 4 experiments (2 rules undecided)."
+    assert story.conclusion(audit).sentence == sentence
+
+
 def test_nothing_decided_is_not_ready(healthy: Audit) -> None:
     audit = healthy.model_copy(update={"verdicts": (), "summary": type(healthy.summary)()})
     assert story.conclusion(audit).kind == "inconclusive"

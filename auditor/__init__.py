@@ -27,7 +27,7 @@ _PUBLIC = {
     "audit": "auditor.session",
     "rule": "auditor.declare",
 }
-__all__ = [  # noqa: F822 - resolved by __getattr__
+__all__ = [
     "Audit",
     "Evidence",
     "Finding",
@@ -42,8 +42,6 @@ __all__ = [  # noqa: F822 - resolved by __getattr__
 ]
 
 if TYPE_CHECKING:
-    from auditor.result import Audit as Audit
-    from auditor.evidence import Evidence as Evidence
     from auditor.declare import Finding as Finding
     from auditor.declare import Inconclusive as Inconclusive
     from auditor.declare import Measured as Measured
@@ -51,6 +49,8 @@ if TYPE_CHECKING:
     from auditor.declare import Options as Options
     from auditor.declare import Severity as Severity
     from auditor.declare import rule as rule
+    from auditor.evidence import Evidence as Evidence
+    from auditor.result import Audit as Audit
     from auditor.session import audit as audit
     from auditor.target import Target as Target
 

@@ -198,10 +198,14 @@ class LossSeries(Frozen):
 class Trajectory(Part):
     """Per-step values of the observed, untouched loop. All tuples run over the observed steps 0..n-1."""
 
-    losses: tuple[float, ...] = Field(description="Sum of what backward() was called on in the step, loss scale removed.")
+    losses: tuple[float, ...] = Field(
+        description="Sum of what backward() was called on in the step, loss scale removed."
+    )
     learning_rates: tuple[float, ...] = Field(description="Of the first parameter group, in force at the step.")
     grad_norms: tuple[float, ...] = Field(description="Global L2 norm, loss scale removed, before clipping.")
-    clipped_norms: tuple[float, ...] = Field((), description="Global L2 norm as the optimizer used it; empty: no clipping.")
+    clipped_norms: tuple[float, ...] = Field(
+        (), description="Global L2 norm as the optimizer used it; empty: no clipping."
+    )
     epoch_starts: tuple[int, ...] = Field((), description="Steps at which the training loader was started anew.")
     series: tuple[LossSeries, ...] = Field((), description="By call site, when there are several.")
     held_out: tuple[tuple[int, float], ...] = Field((), description="(step, mean loss) of each evaluation seen.")
@@ -218,7 +222,7 @@ class LayerGradients(Frozen):
 
 
 class Gradients(Part):
-    """Gradient norms per layer over steps, in the order of the forward pass; loss scale removed, as the optimizer used them."""
+    """Gradient norms per layer over steps, in the order of registration, as the optimizer used them."""
 
     steps: tuple[int, ...]
     layers: tuple[LayerGradients, ...]
@@ -463,7 +467,9 @@ class OverfitArm(Frozen):
     losses: tuple[float, ...]
     accuracy: float | None = Field(None, description="On the pinned samples over the last steps, class labels only.")
     reached: bool
-    frozen_noise: bool = Field(False, description="Every step drew the same random numbers; else fresh ones, as the loop does.")
+    frozen_noise: bool = Field(
+        False, description="Every step drew the same random numbers; else fresh ones, as the loop does."
+    )
 
 
 class Overfit(Part):
@@ -490,7 +496,9 @@ class RateSweep(Part):
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
     user_rate: float
-    suggested: float | None = Field(None, description="Rate of the steepest fall of the smoothed loss, divergence kept away.")
+    suggested: float | None = Field(
+        None, description="Rate of the steepest fall of the smoothed loss, divergence kept away."
+    )
     diverged_at: float | None = Field(None, description="First rate at which the smoothed loss left its range.")
     optimizer: str = ""
     location: Location | None = None

@@ -25,7 +25,7 @@ def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor], dept
         return {key: map_tensors(item, change, depth + 1) for key, item in value.items()}
     if isinstance(value, Mapping) and hasattr(value, "data") and isinstance(getattr(value, "data", None), dict):
         twin = copy.copy(value)  # UserDict-like: BatchEncoding and friends
-        twin.data = {key: map_tensors(item, change, depth + 1) for key, item in value.items()}  # type: ignore[attr-defined]
+        twin.data = {key: map_tensors(item, change, depth + 1) for key, item in value.items()}
         return twin
     return value
 

@@ -93,9 +93,7 @@ class Collectors:
         self._probe = probe
         self.all = [kind(probe) for kind in COLLECTORS if kind.name in ALWAYS or probe.spec.wants(kind.name)]
         for event in EVENTS:
-            listeners = [
-                getattr(collector, event) for collector in self.all if event in _overridden(type(collector))
-            ]
+            listeners = [getattr(collector, event) for collector in self.all if event in _overridden(type(collector))]
             setattr(self, event, _dispatch(listeners))
         self._watchers = [c for c in self.all if "operation" in _overridden(type(c))]
 

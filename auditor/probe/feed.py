@@ -1,8 +1,8 @@
 """What the loop is fed: it records the batches of the observed steps, and hands them out again in experiments.
 
 Two ways in. A loop with a DataLoader gets its batches at the iterator's __next__. A loop without one gets them as the
-arguments of its model call and the targets of its loss call; where those do not cover what the loop reads, restoring the
-random number generators makes the loop draw the same batch itself.
+arguments of its model call and the targets of its loss call; where those do not cover what the loop reads, restoring
+the random number generators makes the loop draw the same batch itself.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ HELD_OUT_SECONDS = 3.0
 
 @dataclass
 class Fetched:
-    """A batch, with the random numbers in force right after it was handed out: what the loop does to it next (augmentation,
-    noise) draws from them."""
+    """A batch, with the random numbers in force right after it was handed out: what the loop does to it next
+    (augmentation, noise) draws from them."""
 
     batch: Any
     noise: RandomState
@@ -197,10 +197,9 @@ class Feed:
         if not isinstance(target, torch.Tensor):
             return target
         if self.feeding is None:
-            if self._wants_batches() and not self.has_loader:
-                if not in_model and not target.requires_grad:
-                    self._bytes += target.numel() * target.element_size()
-                    self._now().targets.append((name, target.detach().clone()))
+            if self._wants_batches() and not self.has_loader and not in_model and not target.requires_grad:
+                self._bytes += target.numel() * target.element_size()
+                self._now().targets.append((name, target.detach().clone()))
             return target
         if self.has_loader or in_model or not self._probe.substituting:
             return target

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Operations that only rearrange: the producer behind them is the one that matters.
 REARRANGING = frozenset(
     {"View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Permute", "Transpose", "T", "Clone", "Alias", "ToCopy",
-     "Slice", "Select", "Expand", "ReshapeAlias", "Index", "Cat", "AsStrided", "UnsafeSplit", "Split", "Flatten", "Copy"}
+     "Slice", "Select", "Expand", "ReshapeAlias", "Index", "Cat", "AsStrided", "UnsafeSplit", "Split", "Copy"}
 )  # fmt: skip
 MAX_NODES = 64
 

@@ -68,10 +68,10 @@ class Diverter:
 
     def _divert(self, path: Any) -> str:
         """Where a file goes instead. Missing folders still fail as they would: the script shall behave as it does."""
-        real = os.path.abspath(os.fspath(path))
+        real: str = os.path.abspath(os.fspath(path))
         if not os.path.isdir(os.path.dirname(real)):
             return real
-        known = self._probe.diverted.get(real)
+        known: str | None = self._probe.diverted.get(real)
         if known is None:
             self._scratch.mkdir(parents=True, exist_ok=True)
             known = str(self._scratch / f"{len(self._probe.diverted)}-{os.path.basename(real)}")

@@ -25,7 +25,9 @@ def scan(probe: Probe) -> str:
     training = [record for record in splits if record.training_credits]
     held_out = [record for record in splits if not record.training_credits and not _same_data(record, training)]
     if not training:
-        probe.sink.absent("leakage", "not-applicable", "the loop is not fed by a DataLoader: there is no dataset to read")
+        probe.sink.absent(
+            "leakage", "not-applicable", "the loop is not fed by a DataLoader: there is no dataset to read"
+        )
         return ""
     if not held_out:
         probe.sink.absent("leakage", "not-applicable", "no held-out dataset was seen: only the training data is loaded")
@@ -89,7 +91,7 @@ def _split(record: LoaderSeen, samples: Samples) -> Split:
         role="training" if record.training_credits else "held-out",
         samples=samples.total,
         hashed=len(samples.hashes),
-        method=samples.method,  # type: ignore[arg-type]
+        method=samples.method,
         location=record.location,
         complete=samples.complete,
     )
@@ -140,5 +142,3 @@ def _thumbnail(samples: Samples, position: int) -> str:
         return thumbnail(samples.sample(position))
     except Exception:  # a picture is a courtesy: the user's code behind it may do anything
         return ""
-
-

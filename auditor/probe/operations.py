@@ -53,7 +53,7 @@ def _is_rectifier(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
 
 
 class FiniteCheck(TorchFunctionMode):
-    """Finds the first operation whose result is not finite though its inputs were. For replays only: it synchronises."""
+    """Finds the first operation whose result is not finite though its inputs were. For replays: it synchronises."""
 
     def __init__(self, probe: Probe) -> None:
         super().__init__()
@@ -76,7 +76,6 @@ class FiniteCheck(TorchFunctionMode):
                 self.location = user_location()
                 self.module = self._probe.calls.stack[-1] if self._probe.calls.stack else None
         return result
-
 
     def found_in_backward(self, function: str, line: tuple[str, int] | None) -> None:
         self.operation, self.direction = function, "backward"

@@ -79,7 +79,12 @@ class Player:
         self._losses.append(step.loss())
         self.replayed += 1
         last = self.replayed >= self._limit or affordable < 1
-        if last or self._losses[-1] is None or self._losses[-1].device.type == "cpu" or self.replayed % FETCH_EVERY == 0:
+        if (
+            last
+            or self._losses[-1] is None
+            or self._losses[-1].device.type == "cpu"
+            or self.replayed % FETCH_EVERY == 0
+        ):
             self._fetch()
             found = self._check is not None and bool(self._check.operation)
             stopped = found or (request.stop is not None and request.stop(self._trail.losses))

@@ -1,4 +1,4 @@
-"""The probe: receives what the taps report, keeps the collectors informed, and lets the director act at each step's end."""
+"""The probe: hears what the taps report, keeps the collectors informed, lets the director act at each step's end."""
 
 from __future__ import annotations
 

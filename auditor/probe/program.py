@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class ProgramSeen:
         self._held: set[int] = set()
         self._loaded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._loose: list[torch.Tensor] = []
-        self.changed = lambda: None
+        self.changed: Callable[[], None] = lambda: None
 
     # --------------------------------------------------------------------------------------------- reported by taps
 

@@ -14,7 +14,7 @@ import torch
 class RandomState:
     python: Any
     numpy: Any
-    torch: torch.Tensor
+    host: torch.Tensor
     cuda: tuple[torch.Tensor, ...]
 
     @staticmethod
@@ -22,7 +22,7 @@ class RandomState:
         """Reading a state draws nothing and synchronises nothing."""
         numpy = sys.modules.get("numpy.random")
         cuda: tuple[torch.Tensor, ...] = ()
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             cuda = tuple(torch.cuda.get_rng_state(index) for index in range(torch.cuda.device_count()))
         return RandomState(
             random.getstate(), numpy.get_state(legacy=True) if numpy else None, torch.get_rng_state(), cuda
@@ -30,11 +30,11 @@ class RandomState:
 
     def differs(self, other: RandomState) -> bool:
         """True when numbers were drawn between the two."""
-        if self.python != other.python or not torch.equal(self.torch, other.torch):
+        if self.python != other.python or not torch.equal(self.host, other.host):
             return True
-        if self.numpy is not None and other.numpy is not None:
-            if self.numpy[2] != other.numpy[2] or (self.numpy[1] != other.numpy[1]).any():
-                return True
+        ours, theirs = self.numpy, other.numpy
+        if ours is not None and theirs is not None and (ours[2] != theirs[2] or (ours[1] != theirs[1]).any()):
+            return True
         return len(self.cuda) != len(other.cuda) or any(
             not torch.equal(a, b) for a, b in zip(self.cuda, other.cuda, strict=True)
         )
@@ -43,7 +43,7 @@ class RandomState:
         random.setstate(self.python)
         if self.numpy is not None:
             sys.modules["numpy.random"].set_state(self.numpy)
-        torch.set_rng_state(self.torch)
+        torch.set_rng_state(self.host)
         for index, state in enumerate(self.cuda):
             torch.cuda.set_rng_state(state, index)
 

@@ -52,7 +52,9 @@ def _train_on_examples(target: Target, model: Any, device: torch.device, probe: 
     """Without data there is no loss of the user's: one that pulls the outputs to a fixed random target still sends
     gradients through every layer, which is all that the rules about the model need."""
     if target.example_inputs is None:
-        raise ValueError("the target has neither training data nor example_inputs: there is nothing to run the model on")
+        raise ValueError(
+            "the target has neither training data nor example_inputs: there is nothing to run the model on"
+        )
     probe.notes.append("No training data: the model was run on its example inputs; rules about data do not apply.")
     inputs = target.example_inputs if isinstance(target.example_inputs, tuple) else (target.example_inputs,)
     optimizer = _optimizer(target, model, probe.notes)
@@ -64,7 +66,7 @@ def _train_on_examples(target: Target, model: Any, device: torch.device, probe: 
         output = output[0] if isinstance(output, tuple | list) else output
         if goal is None:
             goal = torch.randn_like(output, dtype=torch.float32)
-        functional.mse_loss(output.float(), goal).backward()
+        functional.mse_loss(output.float(), goal).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

@@ -67,5 +67,7 @@ class Trail:
         if len(self.losses) >= fewest or self.ended in ("completed", "stopped"):
             return
         if self.ended in ("time", "not-started"):
-            raise NotRun(f"the time budget allowed {len(self.losses)} of {self.asked} steps; allow more with --max-time")
+            raise NotRun(
+                f"the time budget allowed {len(self.losses)} of {self.asked} steps; allow more with --max-time"
+            )
         raise NotRun(f"the script's loop ended after {len(self.losses)} of the {self.asked} steps that this needs")

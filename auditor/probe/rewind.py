@@ -11,12 +11,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+
+def is_lazy(tensor: torch.Tensor) -> bool:
+    """True for a parameter or buffer of a lazy module that has no shape yet."""
+    return isinstance(tensor, UninitializedParameter | UninitializedBuffer)
 
 
 def _kept(tensor: torch.Tensor) -> torch.Tensor:
     """A copy on the host for a tensor on a device: the device's memory is the user's."""
-    copied = tensor.detach().to("cpu", copy=True)
-    return copied
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _keep_state(value: Any) -> Any:
@@ -43,7 +48,7 @@ def _give_back(value: Any, like: Any, device: torch.device) -> Any:
 
 
 class Snapshot:
-    """State of models and optimizers at one moment. One copy of parameters, buffers and optimizer state, on the host."""
+    """State of models and optimizers at one moment. One copy of all it covers, on the host."""
 
     def __init__(
         self,
@@ -76,7 +81,7 @@ class Snapshot:
         if id(tensor) in seen or not isinstance(tensor, torch.Tensor):
             return
         seen.add(id(tensor))
-        if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+        if is_lazy(tensor):
             return
         self._tensors.append((tensor, _kept(tensor)))
         if tensor.requires_grad and tensor.is_leaf:

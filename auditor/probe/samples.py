@@ -1,8 +1,8 @@
 """Reads what a dataset holds and hashes each whole sample, before random augmentation.
 
 Ways, best first: positions in one underlying dataset (Subset), arrays that lie ready (TensorDataset, `.data`), files
-(ImageFolder's `.samples`), and, for everything else, the items themselves. Items that differ from one reading to the next
-are random augmentation: then the transforms are taken off for the reading, and put back.
+(ImageFolder's `.samples`), and, for everything else, the items themselves. Items that differ from one reading to the
+next are random augmentation: then the transforms are taken off for the reading, and put back.
 """
 
 from __future__ import annotations
@@ -55,9 +55,11 @@ def read_samples(dataset: Any, collate: Any, until: float) -> Samples:
         raise Unreadable(f"{type(dataset).__name__} is an iterable dataset: its samples cannot be asked for by index")
     base, indices = unwrap(dataset)
     samples = Samples(total=total, base=base)
-    samples.base_indices = {position: int(index) for position, index in enumerate(indices)} if indices is not None else {
-        position: position for position in range(total)
-    }
+    samples.base_indices = (
+        {position: int(index) for position, index in enumerate(indices)}
+        if indices is not None
+        else {position: position for position in range(total)}
+    )
     array, labels = _arrays(base)
     if array is None and not _repeats(dataset):
         array, labels = _stored(base)
@@ -156,7 +158,9 @@ def _item_reader(dataset: Any) -> Callable[[int], Any]:
         if isinstance(item, tuple | list) and item and not isinstance(item[0], int | float | str):
             return item[0]
         if isinstance(item, Mapping):
-            return {key: value for key, value in item.items() if str(key).lower() not in (*LABELS, "idx", "index", "id")}
+            return {
+                key: value for key, value in item.items() if str(key).lower() not in (*LABELS, "idx", "index", "id")
+            }
         return item
 
     return read
@@ -200,7 +204,7 @@ def _bytes(value: Any) -> bytes | None:
         head = f"{tuple(value.shape)}".encode()
         return head + value.contiguous().flatten().view(torch.uint8).numpy().tobytes() if value.numel() else head
     if hasattr(value, "tobytes"):  # numpy arrays and PIL images
-        return str(getattr(value, "shape", getattr(value, "size", ""))).encode() + value.tobytes()
+        return str(getattr(value, "shape", getattr(value, "size", ""))).encode() + bytes(value.tobytes())
     if isinstance(value, int | float | bool):
         return repr(value).encode()
     if isinstance(value, Mapping):
@@ -234,7 +238,9 @@ def _hash_all(samples: Samples, read_one: Callable[[int], Any], until: float) ->
         try:
             value = read_one(position)
         except Exception as error:
-            raise Unreadable(f"reading sample {position} of a dataset failed: {type(error).__name__}: {error}") from None
+            raise Unreadable(
+                f"reading sample {position} of a dataset failed: {type(error).__name__}: {error}"
+            ) from None
         content = _bytes(value)
         if content is None:
             raise Unreadable("the samples are objects whose content the probe cannot read")
@@ -249,7 +255,7 @@ def _hash_all(samples: Samples, read_one: Callable[[int], Any], until: float) ->
 
 @contextlib.contextmanager
 def _without_random_transforms(dataset: Any, samples: Samples) -> Iterator[None]:
-    """For samples read as items: take transforms off where they are random. Raises Unreadable where they stay random."""
+    """For samples read as items: take random transforms off. Raises Unreadable where they stay random."""
     if samples.method != "items" or _repeats(dataset):
         yield
         return

@@ -39,11 +39,12 @@ def _run_file(target: str, args: tuple[str, ...]) -> ModuleType:
 
 
 def _run_module(target: str, args: tuple[str, ...]) -> ModuleType:
-    """The semantics of `-m`: the working directory comes first on the path, packages are imported, `__spec__` is set."""
+    """As `-m` does: the working directory comes first on the path, packages are imported, `__spec__` is set."""
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path.insert(0, os.getcwd())
     sys.argv[:] = ["-m", *args]
-    name, spec, code = runpy._get_module_details(target)  # type: ignore[attr-defined]  # what the interpreter's own -m uses
+    # What the interpreter's own -m uses.
+    _, spec, code = runpy._get_module_details(target)  # type: ignore[attr-defined]
     sys.argv[0] = spec.origin
     main = _new_main(spec.origin, spec, spec.parent)
     main.__dict__["__loader__"] = spec.loader

@@ -1,11 +1,12 @@
 """Steps: what happened since the last boundary, and where the next boundary is.
 
-A step ends where the optimizer has stepped. With several optimizers it ends at the last one of their cycle; without any,
-at the next forward or fetch after a backward.
+A step ends where the optimizer has stepped. With several optimizers it ends at the last one of their cycle; without
+any, at the next forward or fetch after a backward.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,7 +107,7 @@ class Steps:
         return len(self._order)
 
 
-def fetch(values: list[torch.Tensor | None]) -> list[float]:
+def fetch(values: Sequence[torch.Tensor | None]) -> list[float]:
     """Many 0-d tensors to the host with one synchronisation per device; None becomes NaN."""
     result = [float("nan")] * len(values)
     groups: dict[Any, list[int]] = {}

@@ -33,7 +33,7 @@ def _loops(file: str) -> tuple[tuple[int, int, int], ...]:
 def _first_line(node: ast.AST) -> int:
     """The line that a code object calls its first: that of the first decorator."""
     decorators = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])  # type: ignore[attr-defined]
+    return min([getattr(node, "lineno", 0), *(int(decorator.lineno) for decorator in decorators)])
 
 
 def loops_around(file: str, line: int, scope_line: int) -> int:

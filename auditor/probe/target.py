@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ def recognised(script: ModuleType, notes: list[str]) -> Target | None:
     own = {
         name: value
         for name, value in vars(script).items()
-        if not name.startswith("_") and getattr(value, "__module__", "__main__") in ("__main__", None) or _is_object(value)
+        if (not name.startswith("_") and getattr(value, "__module__", "__main__") in ("__main__", None))
+        or _is_object(value)
     }
     model, model_name = _model(own)
     if model is None:
@@ -88,7 +90,9 @@ def _model(own: dict[str, Any]) -> tuple[Any, str]:
     objects = [
         (name, value)
         for name, value in own.items()
-        if isinstance(value, nn.Module) and not isinstance(value, nn.modules.loss._Loss) and any(True for _ in value.parameters())
+        if isinstance(value, nn.Module)
+        and not isinstance(value, nn.modules.loss._Loss)
+        and any(True for _ in value.parameters())
     ]
     if objects:
         named = [pair for pair in objects if pair[0].lower() in ("model", "net", "network")]
@@ -104,7 +108,8 @@ def _model(own: dict[str, Any]) -> tuple[Any, str]:
         for name, value in own.items()
         if inspect.isfunction(value) and "model" in name.lower() and _callable_without_arguments(value)
     ]
-    for name, make in [*factories, *reversed(classes)]:
+    makers: list[tuple[str, Callable[[], Any]]] = [*factories, *reversed(classes)]
+    for name, make in makers:
         built = make()
         if isinstance(built, nn.Module) and any(True for _ in built.parameters()):
             return built, f"{name}()"
@@ -118,8 +123,10 @@ def _data(own: dict[str, Any], words: tuple[str, ...]) -> tuple[str, Any] | None
             if isinstance(value, kinds):
                 return name, value
     for name, value in named:
-        if inspect.isfunction(value) and _callable_without_arguments(value) and any(
-            word in name.lower() for word in ("data", "loader", "set")
+        if (
+            inspect.isfunction(value)
+            and _callable_without_arguments(value)
+            and any(word in name.lower() for word in ("data", "loader", "set"))
         ):
             built = value()
             if isinstance(built, DataLoader | Dataset):

@@ -56,9 +56,11 @@ def contradictions(inputs: Any, labels: torch.Tensor, samples: int) -> float | N
     rows = min(samples, labels.shape[0])
     for row in range(rows):
         key = b"".join(
-            tensor[row].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            tensor[row].detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
             for tensor in tensors(inputs)
-            if tensor.dim() > 0 and tensor.shape[0] > row and tensor.data_ptr() != labels.data_ptr()
+            if tensor.dim() > 0
+            and tensor.shape[0] > row
+            and tensor.data_ptr() != labels.data_ptr()
             and not (tensor.shape == labels.shape and tensor.dtype == labels.dtype and torch.equal(tensor, labels))
         )
         groups[key].append(int(labels[row]))

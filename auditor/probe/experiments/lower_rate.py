@@ -59,7 +59,9 @@ def paired_looks(probe: Probe, label: str, steps: int, fewest: int, **treatment:
             if not trail.usable and len(trail.losses) < fewest:
                 return looks
             pair.append(trail.losses)
-        looks.append(PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0))
+        looks.append(
+            PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0)
+        )
         if not _favours_treatment(pair[0], pair[1]):
             return looks
     return looks

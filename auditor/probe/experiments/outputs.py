@@ -24,7 +24,7 @@ def accuracy(call: LossCall) -> torch.Tensor | None:
 
 
 def spread(call: LossCall) -> torch.Tensor | None:
-    """0-d: standard deviation of the outputs over the samples, relative to their size; 0 means the same output for all."""
+    """0-d: standard deviation of the outputs over the samples, relative to their size; 0: the same for all."""
     output = call.input.detach().float()
     if output.dim() == 0 or output.shape[0] < 2:
         return None

@@ -90,7 +90,9 @@ def _arms(probe: Probe) -> list[tuple[float, bool]]:
     return [arm for arm in arms if arm[0] == 1.0] if probe.manual() else arms
 
 
-def _replay(probe: Probe, factor: float, frozen: bool, samples: int, batch_size: int | None, floor: float | None) -> Replay:
+def _replay(
+    probe: Probe, factor: float, frozen: bool, samples: int, batch_size: int | None, floor: float | None
+) -> Replay:
     first = order(probe)(0)
 
     def done(losses: list[float]) -> bool:

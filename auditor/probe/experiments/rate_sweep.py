@@ -47,7 +47,9 @@ def rate_sweep(probe: Probe) -> Experiment:
         smoothed=tuple(smoothed),
         user_rate=user,
         suggested=suggest(rates, smoothed),
-        diverged_at=next((rate for rate, i in zip(rates, range(len(rates)), strict=False) if _diverged(trail.losses[: i + 1])), None),
+        diverged_at=next(
+            (rate for rate, i in zip(rates, range(len(rates)), strict=False) if _diverged(trail.losses[: i + 1])), None
+        ),
         optimizer=type(record.optimizer).__name__,
         location=record.location,
     )

@@ -65,7 +65,9 @@ class ActivationsCollector(Collector):
         names = self.probe.program.module_names()
         made_by = producer(output, self.probe) if output.grad_fn is not None else None
         layer = made_by.layer if made_by is not None and made_by.layer else names.get(id(owner), type(owner).__name__)
-        location = made_by.location if made_by is not None and made_by.location else self.probe.program.location_of(owner)
+        location = (
+            made_by.location if made_by is not None and made_by.location else self.probe.program.location_of(owner)
+        )
         return _Unit(layer, name.rstrip("_"), location)
 
     def step_ended(self, step: Any) -> None:
@@ -109,5 +111,3 @@ def _active(output: torch.Tensor) -> tuple[torch.Tensor, int]:
         positive = positive.movedim(1, -1)
     flat = positive.reshape(-1, positive.shape[-1])
     return flat.sum(0).float(), flat.shape[0]
-
-

@@ -30,7 +30,9 @@ def norms(tensors: list[torch.Tensor]) -> torch.Tensor:
     low = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors)
     found = torch._foreach_norm(tensors, 2, torch.float32) if low else torch._foreach_norm(tensors, 2)
     device = found[0].device
-    return torch.stack([norm.to(device, torch.float64 if norm.dtype == torch.float64 else torch.float32) for norm in found])
+    return torch.stack(
+        [norm.to(device, torch.float64 if norm.dtype == torch.float64 else torch.float32) for norm in found]
+    )
 
 
 class GradientsCollector(Collector):
@@ -81,7 +83,9 @@ class GradientsCollector(Collector):
                     name=name,
                     kind=kinds[name][0],
                     location=self.probe.program.location_of(kinds[name][1]),
-                    norms=tuple(_round(math.sqrt(squares[name][step])) if step in squares[name] else 0.0 for step in steps),
+                    norms=tuple(
+                        _round(math.sqrt(squares[name][step])) if step in squares[name] else 0.0 for step in steps
+                    ),
                 )
                 for name in sorted(squares, key=lambda name: order.get(name, len(order)))
             ),

@@ -43,7 +43,9 @@ class InitialLossCollector(Collector):
             raise Unavailable("no classification loss on logits was called in the first step")
         seen = self._first
         losses = seen["losses"].double().cpu()
-        losses = losses[torch.isfinite(losses)] if not bool(torch.isfinite(losses).all()) and losses.numel() > 1 else losses
+        losses = (
+            losses[torch.isfinite(losses)] if not bool(torch.isfinite(losses).all()) and losses.numel() > 1 else losses
+        )
         if not losses.numel():
             raise Unavailable("every label of the first batch is ignored", "inconclusive")
         counts = self._counts.double().cpu()
@@ -107,5 +109,7 @@ def label_counts(call: LossCall) -> torch.Tensor:
         classes = 2
         valid = torch.ones_like(labels, dtype=torch.bool)
     counts = torch.zeros(classes + 1, dtype=torch.long, device=labels.device)
-    counts.scatter_add_(0, torch.where(valid, labels, torch.full_like(labels, classes)).long(), torch.ones_like(labels).long())
+    counts.scatter_add_(
+        0, torch.where(valid, labels, torch.full_like(labels, classes)).long(), torch.ones_like(labels).long()
+    )
     return counts[:classes]

@@ -14,7 +14,15 @@ from auditor.probe.locate import user_location
 
 STEPS = 10
 SHOWN = 64
-NORMALIZATIONS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm", "LocalResponseNorm", "SyncBatchNorm")
+NORMALIZATIONS = (
+    "BatchNorm",
+    "LayerNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "RMSNorm",
+    "LocalResponseNorm",
+    "SyncBatchNorm",
+)
 
 
 def axis_of(tensor: torch.Tensor) -> int | None:
@@ -54,7 +62,9 @@ class InputsCollector(Collector):
             self._nonfinite.append((~torch.isfinite(floating[0].detach())).any())
         if self.step >= STEPS:
             return
-        tensor = next((t for t in tensors((args, kwargs)) if t.is_floating_point() and not t.requires_grad and t.dim()), None)
+        tensor = next(
+            (t for t in tensors((args, kwargs)) if t.is_floating_point() and not t.requires_grad and t.dim()), None
+        )
         if tensor is None or not tensor.numel():
             return
         if not self._shape:
@@ -69,12 +79,18 @@ class InputsCollector(Collector):
 
     def _add(self, tensor: torch.Tensor) -> None:
         values = tensor.double()
-        rows = values.movedim(self.axis, 0).reshape(values.shape[self.axis], -1) if self.axis is not None else values.reshape(1, -1)
+        rows = (
+            values.movedim(self.axis, 0).reshape(values.shape[self.axis], -1)
+            if self.axis is not None
+            else values.reshape(1, -1)
+        )
         finite = torch.isfinite(rows)
         clean = torch.where(finite, rows, torch.zeros_like(rows))
         low = torch.where(finite, rows, torch.full_like(rows, torch.inf)).amin(1)
         high = torch.where(finite, rows, torch.full_like(rows, -torch.inf)).amax(1)
-        sums = torch.stack([finite.sum(1).double(), clean.sum(1), clean.square().sum(1), -low, high, (~finite).sum(1).double()])
+        sums = torch.stack(
+            [finite.sum(1).double(), clean.sum(1), clean.square().sum(1), -low, high, (~finite).sum(1).double()]
+        )
         zero = rows == 0
         shares = torch.stack([(zero | (rows == 1)).double().mean(), zero.double().mean()]) * rows.shape[1]
         if self._sums is None or self._shares is None:
@@ -127,7 +143,7 @@ class InputsCollector(Collector):
         training = next((loader for loader in self.probe.program.loaders if loader.training_credits), None)
         binary, zero = (self._shares.cpu() / (total / len(mean))).tolist()
         return Inputs(
-            kind=self._kind,  # type: ignore[arg-type]
+            kind=self._kind,
             shape=self._shape,
             dtype=self._dtype,
             samples=self._samples,

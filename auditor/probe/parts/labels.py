@@ -47,7 +47,9 @@ class LabelsCollector(Collector):
                 "rows": call.target.shape[0] if call.target.dim() else 1,
                 "in_model": call.in_model,
             }
-        if self._key != (call.name, call.location) or self._call["classes"] != (call.classes if call.class_labels else 2):
+        if self._key != (call.name, call.location) or self._call["classes"] != (
+            call.classes if call.class_labels else 2
+        ):
             return
         counts = label_counts(call)
         self._counts = counts if self._counts is None else self._counts + counts
@@ -56,7 +58,11 @@ class LabelsCollector(Collector):
             self._late = late if self._late is None else self._late + late
 
     def evaluation_loss(self, call: LossCall) -> None:
-        if self._key is not None and _has_classes(call) and self._call["classes"] == (call.classes if call.class_labels else 2):
+        if (
+            self._key is not None
+            and _has_classes(call)
+            and self._call["classes"] == (call.classes if call.class_labels else 2)
+        ):
             counts = label_counts(call)
             self._held_out = counts if self._held_out is None else self._held_out + counts
 

@@ -8,10 +8,22 @@ import torch
 from torch import nn
 from torch.utils.data import RandomSampler, SequentialSampler, WeightedRandomSampler
 
-from auditor.evidence import Clipping, Layer, Loader, Location, LossFunction, Model, ModeSwitch, Optimizer, Program, Scheduler
+from auditor.evidence import (
+    Clipping,
+    Layer,
+    Loader,
+    Location,
+    LossFunction,
+    Model,
+    ModeSwitch,
+    Optimizer,
+    Program,
+    Scheduler,
+)
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.losscall import LossCall
 from auditor.probe.program import LoaderSeen, OptimizerSeen
+from auditor.probe.rewind import is_lazy
 from auditor.probe.steps import StepSeen
 
 
@@ -68,7 +80,7 @@ class ProgramCollector(Collector):
         else:
             loop = "loader" if any(loader.role == "training" for loader in seen.loaders) else "tensors"
         return Program(
-            loop=loop,  # type: ignore[arg-type]
+            loop=loop,
             models=tuple(self._model(name, model) for name, model in seen.models()),
             optimizers=tuple(_optimizer(record) for record in seen.optimizers),
             schedulers=tuple(
@@ -78,7 +90,7 @@ class ProgramCollector(Collector):
             losses=tuple(self._losses.values()),
             loaders=tuple(describe_loader(loader) for loader in seen.loaders),
             clippings=tuple(
-                Clipping(kind=kind, limit=limit, calls=calls, location=location)  # type: ignore[arg-type]
+                Clipping(kind=kind, limit=limit, calls=calls, location=location)
                 for (kind, limit, location), calls in self._clippings.items()
             ),
             mode_switches=tuple(
@@ -105,7 +117,7 @@ class ProgramCollector(Collector):
                     kind=type(module).__name__,
                     parameters=_count(own),
                     trainable=_count([p for p in own if p.requires_grad]),
-                    shape=tuple(weight.shape) if isinstance(weight, torch.Tensor) and not _lazy(weight) else (),
+                    shape=tuple(weight.shape) if isinstance(weight, torch.Tensor) and not is_lazy(weight) else (),
                     location=self.probe.program.location_of(module),
                 )
             )
@@ -120,12 +132,8 @@ class ProgramCollector(Collector):
         )
 
 
-def _lazy(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin)
-
-
 def _count(parameters: list[Any]) -> int:
-    return sum(p.numel() for p in parameters if not _lazy(p))
+    return sum(p.numel() for p in parameters if not is_lazy(p))
 
 
 def _optimizer(record: OptimizerSeen) -> Optimizer:
@@ -137,7 +145,7 @@ def _optimizer(record: OptimizerSeen) -> Optimizer:
         learning_rates=record.built_rates,
         momentum=float(momentum) if isinstance(momentum, int | float) else None,
         weight_decay=float(decay) if isinstance(decay, int | float) else None,
-        parameters=sum(p.numel() for p in record.parameters if not _lazy(p)),
+        parameters=sum(p.numel() for p in record.parameters if not is_lazy(p)),
         steps=record.steps,
         location=record.location,
         step_location=record.step_location,
@@ -164,10 +172,12 @@ def describe_loader(record: LoaderSeen) -> Loader:
     elif isinstance(sampler, SequentialSampler):
         shuffled = False
     dataset = getattr(loader, "dataset", None)
-    batch_size = getattr(loader, "batch_size", None) or getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
+    batch_size = getattr(loader, "batch_size", None) or getattr(
+        getattr(loader, "batch_sampler", None), "batch_size", None
+    )
     return Loader(
         name=record.name,
-        role=record.role,  # type: ignore[arg-type]
+        role=record.role,
         dataset=type(dataset).__name__,
         samples=length(dataset),
         batch_size=batch_size if isinstance(batch_size, int) else None,

@@ -42,9 +42,10 @@ class SymmetryCollector(Collector):
     ) -> LayerSymmetry:
         after = weight.detach().cpu()
         bias = getattr(module, own.replace("weight", "bias"), None)
-        initial_bias = self.probe.initial.initial(bias) if isinstance(bias, torch.Tensor) else None
-        start = with_bias(units_of(before, module), initial_bias)
-        end = with_bias(units_of(after, module), bias.detach().cpu() if initial_bias is not None else None)
+        start, end = units_of(before, module), units_of(after, module)
+        if isinstance(bias, torch.Tensor) and self.probe.initial is not None:
+            start = with_bias(start, self.probe.initial.initial(bias))
+            end = with_bias(end, bias.detach().cpu())
         return LayerSymmetry(
             name=name if own == "weight" else f"{name}.{own}",
             location=self.probe.program.location_of(module),

@@ -87,5 +87,7 @@ class TrajectoryCollector(Collector):
         return tuple(result)
 
     def _evaluations(self) -> tuple[tuple[int, float], ...]:
-        means = [(step, torch.stack([v.float().cpu() for v in values]).mean()) for step, values in self._held_out.items()]
+        means = [
+            (step, torch.stack([v.float().cpu() for v in values]).mean()) for step, values in self._held_out.items()
+        ]
         return tuple(zip([step for step, _ in means], fetch([mean for _, mean in means]), strict=True))

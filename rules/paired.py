@@ -30,6 +30,7 @@ class Comparison:
     gain: float
     p_value: float
     control_fall: float
+    whole_control_fall: float  # over all steps of the control, where the other arm was cut short
     treated_fall: float
     signed: bool
 
@@ -55,6 +56,7 @@ def compare(look: PairedReplay) -> Comparison:
         gain=_gain(high, low, gone, treated_gone, scale if apart else max(abs(high), abs(low))),
         p_value=_p_value(tail(control), tail(treated)),
         control_fall=_fall(first, high, scale, gone),
+        whole_control_fall=_fall(first, middle(tail(look.control)), scale, diverged(look.control)),
         treated_fall=_fall(first, low, scale, treated_gone),
         signed=apart,
     )

@@ -35,6 +35,11 @@ def count(amount: int, noun: str) -> str:
     return f"{amount} {noun if amount == 1 else plural}"
 
 
+def named(name: str) -> str:
+    """A layer's name for a sentence: 'fc1', 'layer 0' for the numbered ones of a Sequential, 'a layer' for none."""
+    return name if any(letter.isalpha() for letter in name) else f"layer {name}" if name else "a layer"
+
+
 def listing(items: Sequence[str], most: int = 5) -> str:
     """'a', 'a and b', 'a, b, c, d, e and 4 more'."""
     shown = list(items[:most])

@@ -19,7 +19,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Activations, UnitActivity
 
-from ..words import count, number, percent
+from ..words import count, named, number, percent
 
 
 class Limits(Options):
@@ -97,7 +97,7 @@ def dead_units(activations: Activations, limits: Limits) -> Judgement:
     yield Measured(
         _dead_share(worst),
         limits.max_share,
-        f"at most {percent(_dead_share(worst))} of a layer's units ({worst.name}) were never active in "
+        f"at most {percent(_dead_share(worst))} of a layer's units ({named(worst.name)}) were never active in "
         f"{count(worst.samples, 'sample')}",
     )
     off = [layer for layer in judged if max(_dead_share(layer), _died_share(layer, limits)) > limits.max_share]
@@ -158,7 +158,7 @@ def _off(layers: Sequence[UnitActivity], others: Sequence[UnitActivity], limits:
     rest = [layer for layer in layers if layer is not worst]
     return Finding(
         message=(
-            f"{dead} of the {worst.units} units of {worst.name} ({percent(share)}) are never active {when}: "
+            f"{dead} of the {worst.units} units of {named(worst.name)} ({percent(share)}) are never active {when}: "
             f"they get no gradient and cannot learn"
         ),
         where=worst.name,
@@ -178,8 +178,8 @@ def _dying(layers: Sequence[UnitActivity], limits: Limits) -> Finding:
     rest = [layer for layer in layers if layer is not worst]
     return Finding(
         message=(
-            f"units of {worst.name} die during training: {worst.dead_start} of {worst.units} were off in the first "
-            f"sampled step, {worst.dead_end} for all of the last third of the probe"
+            f"units of {named(worst.name)} die during training: {worst.dead_start} of {worst.units} were off in the "
+            f"first sampled step, {worst.dead_end} for all of the last third of the probe"
         ),
         where=worst.name,
         location=worst.location,

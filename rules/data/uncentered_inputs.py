@@ -33,7 +33,7 @@ class Limits(Options):
         0.3, gt=0, lt=1, description="Share of the end loss that standardizing has to remove to confirm the finding."
     )
     min_gain_stuck: float = Field(
-        0.08, gt=0, lt=1, description="The same where your loop does not get below the standardized start."
+        0.04, gt=0, lt=1, description="The same where your loop does not get below the standardized start."
     )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test of an experiment.")
     min_steps: int = Field(12, ge=6, description="Steps that an experiment has to run.")
@@ -158,10 +158,13 @@ def _helped(look: Comparison, limits: Limits) -> bool:
     """Standardizing was clearly better in this look."""
     if look.treated_diverged:
         return False
-    if look.control_diverged:
-        return True
+    return look.control_diverged or (look.p_value <= limits.max_p_value and look.gain >= _due(look, limits))
+
+
+def _due(look: Comparison, limits: Limits) -> float:
+    """The gain that counts: little where the raw arm never gets below the level at which the other one begins."""
     stuck = not look.signed and look.control_end >= 0.95 * look.treated_first
-    return look.p_value <= limits.max_p_value and look.gain >= (limits.min_gain_stuck if stuck else limits.min_gain)
+    return limits.min_gain_stuck if stuck else limits.min_gain
 
 
 def _by_experiment(looks: Sequence[Comparison], inputs: Inputs, text: str, extreme: bool, limits: Limits) -> Judgement:
@@ -170,7 +173,7 @@ def _by_experiment(looks: Sequence[Comparison], inputs: Inputs, text: str, extre
     helped = [look for look in looks if _helped(look, limits)]
     shown = min(first, key=lambda look: look.gain)
     ends = f"{number(shown.control_end)} as they are, {number(shown.treated_end)} standardized"
-    yield Measured(shown.gain, limits.min_gain, f"{text}; loss after {count(shown.steps, 'step')}: {ends}")
+    yield Measured(shown.gain, _due(shown, limits), f"{text}; loss after {count(shown.steps, 'step')}: {ends}")
     if not all(_helped(look, limits) for look in first):
         return
     sure = extreme or len(helped) > 1
@@ -183,7 +186,7 @@ def _by_experiment(looks: Sequence[Comparison], inputs: Inputs, text: str, extre
         where=inputs.first_layer,
         location=inputs.location or inputs.model_location,
         measured=shown.gain,
-        limit=limits.min_gain,
+        limit=_due(shown, limits),
         severity=Severity.ERROR if sure else Severity.WARNING,
         confidence=Confidence.CONFIRMED if sure else Confidence.SUSPECTED,
         detail=(

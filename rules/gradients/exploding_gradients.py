@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -21,13 +22,16 @@ from auditor.declare import (
 from auditor.evidence import Gradients, Inputs, LayerGradients, Location, Program, Trajectory, Updates
 
 from ..series import Course, Growth, course, diverged, finite, growth, middle, signed, tail
-from ..words import count, number, percent
+from ..words import count, named, number, percent
 
 
 class Limits(Options):
     max_growth: float = Field(10.0, gt=1, description="Largest growth of the gradient norm from first to last step.")
     max_depth_ratio: float = Field(
         100.0, gt=1, description="Largest ratio of a layer's gradient norm to that of the layers next to the loss."
+    )
+    max_trend_ratio: float = Field(
+        30.0, gt=1, description="The same where the norms of six layers or more grow steadily towards the input."
     )
     min_fall: float = Field(
         0.25, gt=0, lt=1, description="A loss that falls by this share is not harmed by the depth ratio."
@@ -81,7 +85,8 @@ def exploding_gradients(
       `max-growth`, and the loss became non-finite or ended above `max-rise` times its start. If the loss merely did
       not fall while updates exceed `max-update-ratio` of the weights, the finding is a warning.
     - **through the layers:** a layer's norm is more than `max-depth-ratio` times that of the layers next to the loss
-      (the median over the observed steps), and the loss fell by less than `min-fall`. The first layer is divided by the
+      (the median over the observed steps; `max-trend-ratio` is enough where the norms of six layers or more grow
+      steadily from the loss to the input), and the loss fell by less than `min-fall`. The first layer is divided by the
       size of the inputs, which its gradient is proportional to.
 
     Growth that ends in NaN or infinity, with a rising loss or by more than the square of `max-growth`, is confirmed.
@@ -214,6 +219,7 @@ class Profile:
     norm: float
     last: float
     last_name: str
+    steady: bool  # the norms grow from layer to layer on the way back, with few exceptions
 
 
 def _profile(gradients: Gradients, input_size: float) -> Profile | None:
@@ -225,7 +231,9 @@ def _profile(gradients: Gradients, input_size: float) -> Profile | None:
     last = middle([level for _, level in ends])
     sizes = [level / max(1.0, input_size) if place == 0 else level for place, (_, level) in enumerate(levels)]
     worst = max(range(len(levels) - len(ends)), key=sizes.__getitem__)
-    return Profile(levels[worst][0], sizes[worst] / last, levels[worst][1], last, ends[-1][0].name)
+    downhill = sum(here > after for here, after in pairwise(sizes))
+    steady = len(sizes) >= 6 and downhill >= 0.85 * (len(sizes) - 1)
+    return Profile(levels[worst][0], sizes[worst] / last, levels[worst][1], last, ends[-1][0].name, steady)
 
 
 def _through_layers(
@@ -234,23 +242,24 @@ def _through_layers(
     profile = _profile(gradients, input_size if math.isfinite(input_size) else 1.0)
     if profile is None or len(gradients.steps) < 3 or losses.fall >= limits.min_fall:
         return
-    if profile.ratio <= limits.max_depth_ratio:
+    limit = min(limits.max_depth_ratio, limits.max_trend_ratio) if profile.steady else limits.max_depth_ratio
+    if profile.ratio <= limit:
         return
     levels = [(layer.name, middle(layer.norms)) for layer in gradients.layers]
     stride = -(-len(levels) // 8)
     yield Finding(
         message=(
-            f"the gradient of {profile.layer.name} is {number(profile.ratio)} times that of {profile.last_name} next "
-            f"to the loss, and the loss went from {number(losses.start)} to {number(losses.end)} in "
-            f"{count(losses.steps, 'step')}"
+            f"the gradient of {named(profile.layer.name)} is {number(profile.ratio)} times that of "
+            f"{named(profile.last_name)} next to the loss, and the loss went from {number(losses.start)} to "
+            f"{number(losses.end)} in {count(losses.steps, 'step')}"
         ),
         where=profile.layer.name,
         location=profile.layer.location,
         measured=profile.ratio,
-        limit=limits.max_depth_ratio,
+        limit=limit,
         severity=Severity.WARNING if clipped else None,
         detail=(
-            f"median norm {number(profile.norm)} in {profile.layer.name}, {number(profile.last)} next to the loss",
+            f"median norm {number(profile.norm)} there, {number(profile.last)} next to the loss",
             "first to last layer: " + ", ".join(f"{name} {number(level)}" for name, level in levels[::stride]),
         ),
     )

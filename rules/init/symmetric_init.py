@@ -19,7 +19,7 @@ from auditor.declare import (
 )
 from auditor.evidence import LayerSymmetry, Program, Symmetry
 
-from ..words import count, listing, percent
+from ..words import count, listing, named, percent
 
 LOOKUP_TABLES = ("Embedding", "EmbeddingBag")  # their rows are entries, not units
 
@@ -84,63 +84,64 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
     ```
     """
     tables = _tables(program)
-    rows = [layer for layer in symmetry.layers if layer.units > 1]
-    layers = [layer for layer in rows if layer.name.removesuffix(".weight") not in tables]
+    rows = [each for each in symmetry.layers if each.units > 1]
+    layers = [each for each in rows if each.name.removesuffix(".weight") not in tables]
     if not layers:
         raise NotApplicable("no weight has more than one output unit")
     worst = max(layers, key=_lasting_share)
     yield Measured(
         _lasting_share(worst),
         limits.max_share,
-        f"at most {percent(_lasting_share(worst))} of a layer's units ({worst.name}) start and stay equal to another",
+        f"at most {percent(_lasting_share(worst))} of a layer's units ({named(worst.name)}) start and stay equal to "
+        "another",
     )
-    suspects = [layer for layer in layers if _lasting_share(layer) > limits.max_share]
+    suspects = [each for each in layers if _lasting_share(each) > limits.max_share]
     if not suspects:
         return
     if symmetry.steps < limits.min_steps:
         raise Inconclusive(
-            f"units of {worst.name} are equal, but only {count(symmetry.steps, 'step')} were seen: zero starts part "
-            f"after 2, this needs {limits.min_steps}"
+            f"units of {named(worst.name)} are equal, but only {count(symmetry.steps, 'step')} were seen: zero starts "
+            f"part after 2, this needs {limits.min_steps}"
         )
     everything = len(suspects) == len(layers)
-    stuck = everything and not any(layer.gradient_nonzero or layer.moved for layer in symmetry.layers)
-    trained = [layer for layer in suspects if layer.gradient_nonzero and layer.moved]
+    stuck = everything and not any(each.gradient_nonzero or each.moved for each in symmetry.layers)
+    trained = [each for each in suspects if each.gradient_nonzero and each.moved]
     if stuck and len(suspects) > 1:
         yield _finding(suspects, symmetry.steps, limits, "no gradient reaches any weight, so they can never part")
-    elif trained and (everything or not all(layer.zero_start for layer in trained)):
+    elif trained and (everything or not all(each.zero_start for each in trained)):
         yield _finding(trained, symmetry.steps, limits, "they receive the same gradient, so they can never part")
-    elif stuck or any(layer.gradient_nonzero and not layer.moved for layer in suspects):
+    elif stuck or any(each.gradient_nonzero and not each.moved for each in suspects):
         raise Inconclusive(
-            f"units of {listing([layer.name for layer in suspects])} start equal, but the weights did not move in "
-            f"{count(symmetry.steps, 'step')} (a warm-up from a rate of 0?): probe more steps"
+            f"units of {listing([named(each.name) for each in suspects])} start equal, but the weights did not move "
+            f"in {count(symmetry.steps, 'step')} (a warm-up from a rate of 0?): probe more steps"
         )
 
 
 def _tables(program: Program | None) -> set[str]:
     models = program.models if program else ()
-    return {layer.name for model in models for layer in model.layers if layer.kind in LOOKUP_TABLES}
+    return {each.name for model in models for each in model.layers if each.kind in LOOKUP_TABLES}
 
 
-def _lasting_share(layer: LayerSymmetry) -> float:
+def _lasting_share(weight: LayerSymmetry) -> float:
     """Share of the units that could equal an earlier one and did, at the start and at the end."""
-    return min(layer.duplicates_start, layer.duplicates_end) / (layer.units - 1)
+    return min(weight.duplicates_start, weight.duplicates_end) / (weight.units - 1)
 
 
 def _finding(layers: Sequence[LayerSymmetry], steps: int, limits: Limits, reason: str) -> Finding:
-    worst = max(layers, key=lambda layer: (_lasting_share(layer), layer.units))
+    worst = max(layers, key=lambda each: (_lasting_share(each), each.units))
     equal = min(worst.duplicates_start, worst.duplicates_end) + 1
-    others = [layer for layer in layers if layer is not worst]
+    others = [each for each in layers if each is not worst]
     detail = [
-        f"{layer.name}: {layer.duplicates_start} of {layer.units} units equal an earlier one at the start, "
-        f"{layer.duplicates_end} after {count(steps, 'step')}"
-        for layer in (worst, *others[:8])
+        f"{each.name}: {each.duplicates_start} of {each.units} units equal an earlier one at the start, "
+        f"{each.duplicates_end} after {count(steps, 'step')}"
+        for each in (worst, *others[:8])
     ]
     if len(others) > 8:
         detail.append(f"and {len(others) - 8} more layers")
     return Finding(
         message=(
-            f"{equal} of the {worst.units} units of {worst.name} share their weights with another at the start and "
-            f"still do after {count(steps, 'step')}: {reason}"
+            f"{equal} of the {worst.units} units of {named(worst.name)} share their weights with another at the start "
+            f"and still do after {count(steps, 'step')}: {reason}"
         ),
         where=worst.name,
         location=worst.location,

@@ -135,8 +135,11 @@ def _decisive(look: Comparison, limits: Limits) -> bool:
 
 
 def _against(look: Comparison, limits: Limits) -> bool:
-    """Your rate learns as well in this look. Where both arms stand still (all units dead), a look says nothing."""
-    return not _better(look, limits) and look.control_fall >= limits.min_fall
+    """Your rate learns as well in this look. Where both arms stand still (all units dead), a look says nothing.
+
+    A look that the time budget cut short is asked for all that your own rate did.
+    """
+    return not _better(look, limits) and min(look.control_fall, look.whole_control_fall) >= limits.min_fall
 
 
 def _both_diverged(

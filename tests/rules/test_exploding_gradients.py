@@ -116,6 +116,13 @@ def test_a_steep_depth_profile_with_a_stuck_loss_is_an_error():
     assert exploding(FLAT, STEADY, deep).verdict.outcome == "fail"
 
 
+def test_a_steady_trend_needs_less():
+    trend = layers(*(50 * 0.75**i for i in range(15)))
+    (finding,) = exploding(FLAT, STEADY, trend).findings
+    assert finding.limit == 30.0
+    assert exploding(FLAT, STEADY, layers(50.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0)).verdict.outcome == "pass"
+
+
 def test_a_steep_depth_profile_that_learns_passes():
     assert exploding(FALLING, STEADY, layers(1e5, 0.5)).verdict.outcome == "pass"
 

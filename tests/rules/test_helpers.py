@@ -43,6 +43,7 @@ def test_percentages(share, text):
 
 
 def test_lists_and_plurals():
+    assert [words.named("fc1"), words.named("0"), words.named("")] == ["fc1", "layer 0", "a layer"]
     assert words.listing([]) == ""
     assert words.listing(["a"]) == "a"
     assert words.listing(["a", "b", "c"]) == "a, b and c"

@@ -95,6 +95,13 @@ def test_the_second_look_can_refute():
     assert rate(STALLED, recovered).verdict.outcome == "pass"
 
 
+def test_a_second_look_cut_short_is_asked_for_the_whole_control():
+    # Good for 30 steps, lost after that; the other arm got no further than that.
+    control = (*course(2.1, 0.6, 30), *course(2.1, 2.1, 30))
+    cut = PairedReplay(start="initial", control=control, treated=course(2.1, 1.5, 31))
+    assert rate(STALLED, cut).findings[0].confidence == "confirmed"
+
+
 def test_a_second_look_at_a_dead_network_says_nothing():
     dead = look((2.3, 2.3), (2.3, 2.3), "later")
     assert rate(STALLED, dead).verdict.outcome == "fail"
@@ -128,7 +135,7 @@ def test_losses_below_zero_are_compared_by_their_width():
 
 
 @pytest.mark.parametrize("fidelity", [0.2, math.nan, math.inf])
-def test_an_unfaithful_replay_is_inconclusive(fidelity):
+def test_an_unfaithful_replay_proves_nothing(fidelity):
     assert rate(STALLED, LATER, fidelity=fidelity).verdict.outcome == "inconclusive"
 
 
@@ -236,7 +243,7 @@ def test_too_little_to_tell_is_inconclusive(arms):
     assert overfit(*arms).verdict.outcome == "inconclusive"
 
 
-def test_an_unfaithful_overfit_is_inconclusive():
+def test_an_unfaithful_overfit_proves_nothing():
     assert overfit(*STUCK, fidelity=0.5).verdict.outcome == "inconclusive"
 
 

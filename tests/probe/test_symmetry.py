@@ -1,0 +1,94 @@
+"""Equal output units are counted, and only those."""
+
+from __future__ import annotations
+
+import pytest
+
+LOOP = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+MODEL
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for step in range(5):
+    optimizer.zero_grad()
+    model(torch.randn(8, SHAPE)).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+def symmetry(zygote, model, shape="4"):
+    seen = zygote.probe(LOOP.replace("MODEL", model).replace("SHAPE", shape))
+    return {layer.name: layer for layer in seen["symmetry"].layers}
+
+
+NET = "model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))\n"
+
+
+def test_random_weights_have_no_equal_units(zygote):
+    layers = symmetry(zygote, NET)
+    assert [(layer.units, layer.duplicates_start, layer.duplicates_end) for layer in layers.values()] == [
+        (6, 0, 0),
+        (3, 0, 0),
+    ]
+    assert all(layer.gradient_nonzero and layer.moved and not layer.zero_start for layer in layers.values())
+
+
+def test_constant_weights_stay_equal(zygote):
+    layers = symmetry(zygote, NET + "[nn.init.constant_(p, 0.3) for p in model.parameters()]")
+    first = layers["0"]
+    assert (first.duplicates_start, first.duplicates_end) == (5, 5)
+    assert (first.gradient_nonzero, first.moved, first.zero_start) == (True, True, False)
+
+
+def test_copies_of_one_unit_are_counted_once_each(zygote):
+    extra = "model[0].weight.data[3] = model[0].weight.data[1]; model[0].bias.data[3] = model[0].bias.data[1]"
+    first = symmetry(zygote, f"{NET}{extra}")["0"]
+    assert (first.duplicates_start, first.duplicates_end) == (1, 0)
+
+
+def test_another_bias_makes_another_unit(zygote):
+    first = symmetry(zygote, f"{NET}model[0].weight.data[3] = model[0].weight.data[1]")["0"]
+    assert first.duplicates_start == 0
+
+
+def test_zero_weights(zygote):
+    layers = symmetry(zygote, f"{NET}[nn.init.zeros_(p) for p in model.parameters()]")
+    assert {(layer.zero_start, layer.gradient_nonzero, layer.moved) for layer in layers.values()} == {
+        (True, False, False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "units"),
+    [
+        ("nn.Conv2d(2, 5, 3)", "2, 5, 5", 5),
+        ("nn.ConvTranspose2d(2, 5, 3)", "2, 5, 5", 5),
+        ("nn.Conv1d(2, 5, 3)", "2, 7", 5),
+    ],
+)
+def test_units_of_every_kind_of_layer(zygote, layer, shape, units):
+    model = f"model = nn.Sequential({layer})\nnn.init.ones_(model[0].weight)\nnn.init.zeros_(model[0].bias)"
+    [found] = symmetry(zygote, model, shape).values()
+    assert (found.units, found.duplicates_start) == (units, units - 1)
+
+
+def test_weights_that_no_optimizer_trains_are_left_out(zygote):
+    script = f"{NET}[p.requires_grad_(False) for p in model[0].parameters()]"
+    script = LOOP.replace("MODEL", script).replace("SHAPE", "4").replace("model.parameters()", "model[2].parameters()")
+    assert [layer.name for layer in zygote.probe(script)["symmetry"].layers] == ["2"]
+
+
+def test_rows_of_embeddings_are_no_units(zygote):
+    script = """
+import torch
+from torch import nn
+model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2))
+nn.init.ones_(model[0].weight)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for step in range(5):
+    optimizer.zero_grad()
+    model(torch.randint(0, 9, (8,))).pow(2).mean().backward()
+    optimizer.step()
+"""
+    assert [layer.name for layer in zygote.probe(script)["symmetry"].layers] == ["1"]

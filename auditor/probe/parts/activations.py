@@ -33,12 +33,12 @@ class ActivationsCollector(Collector):
         self._steps: list[int] = []
         self._pending: dict[tuple[int, int], tuple[torch.Tensor, int]] = {}
         self._rows_per_step: int | None = None
-        self._planned = probe.spec.steps
+        self._planned = sum(map(sampled, range(min(probe.spec.steps, 1000))))  # steps watched in any case
 
     def watches(self, step: int) -> bool:
         """Every step for small batches: what the sampled steps alone would show is too little."""
         rows = self._rows_per_step
-        return sampled(step) or (rows is not None and rows * sum(map(sampled, range(self._planned))) < ENOUGH)
+        return sampled(step) or (rows is not None and rows * self._planned < ENOUGH)
 
     def forward(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         self._calls = {}

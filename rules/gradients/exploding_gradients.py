@@ -96,6 +96,8 @@ def exploding_gradients(
     ## When it may be wrong
 
     - Gradients of healthy runs often grow tenfold while the loss falls: a falling loss passes.
+    - Layers are taken in the order in which the model registers them. A model that registers its output layer first
+      shows no depth ratio, and passes.
     - With clipping, the clipped norm is judged: a loop that always clips passes, and a depth ratio is only a warning.
     - Adversarial and reinforcement learning have losses that need not fall: where several optimizers or backward()
       calls are seen, or losses are negative, only growth that ends in NaN counts.

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Leakage, Overlap, Split
+from auditor.evidence import Inputs, Leakage, Overlap, Split
 
 from ..words import count, percent
 
@@ -52,7 +52,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/data.html#torch.utils.data.random_split",
     ),
 )
-def test_set_leakage(leakage: Leakage, limits: Limits) -> Judgement:
+def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) -> Judgement:
     """Held-out samples are also training samples, so the held-out score measures memory.
 
     ## What it does
@@ -72,9 +72,10 @@ def test_set_leakage(leakage: Leakage, limits: Limits) -> Judgement:
 
     ## When it may be wrong
 
-    - Short samples (at most `chance-values` numbers, such as discrete tables or short texts) repeat by chance.
-      There, repeats *within* the training set tell how often, and only more than `chance-margin` times that fails.
-      Unless the labels of all pairs agree: that is what oversampling before the split leaves behind.
+    - Short samples (at most `chance-values` numbers, such as discrete tables or short texts) and drawings in black and
+      white repeat by chance. There, repeats *within* the training set tell how often, and only more than
+      `chance-margin` times that fails. The exception are short samples of other numbers than 0 and 1 with labels that
+      agree in all pairs: that is what oversampling before the split leaves behind.
     - Near-constant samples (blank images, padding) are left out.
     - A loader that evaluates the training set on purpose, to show the training accuracy, is recognised by its name
       (`train...`), or because it holds all of the training set while another held-out loader is clean.
@@ -99,12 +100,13 @@ def test_set_leakage(leakage: Leakage, limits: Limits) -> Judgement:
     if not training or not any(split.hashed for split in training) or not any(split.hashed for split in held_out):
         raise Inconclusive("the samples of the splits could not be read")
     base = _base_rate(leakage, training)
+    discrete = inputs is not None and inputs.binary_share >= 0.9
     clean = {split.name for split in held_out} - {overlap.held_out for overlap in leakage.overlaps if overlap.shared}
     faulty, spared = [], []
     for overlap in leakage.overlaps:
         if overlap.shared <= 0:
             continue
-        excuse = _excuse(overlap, splits, bool(clean), base, leakage.sample_values, limits)
+        excuse = _excuse(overlap, splits, bool(clean), base, leakage.sample_values, discrete, limits)
         if excuse:
             spared.append(excuse)
         else:
@@ -130,7 +132,13 @@ def _base_rate(leakage: Leakage, training: Sequence[Split]) -> float:
 
 
 def _excuse(
-    overlap: Overlap, splits: dict[str, Split], others_clean: bool, base: float, values: int, limits: Limits
+    overlap: Overlap,
+    splits: dict[str, Split],
+    others_clean: bool,
+    base: float,
+    values: int,
+    discrete: bool,
+    limits: Limits,
 ) -> str:
     """Why this overlap is no leak, '' when it is one."""
     if overlap.held_out.lower().startswith("train"):
@@ -140,9 +148,10 @@ def _excuse(
     if everything and others_clean:
         return f"{overlap.held_out} holds the whole training set, and another held-out loader is clean"
     # The last of n samples repeats an earlier one about twice as often as the average one did, hence the margin.
-    by_chance = 0 < values <= limits.chance_values and _share(overlap) <= limits.chance_margin * base
+    simple = discrete or 0 < values <= limits.chance_values
+    by_chance = simple and _share(overlap) <= limits.chance_margin * base
     # Copies made before the split always keep their label; chance repeats of more than a few numbers rarely do.
-    copied = overlap.labels_agree == 1 and overlap.shared >= 20 and values > FEW_NUMBERS
+    copied = not discrete and overlap.labels_agree == 1 and overlap.shared >= 20 and values > FEW_NUMBERS
     if by_chance and not copied and not overlap.identity:
         return (
             f"{percent(_share(overlap))} of {overlap.held_out} repeat training samples of {count(values, 'number')}, "

@@ -91,7 +91,7 @@ def double_softmax(inputs: LossInputs, limits: Limits) -> Judgement:
     yield Measured(
         float(len(faulty)),
         0.0,
-        f"{len(faulty)} of {count(len(calls), 'cross-entropy call site')} were given probabilities{harmless}",
+        f"{count(len(calls), 'cross-entropy call site')} seen, {len(faulty)} given probabilities{harmless}",
     )
     for call in faulty:
         if _made_by_softmax(call) or (call.calls >= limits.min_calls and call.rows >= limits.min_rows):

@@ -9,6 +9,7 @@ import pytest
 from auditor.evidence import (
     GradientReset,
     GradientResets,
+    Inputs,
     Leakage,
     LossInput,
     LossInputs,
@@ -274,6 +275,18 @@ def test_chance_repeats_of_small_tables_pass():
     answer = leak(overlap(shared=40), duplicates_in_training=150, sample_values=4)
     assert answer.verdict.outcome == "pass"
     assert "chance" in answer.verdict.reason
+
+
+def test_drawings_in_black_and_white_repeat_by_chance():
+    drawn = Inputs(kind="image", shape=(64, 100), samples=320, mean=0.3, std=0.4, min=0.0, max=1.0, binary_share=1.0)
+    splits = [
+        Split(name="train_loader", role="training", samples=2560, hashed=2560, method="arrays"),
+        Split(name="test_loader", role="held-out", samples=512, hashed=512, method="arrays"),
+    ]
+    shared = overlap(shared=451, total=512)
+    part = Leakage(splits=splits, overlaps=[shared], duplicates_in_training=1799, sample_values=100)
+    assert judge("test-set-leakage", part, drawn).verdict.outcome == "pass"
+    assert judge("test-set-leakage", part).verdict.outcome == "fail"
 
 
 def test_more_repeats_than_chance_fail():

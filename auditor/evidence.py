@@ -222,7 +222,7 @@ class LayerGradients(Frozen):
 
 
 class Gradients(Part):
-    """Gradient norms per layer over steps, in the order of registration, as the optimizer used them."""
+    """Gradient norms per layer over steps, in the order of the first forward, as the optimizer used them."""
 
     steps: tuple[int, ...]
     layers: tuple[LayerGradients, ...]
@@ -517,7 +517,7 @@ class LowerRate(Part):
     """Replay at a quarter of the learning rate."""
 
     factor: float
-    learning_rate: float
+    learning_rate: float = Field(description="The user's own, the highest of the observed steps.")
     optimizer: str = ""
     looks: tuple[PairedReplay, ...]
     fidelity: float | None = None

@@ -101,9 +101,11 @@ class Collectors:
         """The collector of a part; None when it is not wanted."""
         return next((collector for collector in self.all if collector.name == name), None)
 
+    def watches(self, step: int) -> bool:
+        return any(watcher.watches(step) for watcher in self._watchers)
+
     def operation_watch(self) -> AbstractContextManager[Any] | None:
-        step = self._probe.observed
-        if not self._probe.observing or not any(watcher.watches(step) for watcher in self._watchers):
+        if not self._probe.observing or not self.watches(self._probe.observed):
             return None
         return OperationWatch(self._report, self._probe)
 

@@ -149,6 +149,12 @@ class Director:
         seconds = observed[0] if observed else time.monotonic() - self._phase_began
         return max(seconds / max(1, self.observed), 1e-5)
 
+    def watches_modules(self) -> bool:
+        """Whether the coming step wants to know which module is running."""
+        if self.observing:
+            return self._probe.collectors.watches(self.observed)
+        return self.player.operation_watch() is not None
+
     def affordable_steps(self) -> int:
         return int((self._probe.spec.deadline - SETTLE - time.monotonic()) / self.step_seconds())
 

@@ -22,10 +22,12 @@ class ForwardCalls:
         self.stack: list[nn.Module] = []
         self.quiet = False
         self.inside_root = 0
+        self.order: dict[int, int] = {}  # id(module) -> place in the order of first calls
 
     def forget_others(self) -> None:
         """Modules that were no roots may have become ones: a new optimizer holds other parameters."""
         self._others.clear()
+        self.quiet = False
 
     def call(
         self, original: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -35,6 +37,7 @@ class ForwardCalls:
         if not probe.alive() or probe.loop.in_backward:
             return original(module, *args, **kwargs)
         root = not self.stack and self._is_root(module)
+        self.order.setdefault(id(module), len(self.order))
         self.stack.append(module)
         try:
             if not root:

@@ -29,6 +29,9 @@ from auditor.probe.steps import Steps
 from auditor.spec import ProbeSpec, Sink
 
 
+SETTLED = 2  # steps after which the roots of the models are known: other module calls are followed only in samples
+
+
 class Probe:
     """One per child process. All events come in on the thread that trains."""
 
@@ -321,6 +324,7 @@ class Probe:
                 self._loss_facts.step_ended(step, self.observed)
             self.director.step_ended(step)
             self.program.step = self.observed
+            self.calls.quiet = self.observed >= SETTLED and not self.director.watches_modules()
 
 
 def rate_of(optimizer: torch.optim.Optimizer, group: int) -> float:

@@ -24,7 +24,7 @@ class BackwardSeen:
     location: Location | None
 
     def unscaled(self) -> torch.Tensor:
-        value = self.value.float()
+        value = self.value if self.value.dim() == 0 else self.value.sum()
         return value if self.scale is None else value / self.scale
 
 
@@ -37,13 +37,17 @@ class StepSeen:
     learning_rate: float = float("nan")
     zero_grads: int = 0
     skipped: bool = False
+    _loss: torch.Tensor | None = None
 
     def loss(self) -> torch.Tensor | None:
         """0-d tensor: sum of what backward() was called on, loss scale removed."""
-        values = [backward.unscaled().reshape(-1).sum() for backward in self.backwards]
-        if not values:
-            return None
-        return values[0] if len(values) == 1 else torch.stack([value.to(values[0].device) for value in values]).sum()
+        if self._loss is None and self.backwards:
+            values = [backward.unscaled() for backward in self.backwards]
+            whole = values[0]
+            for value in values[1:]:
+                whole = whole + value.to(whole.device)
+            self._loss = whole
+        return self._loss
 
 
 class Steps:

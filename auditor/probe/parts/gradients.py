@@ -75,7 +75,10 @@ class GradientsCollector(Collector):
                 kinds.setdefault(name, (type(layer).__name__ if layer is not None else "", layer))
                 row = squares.setdefault(name, {})
                 row[step] = row.get(step, 0.0) + norm * norm
-        order = {name: index for index, (name, _) in enumerate(self.probe.program.layers())}
+        called = self.probe.calls.order
+        order = {
+            name: called.get(id(layer), len(called) + i) for i, (name, layer) in enumerate(self.probe.program.layers())
+        }
         return Gradients(
             steps=tuple(steps),
             layers=tuple(
@@ -87,7 +90,7 @@ class GradientsCollector(Collector):
                         _round(math.sqrt(squares[name][step])) if step in squares[name] else 0.0 for step in steps
                     ),
                 )
-                for name in sorted(squares, key=lambda name: order.get(name, len(order)))
+                for name in sorted(squares, key=lambda name: order.get(name, len(called) + len(order)))
             ),
         )
 

@@ -12,7 +12,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.locate import user_location
 
-STEPS = 10
+STEPS = 5
 SHOWN = 64
 NORMALIZATIONS = (
     "BatchNorm",
@@ -54,12 +54,13 @@ class InputsCollector(Collector):
         self._location: Any = None
         self._first_layer: nn.Module | None = None
         self._summary: Inputs | None = None
-        self._nonfinite: list[torch.Tensor] = []  # 0-d per step: non-finite values in all inputs
+        self._totals: list[torch.Tensor] = []  # 0-d per step: sum of the input
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         floating = [t for t in tensors((args, kwargs)) if t.is_floating_point() and t.numel()]
-        if floating and len(self._nonfinite) <= self.step:
-            self._nonfinite.append((~torch.isfinite(floating[0].detach())).any())
+        if floating and len(self._totals) <= self.step:
+            # One pass: any NaN or infinity makes the sum one. In double precision, so that finite numbers do not.
+            self._totals.append(floating[0].detach().sum(dtype=torch.float64))
         if self.step >= STEPS:
             return
         tensor = next(
@@ -78,21 +79,21 @@ class InputsCollector(Collector):
         self._add(tensor.detach())
 
     def _add(self, tensor: torch.Tensor) -> None:
-        values = tensor.double()
-        rows = (
-            values.movedim(self.axis, 0).reshape(values.shape[self.axis], -1)
-            if self.axis is not None
-            else values.reshape(1, -1)
-        )
+        values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        if self.axis is not None:
+            rows = values.movedim(self.axis, 0).reshape(values.shape[self.axis], -1)
+        else:
+            rows = values.reshape(1, -1)
         finite = torch.isfinite(rows)
+        count = finite.sum(1).double()
         clean = torch.where(finite, rows, torch.zeros_like(rows))
-        low = torch.where(finite, rows, torch.full_like(rows, torch.inf)).amin(1)
-        high = torch.where(finite, rows, torch.full_like(rows, -torch.inf)).amax(1)
-        sums = torch.stack(
-            [finite.sum(1).double(), clean.sum(1), clean.square().sum(1), -low, high, (~finite).sum(1).double()]
-        )
+        low = torch.where(finite, rows, torch.full_like(rows, torch.inf)).amin(1).double()
+        high = torch.where(finite, rows, torch.full_like(rows, -torch.inf)).amax(1).double()
+        total = clean.sum(1, dtype=torch.float64)
+        squares = clean.square().sum(1, dtype=torch.float64)
+        sums = torch.stack([count, total, squares, -low, high, rows.shape[1] - count])
         zero = rows == 0
-        shares = torch.stack([(zero | (rows == 1)).double().mean(), zero.double().mean()]) * rows.shape[1]
+        shares = torch.stack([(zero | (rows == 1)).sum(), zero.sum()]).double()
         if self._sums is None or self._shares is None:
             self._sums, self._shares = sums, shares
         else:
@@ -107,7 +108,7 @@ class InputsCollector(Collector):
 
     def saw_nonfinite(self, step: int) -> bool:
         """True when the input of the observed step held NaN or infinity. Fetches."""
-        return step < len(self._nonfinite) and bool(self._nonfinite[step])
+        return step < len(self._totals) and not bool(torch.isfinite(self._totals[step]))
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(channels,) mean and standard deviation, on the host."""
@@ -141,7 +142,7 @@ class InputsCollector(Collector):
         names = self.probe.program.module_names()
         first = self._first_layer
         training = next((loader for loader in self.probe.program.loaders if loader.training_credits), None)
-        binary, zero = (self._shares.cpu() / (total / len(mean))).tolist()
+        binary, zero = (self._shares.cpu() / total).tolist()
         return Inputs(
             kind=self._kind,
             shape=self._shape,

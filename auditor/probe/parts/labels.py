@@ -16,6 +16,7 @@ from auditor.probe.parts.initial_loss import label_counts
 from auditor.probe.parts.program import sampler_of
 
 MAX_CLASSES = 4096
+MOST_WAITING = 2**18  # labels kept before they are counted
 
 
 class LabelsCollector(Collector):
@@ -28,6 +29,8 @@ class LabelsCollector(Collector):
         self._counts: torch.Tensor | None = None
         self._held_out: torch.Tensor | None = None
         self._late: torch.Tensor | None = None  # (3, classes): labels, hits, predictions
+        self._waiting: list[tuple[torch.Tensor, bool]] = []  # (2, n) labels and predictions; of the late steps?
+        self._waiting_size = 0
         self._row_counts: set[int] = set()  # sizes that a per-sample batch dimension of the model's input can have
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -51,11 +54,22 @@ class LabelsCollector(Collector):
             call.classes if call.class_labels else 2
         ):
             return
-        counts = label_counts(call)
-        self._counts = counts if self._counts is None else self._counts + counts
-        if self.step >= self.probe.director.steps_to_observe * 2 // 3:
-            late = _late(call, counts)
-            self._late = late if self._late is None else self._late + late
+        self._waiting.append((_answers(call), self.step >= self.probe.director.steps_to_observe * 2 // 3))
+        self._waiting_size += call.target.numel()
+        if self._waiting_size > MOST_WAITING:
+            self._count()
+
+    def _count(self) -> None:
+        """Counting takes a dozen small operations: it is done for many steps at once, and on the device."""
+        for late in (False, True):
+            answers = [answer for answer, is_late in self._waiting if is_late is late]
+            if not answers:
+                continue
+            table = _table(torch.cat(answers, dim=1), self._call["classes"])
+            self._counts = table[0] if self._counts is None else self._counts + table[0]
+            if late:
+                self._late = table if self._late is None else self._late + table
+        self._waiting, self._waiting_size = [], 0
 
     def evaluation_loss(self, call: LossCall) -> None:
         if (
@@ -67,6 +81,8 @@ class LabelsCollector(Collector):
             self._held_out = counts if self._held_out is None else self._held_out + counts
 
     def part(self) -> Labels:
+        if self._waiting:
+            self._count()
         if self._key is None or self._counts is None:
             raise Unavailable("no loss with class labels was called in training")
         loader = next((record for record in self.probe.program.loaders if record.training_credits), None)
@@ -104,25 +120,29 @@ def _has_classes(call: LossCall) -> bool:
     return call.binary_labels and call.input.shape == call.target.shape and call.target.numel() == call.target.shape[0]
 
 
-def _late(call: LossCall, counts: torch.Tensor) -> torch.Tensor:
-    """(3, classes): labels, right predictions per label, predictions; without synchronising."""
+def _answers(call: LossCall) -> torch.Tensor:
+    """(2, n): labels, -1 where ignored, and predictions."""
     if call.class_labels:
         logits, labels = call.flat()
-        predicted = logits.argmax(-1)
-        valid = (labels != call.ignore_index) & (labels >= 0) & (labels < call.classes)
-    else:
-        threshold = 0.0 if call.name.endswith("logits") else 0.5
-        labels = (call.target.detach() > 0.5).long().reshape(-1)
-        predicted = (call.input.detach() > threshold).long().reshape(-1)
-        valid = torch.ones_like(labels, dtype=torch.bool)
-    size = counts.numel() + 1
-    rest = torch.full_like(labels, size - 1)
-    one = torch.ones_like(labels)
-    hits = torch.zeros(size, dtype=torch.long, device=labels.device)
-    hits.scatter_add_(0, torch.where(valid & (predicted == labels), labels, rest), one)
-    predictions = torch.zeros(size, dtype=torch.long, device=labels.device)
-    predictions.scatter_add_(0, torch.where(valid, predicted, rest), one)
-    return torch.stack([counts, hits[:-1], predictions[:-1]])
+        labels = torch.where(labels == call.ignore_index, torch.full_like(labels, -1), labels)
+        return torch.stack([labels.long(), logits.argmax(-1)])
+    threshold = 0.0 if call.name.endswith("logits") else 0.5
+    labels, predicted = call.target.detach() > 0.5, call.input.detach() > threshold
+    return torch.stack([labels.reshape(-1).long(), predicted.reshape(-1).long()])
+
+
+def _table(answers: torch.Tensor, classes: int) -> torch.Tensor:
+    """(3, classes): labels, right predictions per label, predictions; without synchronising."""
+    labels, predicted = answers
+    rest = torch.full_like(labels, classes)
+    valid = (labels >= 0) & (labels < classes)
+    columns = (
+        torch.where(valid, labels, rest),
+        torch.where(valid & (predicted == labels), labels, rest),
+        torch.where(valid, predicted, rest),
+    )
+    counts = torch.zeros(3, classes + 1, dtype=torch.long, device=labels.device)
+    return counts.scatter_add_(1, torch.stack(columns), torch.ones_like(labels).expand(3, -1))[:, :classes]
 
 
 def _dataset_labels(dataset: Any) -> torch.Tensor | None:

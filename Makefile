@@ -16,7 +16,7 @@ help: ## Show this list
 		printf '%-28s%s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.installed ## Audit a small training script that has four faults
-	@$(BIN)/audit run -o report.html -o report.md fixtures/demo/train.py; code=$$?; \
+	@OMP_NUM_THREADS=1 $(BIN)/audit run -o report.html -o report.md fixtures/demo/train.py; code=$$?; \
 	if [ $$code -gt 1 ]; then exit $$code; fi; \
 	printf '\nThe script: fixtures/demo/train.py\nThe report: %s\n            %s\n' \
 		"$(CURDIR)/report.html" "$(CURDIR)/report.md"

@@ -39,6 +39,7 @@ class Director:
         self._steps_done = 0
         self._last_progress = 0.0
         self._script_over = False
+        self._until = probe.spec.deadline
 
     # ------------------------------------------------------------------------------------------------------ observation
 
@@ -94,6 +95,8 @@ class Director:
     def _next_experiment(self) -> None:
         while self._planned:
             self._now = self._planned.pop(0)
+            left = self._probe.spec.deadline - SETTLE - time.monotonic()
+            self._until = time.monotonic() + self._now.share * left
             self._experiment = self._now.start()
             self._steps_done = 0
             if self._advance(None):
@@ -156,7 +159,8 @@ class Director:
         return self.player.operation_watch() is not None
 
     def affordable_steps(self) -> int:
-        return int((self._probe.spec.deadline - SETTLE - time.monotonic()) / self.step_seconds())
+        """Steps that the running experiment can still take within its share of the time."""
+        return int((self._until - time.monotonic()) / self.step_seconds())
 
     # ------------------------------------------------------------------------------------------------------- the end
 

@@ -25,6 +25,7 @@ class LossFacts:
         self.name = ""
         self.location: Location | None = None
         self.labels: torch.Tensor | None = None  # of the first call of the first step
+        self._classes = 0
         self._floor: float | None = None
         self._floor_reason = "no loss function of torch was seen"
         self._results: list[torch.Tensor] = []
@@ -38,6 +39,7 @@ class LossFacts:
         if not self.name:
             self.name, self.location = call.name, call.location
             self.labels = call.target.detach().clone() if call.class_labels else None
+            self._classes = call.classes if call.class_labels else 0
             self._floor, self._floor_reason = floor_of_call(call)
         self._results.append(call.result.detach().float().sum())
 
@@ -61,6 +63,13 @@ class LossFacts:
         if any(ratio != ratio for ratio in ratios):
             return False
         return max(ratios) - min(ratios) <= TOLERANCE * max(abs(ratio) for ratio in ratios)
+
+    def contrasts_the_batch(self) -> bool:
+        """True for in-batch contrastive losses: as many classes as samples, the label being the sample's own index."""
+        labels = self.labels
+        if labels is None or labels.dim() != 1 or labels.numel() < 2 or self._classes % labels.numel():
+            return False
+        return labels.unique().numel() == labels.numel()
 
     def scale(self) -> float:
         """What backward() gets, over what the loss functions return."""

@@ -28,7 +28,6 @@ from auditor.probe.runfacts import describe_run
 from auditor.probe.steps import Steps
 from auditor.spec import ProbeSpec, Sink
 
-
 SETTLED = 2  # steps after which the roots of the models are known: other module calls are followed only in samples
 
 
@@ -66,8 +65,9 @@ class Probe:
     # ---------------------------------------------------------------------------------------------------------- state
 
     def alive(self) -> bool:
-        """False in forked workers, and while the probe itself calls into torch or the user's code."""
-        return self._active and os.getpid() == self._pid
+        """False in forked workers, under torch.jit.trace (ops of ours would be traced), and while the probe itself
+        calls into torch or the user's code."""
+        return self._active and os.getpid() == self._pid and torch._C._get_tracing_state() is None
 
     @contextmanager
     def paused(self) -> Iterator[None]:

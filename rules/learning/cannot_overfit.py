@@ -32,6 +32,12 @@ class Limits(Options):
     still_falling: float = Field(
         0.05, gt=0, lt=1, description="Share of the fall that lies between the halves of the last third: on its way."
     )
+    min_fall: float = Field(
+        0.1, gt=0, lt=1, description="Share of the way that a rate must have made to count as still on its way."
+    )
+    max_noisy: float = Field(
+        0.1, gt=0, lt=1, description="Share of the way, with the loop's own randomness running, that counts as none."
+    )
     min_steps: int = Field(30, ge=5, description="Steps that every learning rate has to be given.")
     min_rates: int = Field(2, ge=1, description="Learning rates that have to be tried.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -56,8 +62,9 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
 
     ## What it does
 
-    Rewinds the program, feeds its own loop the same few samples over and over, with dropout, weight decay and
-    augmentation off, and sees whether the loss comes down. It tries your learning rate, and a lower and a higher one.
+    Rewinds the program, feeds its own loop the same few samples over and over, with dropout and weight decay off, and
+    sees whether the loss comes down. It tries your learning rate, and a lower and a higher one. A loop that draws random
+    numbers between the batch and the loss runs with fresh ones first, and with the same ones at every step after that.
 
     ## Why is it bad?
 
@@ -72,13 +79,18 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
     the first loss to the lowest reachable one, and none was still falling. Where the lowest loss is not known, the
     loss has to have dropped by less than `max-drop`, and either the accuracy or a constant output has to confirm it.
 
+    A classifier that learns the samples only while the random numbers of its loop are frozen, and comes less than
+    `max-noisy` of the way while they are not, fails too: the loop's randomness separates the inputs from their labels.
+
     ## When it may be wrong
 
     - If another learning rate succeeds, the program is able to learn and this rule passes: the rate is the matter.
     - Label smoothing, soft targets and repeated inputs with different labels have a lowest loss above 0, from which
       the target is set.
     - Losses without a known floor (VAE, contrastive, reinforcement learning) are inconclusive rather than failed.
-    - Runs that are slow but on their way are inconclusive.
+    - Runs that are slow but on their way (at least `min-fall` of it) are inconclusive.
+    - Augmentation, masking and mixing slow the fall down, but do not stop it: a loss that comes part of the way with
+      fresh random numbers passes once it learns with frozen ones.
     - A program in which only a few parameters are trained may honestly lack the capacity.
 
     ## How to fix
@@ -106,6 +118,7 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
         # Say which rate it took, the user's own first.
         chosen = min(learned, key=lambda arm: (arm.rate_factor != 1, _end(arm)))
         yield Measured(_end(chosen), overfit.target, _story(chosen, overfit))
+        yield from _hidden_by_noise(chosen, arms, overfit, limits)
         return
     if untrue(overfit.fidelity, limits.max_fidelity):
         raise Inconclusive(f"the replay differs from the observed run by {percent(overfit.fidelity or math.nan)}")
@@ -119,12 +132,11 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
         )
     if not math.isfinite(overfit.initial) or signed((overfit.initial,), best.losses):
         raise Inconclusive(f"{_story(best, overfit)}; a loss that can be negative has no known floor")
-    falling = [arm for arm in tried if _still_falling(arm, overfit.initial, limits)]
+    falling = [arm for arm in tried if _still_falling(arm, overfit, limits)]
     if falling:
         raise Inconclusive(f"{_story(falling[0], overfit)} and was still falling: more steps would tell")
     known = overfit.floor is not None and math.isfinite(overfit.floor)
-    way = overfit.initial - (overfit.floor or 0.0 if known else 0.0)
-    progress = (overfit.initial - end) / way if way > 0 else 0.0
+    progress = _progress(end, overfit)
     if progress > (limits.max_progress if known else limits.max_drop):
         short = "but not to the target" if known else "and its lowest reachable value is not known"
         raise Inconclusive(f"{_story(best, overfit)}: it did come down, {short}")
@@ -132,6 +144,40 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
     if not known and not accuracies and overfit.constant_output is not True:
         raise Inconclusive(f"{_story(best, overfit)}, but the lowest reachable loss is not known")
     yield _finding(best, arms, progress, overfit)
+
+
+def _progress(level: float, overfit: Overfit) -> float:
+    """Share of the way from the first loss down to the floor, to 0 where the floor is not known."""
+    floor = overfit.floor if overfit.floor is not None and math.isfinite(overfit.floor) else 0.0
+    way = overfit.initial - floor
+    return (overfit.initial - level) / way if way > 0 else 0.0
+
+
+def _hidden_by_noise(learned: OverfitArm, arms: list[OverfitArm], overfit: Overfit, limits: Limits) -> Judgement:
+    """The control is the same loop with its random numbers frozen."""
+    noisy = next((arm for arm in arms if not arm.frozen_noise and arm.rate_factor == 1), None)
+    if noisy is None or not learned.frozen_noise or noisy.accuracy is None or overfit.floor is None:
+        return
+    if diverged(noisy.losses) or len(noisy.losses) < limits.min_steps:
+        return
+    progress = _progress(_end(noisy), overfit)
+    if progress >= limits.max_noisy:
+        return
+    yield Finding(
+        message=(
+            f"{count(overfit.samples, 'sample')} are learned by heart only while the loop's random numbers are frozen "
+            f"(loss {number(overfit.initial)} to {number(_end(learned))}): as the loop draws them, the loss stays at "
+            f"{number(_end(noisy))}, accuracy {percent(noisy.accuracy)}"
+        ),
+        where=overfit.loss_function,
+        location=overfit.location,
+        measured=_end(noisy),
+        limit=overfit.target,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(_story(arm, overfit) for arm in arms),
+        fix="""Look for what is drawn at random between the batch and the loss: an input and its label have to be
+        shuffled, cut or mixed together: `order = torch.randperm(len(x)); x, y = x[order], y[order]`.""",
+    )
 
 
 def _end(arm: OverfitArm) -> float:
@@ -144,12 +190,12 @@ def _learned(arm: OverfitArm, overfit: Overfit, limits: Limits) -> bool:
     return arm.reached or _end(arm) <= overfit.target or (accurate and not diverged(arm.losses))
 
 
-def _still_falling(arm: OverfitArm, initial: float, limits: Limits) -> bool:
+def _still_falling(arm: OverfitArm, overfit: Overfit, limits: Limits) -> bool:
     """The halves of the last third lie apart by a good part of the whole fall: a sixth of it on a steady slope."""
     last = tail(arm.losses)
     before, end = middle(last[: len(last) // 2]), middle(last[len(last) // 2 :])
-    fall = initial - end
-    if diverged(arm.losses) or not fall > 1e-3 * abs(initial):
+    fall = overfit.initial - end
+    if diverged(arm.losses) or _progress(end, overfit) < limits.min_fall:
         return False
     # More than noise: on a steady slope the halves lie 1.35 times the spread apart.
     return before - end >= max(limits.still_falling * fall, spread(last))
@@ -158,6 +204,7 @@ def _still_falling(arm: OverfitArm, initial: float, limits: Limits) -> bool:
 def _story(arm: OverfitArm, overfit: Overfit) -> str:
     rate = "your learning rate" if arm.rate_factor == 1 else f"{number(arm.rate_factor)} times your learning rate"
     accuracy = f", accuracy {percent(arm.accuracy)}" if arm.accuracy is not None else ""
+    rate += " and frozen random numbers" if arm.frozen_noise and any(not a.frozen_noise for a in overfit.arms) else ""
     return (
         f"with {rate} the loss on {count(overfit.samples, 'sample')} went from {number(overfit.initial)} to "
         f"{number(_end(arm))} in {count(len(arm.losses), 'step')}{accuracy}"

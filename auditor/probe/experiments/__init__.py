@@ -30,21 +30,22 @@ class Planned:
     part: str
     name: str
     steps: int  # a guess, for the progress line
+    share: float  # of the time that is left when it starts, at most
     start: Callable[[], Experiment]
 
 
 def plan(probe: Probe) -> list[Planned]:
     """Experiments that the wanted parts ask for, in order."""
     order = [
-        ("nonfinite", "trace the first non-finite value", 20, trace_nonfinite),
-        ("overfit", "overfit a tiny subset", 120, overfit),
-        ("lower_rate", "replay at a quarter of the rate", 120, lower_rate),
-        ("standardized_inputs", "replay with standardized inputs", 40, standardized_inputs),
-        ("rate_sweep", "sweep the learning rate", 100, rate_sweep),
+        ("nonfinite", "trace the first non-finite value", 20, 0.5, trace_nonfinite),
+        ("overfit", "overfit a tiny subset", 120, 0.45, overfit),
+        ("lower_rate", "replay at a quarter of the rate", 120, 0.6, lower_rate),
+        ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),
+        ("rate_sweep", "sweep the learning rate", 100, 1.0, rate_sweep),
     ]
 
-    def planned(part: str, name: str, steps: int, experiment: Callable[[Probe], Experiment]) -> Planned:
-        return Planned(part, name, steps, lambda: experiment(probe))
+    def planned(part: str, name: str, steps: int, share: float, experiment: Callable[[Probe], Experiment]) -> Planned:
+        return Planned(part, name, steps, share, lambda: experiment(probe))
 
     chosen = [planned(*entry) for entry in order if probe.spec.wants(entry[0])]
     tracing = [entry for entry in chosen if entry.part == "nonfinite"]
@@ -53,4 +54,4 @@ def plan(probe: Probe) -> list[Planned]:
         tracing = []
     if not others:
         return tracing
-    return [*tracing, Planned("", "check that rewinding works", 3, lambda: rewind_check(probe)), *others]
+    return [*tracing, Planned("", "check that rewinding works", 3, 0.5, lambda: rewind_check(probe)), *others]

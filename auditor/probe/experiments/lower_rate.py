@@ -41,7 +41,11 @@ def paired_looks(probe: Probe, label: str, steps: int, fewest: int, **treatment:
     looks: list[PairedReplay] = []
     factor = float(treatment.get("factor", 1.0))  # type: ignore[arg-type]
     change = treatment.get("input_change")
+    # Both arms of the first look must fit into the time; the second look repeats it, if there is time for that.
+    steps = max(fewest, min(steps, probe.director.affordable_steps() // 2))
     for seed, backwards in ((None, False), (20_011, True)):
+        if looks and probe.director.affordable_steps() < 2 * steps:
+            return looks
         pair: list[list[float]] = []
         for treated in (False, True):
             trail = yield Replay(

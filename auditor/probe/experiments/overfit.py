@@ -27,8 +27,10 @@ LARGEST_WHOLE = 64  # samples; a batch that cannot be cut is no tiny subset beyo
 def overfit(probe: Probe) -> Experiment:
     require_rewindable(probe)
     batch_size = probe.feed.batch_size() if (probe.feed.has_loader or probe.substituting) else None
-    samples = _samples(batch_size)
     facts = probe.loss_facts()
+    if facts.contrasts_the_batch():
+        batch_size = None  # each sample's label is its own place in the batch: twins in it would contradict each other
+    samples = _samples(batch_size)
     floor, reason = facts.floor(probe)
     if floor is not None and facts.labels is not None and batch_size is not None:
         entropy = contradictions(probe.feed.first_batch(), facts.labels, samples)

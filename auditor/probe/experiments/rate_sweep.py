@@ -27,11 +27,12 @@ def rate_sweep(probe: Probe) -> Experiment:
     user = probe.reference_rate()
     if not user > 0:
         raise NotRun(f"the learning rate in force is {user:g}")
-    growth = (ABOVE / BELOW) ** (1 / (STEPS - 1))
+    steps = max(FEWEST, min(STEPS, probe.director.affordable_steps()))
+    growth = (ABOVE / BELOW) ** (1 / (steps - 1))
     trail = yield Replay(
-        steps=STEPS,
+        steps=steps,
         label="sweep",
-        fewest=STEPS,
+        fewest=FEWEST,
         order=order(probe),
         rate=lambda step: BELOW * growth**step,
         peak_rate=True,

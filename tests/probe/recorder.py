@@ -27,7 +27,9 @@ def install(path: Path, last: int) -> None:
         nonlocal count
         count += 1
         roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
-        entry: dict[str, Any] = {"losses": [float(value).hex() for root in roots for value in root.detach().reshape(-1)]}
+        entry: dict[str, Any] = {
+            "losses": [float(value).hex() for root in roots for value in root.detach().reshape(-1)]
+        }
         if count % EVERY == 1:
             entry["random"] = _random_states()
         if count >= last:

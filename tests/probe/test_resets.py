@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pytest import approx
 
+approx = pytest.approx
 LOOP = """
 import torch
 torch.manual_seed(0)

@@ -22,13 +22,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]
 
 import numpy.random  # noqa: E402, F401
-import torch._dynamo  # noqa: E402, F401 - every optimizer imports it, which takes a second
+import torch._dynamo  # noqa: E402 - every optimizer imports it, which takes a second
 import torch.utils.data  # noqa: E402, F401
 
 import auditor.probe.launch  # noqa: E402
 import auditor.probe.probe  # noqa: E402
+import auditor.probe.taps  # noqa: E402
 import auditor.probe.target  # noqa: E402
-import auditor.probe.taps  # noqa: E402, F401
 
 
 def next_child() -> dict[str, Any]:

@@ -66,8 +66,18 @@ def equal(left: Any, right: Any) -> bool:
     """Bit-equal tensors in the same structure."""
     ours, theirs = list(tensors(left)), list(tensors(right))
     return len(ours) == len(theirs) and all(
-        a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)
+        a.shape == b.shape and a.dtype == b.dtype and a.layout == b.layout and _same(a, b)
+        for a, b in zip(ours, theirs, strict=True)
     )
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.layout == torch.strided:
+        return torch.equal(a, b)
+    if a.layout != torch.sparse_coo:
+        return False
+    a, b = a.coalesce(), b.coalesce()
+    return torch.equal(a.indices(), b.indices()) and torch.equal(a.values(), b.values())
 
 
 def batch_dimension(value: Any, expected: int | None = None) -> int | None:
@@ -75,7 +85,10 @@ def batch_dimension(value: Any, expected: int | None = None) -> int | None:
 
     Flattened, packed or time-first batches disagree and must not be tiled: rows would lose their partners.
     """
-    sizes = {tensor.shape[0] for tensor in tensors(value) if tensor.dim() > 0}
+    found = list(tensors(value))
+    if any(tensor.layout != torch.strided for tensor in found):
+        return None
+    sizes = {tensor.shape[0] for tensor in found if tensor.dim() > 0}
     if len(sizes) != 1:
         return None
     size = sizes.pop()

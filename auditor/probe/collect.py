@@ -92,9 +92,10 @@ class Collectors:
 
         self._probe = probe
         self.all = [kind(probe) for kind in COLLECTORS if kind.name in ALWAYS or probe.spec.wants(kind.name)]
+        self._broken: dict[str, str] = {}
         for event in EVENTS:
-            listeners = [getattr(collector, event) for collector in self.all if event in _overridden(type(collector))]
-            setattr(self, event, _dispatch(listeners))
+            listeners = [collector for collector in self.all if event in _overridden(type(collector))]
+            setattr(self, event, self._dispatch(event, listeners))
         self._watchers = [c for c in self.all if "operation" in _overridden(type(c))]
 
     def find(self, name: str) -> Any:
@@ -111,11 +112,31 @@ class Collectors:
 
     def _report(self, name: str, output: torch.Tensor) -> None:
         for watcher in self._watchers:
-            watcher.operation(name, output)
+            self._tell(watcher, "operation", name, output)
+
+    def _dispatch(self, event: str, listeners: list[Collector]) -> Any:
+        def tell(*args: Any) -> None:
+            for listener in listeners:
+                self._tell(listener, event, *args)
+
+        return tell
+
+    def _tell(self, listener: Collector, event: str, *args: Any) -> None:
+        """A collector that fails must not take the user's script down: it is told nothing more, and its part says so."""
+        if listener.name in self._broken:
+            return
+        try:
+            getattr(listener, event)(*args)
+        except Exception as bug:
+            self._broken[listener.name] = f"{type(bug).__name__}: {bug}"
 
     def emit(self) -> None:
         """Send every part, or why it is missing."""
         for collector in self.all:
+            if collector.name in self._broken:
+                reason = f"gathering it failed inside the audit: {self._broken[collector.name]}"
+                self._probe.sink.absent(collector.name, "inconclusive", reason)
+                continue
             try:
                 self._probe.sink.part(collector.name, collector.part())
             except Unavailable as why:
@@ -139,11 +160,3 @@ class Collectors:
 
 def _overridden(kind: type[Collector]) -> set[str]:
     return {name for cls in kind.__mro__ if cls not in (Collector, object) for name in vars(cls)}
-
-
-def _dispatch(listeners: list[Any]) -> Any:
-    def tell(*args: Any) -> None:
-        for listener in listeners:
-            listener(*args)
-
-    return tell

@@ -69,7 +69,7 @@ class LossFacts:
         labels = self.labels
         if labels is None or labels.dim() != 1 or labels.numel() < 2 or self._classes % labels.numel():
             return False
-        return labels.unique().numel() == labels.numel()
+        return len(set(labels.tolist())) == labels.numel()
 
     def scale(self) -> float:
         """What backward() gets, over what the loss functions return."""

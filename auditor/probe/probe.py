@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -53,6 +54,7 @@ class Probe:
         self.first_recorded = 0  # the recorded step that replays begin with
         self.fidelity: float | None = None  # of the rewind check
         self.is_target = False  # the loop is our own, for a file without one
+        self.trouble = ""  # a failure of the audit itself
         self.dropout_off = False
         self.own_seconds = 0.0
         self.step_clock = StepClock()
@@ -71,11 +73,18 @@ class Probe:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Our own use of torch inside: the taps look away. Its time counts as ours."""
+        """Our own use of torch inside: the taps look away. Its time counts as ours.
+
+        A failure of ours ends here: the user's script goes on, the report says so, and no experiment follows.
+        """
         before, self._active = self._active, False
         began = time.perf_counter()
         try:
             yield
+        except Exception as bug:
+            place = traceback.extract_tb(bug.__traceback__)[-1]
+            self.trouble = f"{type(bug).__name__}: {bug} ({os.path.basename(place.filename)}:{place.lineno})"
+            self.notes.append(f"The audit itself failed while it watched a step: {self.trouble}")
         finally:
             self._active = before
             if before:

@@ -64,7 +64,7 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
 
     Rewinds the program, feeds its own loop the same few samples over and over, with dropout and weight decay off, and
     sees whether the loss comes down. It tries your learning rate, and a lower and a higher one. A loop that draws random
-    numbers between the batch and the loss runs with fresh ones first, and with the same ones at every step after that.
+    numbers between batch and loss runs with fresh ones first, and with the same ones at every step after that.
 
     ## Why is it bad?
 
@@ -127,8 +127,8 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
     tried = [arm for arm in arms if len(arm.losses) >= limits.min_steps or diverged(arm.losses)]
     if len({arm.rate_factor for arm in tried}) < limits.min_rates:
         raise Inconclusive(
-            f"{_story(best, overfit)}; that took {count(len(best.losses), 'step')} at {count(len(arms), 'rate')}, "
-            f"needs {limits.min_steps} at {limits.min_rates}"
+            f"{_story(best, overfit)}; other rates were not tried for as long as it takes to tell "
+            f"({count(limits.min_steps, 'step')} at {count(limits.min_rates, 'rate')})"
         )
     if not math.isfinite(overfit.initial) or signed((overfit.initial,), best.losses):
         raise Inconclusive(f"{_story(best, overfit)}; a loss that can be negative has no known floor")

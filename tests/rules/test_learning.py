@@ -201,10 +201,25 @@ def test_coming_down_without_arriving_is_inconclusive(end):
 
 
 def test_slow_but_steady_is_inconclusive():
-    slow = tuple(2.3 - 0.002 * i for i in range(120))
+    slow = tuple(2.3 - 0.003 * i for i in range(120))
     answer = overfit(arm(1, 0, losses=slow), arm(10, 2.2))
     assert answer.verdict.outcome == "inconclusive"
     assert "still falling" in answer.verdict.reason
+
+
+def test_a_fall_that_leads_nowhere_is_not_on_its_way():
+    crawling = tuple(2.3 - 0.0002 * i for i in range(120))
+    assert overfit(arm(1, 0, losses=crawling), arm(10, 2.29)).verdict.outcome == "fail"
+
+
+def test_labels_hidden_by_the_loops_own_noise():
+    noisy = arm(1, 2.25, accuracy=0.2)
+    frozen = arm(1, 0.01, accuracy=1.0, reached=True).model_copy(update={"frozen_noise": True})
+    (finding,) = overfit(noisy, frozen).findings
+    assert finding.confidence == "confirmed"
+    assert "frozen" in finding.message
+    slow = arm(1, 1.2, accuracy=0.6)  # augmentation slows it down, but the loss comes part of the way
+    assert overfit(slow, frozen).verdict.outcome == "pass"
 
 
 def test_noise_is_not_taken_for_falling():

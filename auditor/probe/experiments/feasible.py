@@ -19,6 +19,8 @@ def require_rewindable(probe: Probe) -> None:
             "there is no single loss to follow",
             "not-applicable",
         )
+    if probe.trouble:
+        raise NotRun(f"the audit itself failed while it watched the loop: {probe.trouble}")
     if probe.initial is None or probe.observed < 1:
         raise NotRun("no complete training step was seen", "inconclusive")
     if not probe.feed.has_loader:

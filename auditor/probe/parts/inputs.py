@@ -63,9 +63,7 @@ class InputsCollector(Collector):
             self._totals.append(floating[0].detach().sum(dtype=torch.float64))
         if self.step >= STEPS:
             return
-        tensor = next(
-            (t for t in tensors((args, kwargs)) if t.is_floating_point() and not t.requires_grad and t.dim()), None
-        )
+        tensor = next((t for t in floating if not t.requires_grad and t.dim()), None)
         if tensor is None or not tensor.numel():
             return
         if not self._shape:

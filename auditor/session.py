@@ -22,7 +22,8 @@ from auditor.spec import ProbeSpec, Progress
 from auditor.supervisor import Ending, Interrupts, scratch_folder, watch
 
 JUDGING_RESERVE = 2.0  # seconds kept from the time limit for judging and reports
-SECOND_START = 8.0  # seconds that must be left for a second start of the child to be worth it
+LATER_START = 8.0  # seconds that must be left for a second start of the child to be worth it
+MOST_STARTS = 4
 Listener = Callable[[Progress | None], None]
 
 
@@ -125,7 +126,7 @@ def parts_wanted(chosen: Sequence[Rule], known: Sequence[Rule]) -> tuple[str, ..
 
 @dataclass(frozen=True)
 class _Probe:
-    """Starts the child, and once more when experiments could not run since the script's loop ended."""
+    """Starts the child, and again while experiments could not run since the script's loop ended."""
 
     request: Request
     settings: Settings
@@ -141,12 +142,16 @@ class _Probe:
         deadline = started + limit - min(JUDGING_RESERVE, limit / 4)
         endings = [self._start(0, self.parts, deadline)]
         again = pending(endings[0]) if steps(endings[0]) else ()  # without a loop it would end the same way
-        left = deadline - time.monotonic()
-        if again and not self.interrupts.count and not failed(endings[0]) and left > min(SECOND_START, limit / 4):
-            endings.append(self._start(1, again, deadline))
+        while again and len(endings) < MOST_STARTS and not self.interrupts.count and not failed(endings[0]):
+            if deadline - time.monotonic() < min(LATER_START, limit / 4):
+                break
+            length = endings[0].gathered.run.get("loop_steps")
+            endings.append(self._start(len(endings), again, deadline, length if isinstance(length, int) else None))
+            still = pending(endings[-1])
+            again = still if still != again else ()  # no progress: it would end the same way once more
         return endings
 
-    def _start(self, attempt: int, parts: tuple[str, ...], deadline: float) -> Ending:
+    def _start(self, attempt: int, parts: tuple[str, ...], deadline: float, loop_steps: int | None = None) -> Ending:
         request = self.request
         folder = self.path is not None and not request.module and Path(request.target).is_dir()
         with scratch_folder() as run_dir:
@@ -160,6 +165,7 @@ class _Probe:
                 experiments=request.experiments,
                 parts=parts,
                 attempt=attempt,
+                loop_steps=loop_steps,
                 device=request.device,
                 seed=request.seed,
                 stdout_to_stderr=request.stdout_to_stderr,

@@ -31,6 +31,7 @@ class ProbeSpec(Frozen):
     experiments: bool = True
     parts: tuple[str, ...] = Field((), description="Evidence fields wanted; empty: all.")
     attempt: int = Field(0, description="0 for the first start; later starts finish pending experiments.")
+    loop_steps: int | None = Field(None, description="Steps after which an earlier start saw the loop end by itself.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int | None = None
     stdout_to_stderr: bool = False

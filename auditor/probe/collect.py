@@ -122,7 +122,7 @@ class Collectors:
         return tell
 
     def _tell(self, listener: Collector, event: str, *args: Any) -> None:
-        """A collector that fails must not take the user's script down: it is told nothing more, and its part says so."""
+        """A collector that fails must not take the script down: its part says so, and it is told nothing more."""
         if listener.name in self._broken:
             return
         try:

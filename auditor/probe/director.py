@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OBSERVATION_SHARE = 0.4  # of the time budget, at most, when experiments are to follow
 SETTLE = 0.5  # seconds kept for the last words
 PROGRESS_SECONDS = 0.2
+FEWEST_STEPS = 20  # of a loop whose end is known, for one more experiment
 LATER_START_STEPS = 8  # observed when the script is started again only to finish its experiments
 
 
@@ -83,8 +84,7 @@ class Director:
         probe.sink.write("run", steps=self.observed)
         if probe.spec.wants("leakage"):
             self.progress("compare data sets", 0, 0)
-            with probe.paused():
-                incomplete = scan(probe)
+            incomplete = scan(probe)
             self._phase("compare data sets", "cut-short" if incomplete else "completed", 0, incomplete)
         self._planned = plan(probe)
         if not probe.spec.experiments:
@@ -94,6 +94,9 @@ class Director:
 
     def _next_experiment(self) -> None:
         while self._planned:
+            if self._loop_steps_left() < FEWEST_STEPS:
+                self._turn_down(f"the script's loop is over after {self._probe.spec.loop_steps} steps", pending=True)
+                break
             self._now = self._planned.pop(0)
             left = self._probe.spec.deadline - SETTLE - time.monotonic()
             self._until = time.monotonic() + self._now.share * left
@@ -160,14 +163,21 @@ class Director:
 
     def affordable_steps(self) -> int:
         """Steps that the running experiment can still take within its share of the time."""
-        return int((self._until - time.monotonic()) / self.step_seconds())
+        return min(int((self._until - time.monotonic()) / self.step_seconds()), self._loop_steps_left())
+
+    def _loop_steps_left(self) -> int:
+        """Steps before the script's loop ends by itself, as an earlier start has shown; many where unknown."""
+        length = self._probe.spec.loop_steps
+        return 10**9 if length is None else length - self._probe.steps_taken - 1
 
     # ------------------------------------------------------------------------------------------------------- the end
 
     def script_ended(self, why: str = "") -> None:
         """The user's loop is over before the audit was: by its own end, or by an exception."""
         how = why or "the script's loop ended by itself"
-        self._script_over = not why
+        self._script_over = pending = not why
+        if not why:
+            self._probe.sink.write("run", loop_steps=self._probe.steps_taken)
         if self.observing:
             if self._probe.loop.backwards:
                 self.finish_observation(how)
@@ -176,9 +186,17 @@ class Director:
             trail = self.player.script_ended()
             self._steps_done += len(trail.losses)
             self._advance(trail, more=False)
-            if cut.part and len(trail.losses) < trail.asked:
+            if not why and cut.part and len(trail.losses) < trail.asked:
                 self._planned.insert(0, cut)
-        self._turn_down(f"{how} before this experiment was done", pending=not why)
+            pending = True  # an exception under our interventions: the other experiments may fare better
+        self._turn_down(f"{how} before this experiment was done", pending=pending)
+
+    def give_up(self, reason: str) -> None:
+        """A failure of our own amid the experiments: what was gathered counts, the rest is said to be missing."""
+        if self._now is not None and self._now.part:
+            self._probe.sink.absent(self._now.part, "inconclusive", reason)
+        self._turn_down(reason, pending=False)
+        self._conclude()
 
     def _conclude(self) -> None:
         """Everything is done: end the process here and now. None of the user's `finally`, `except` or atexit code

@@ -34,13 +34,15 @@ def scan(probe: Probe) -> str:
         return ""
     deadline = time.monotonic() + min(MOST_SECONDS, TIME_SHARE * max(0.0, probe.spec.deadline - time.monotonic()))
     noise = RandomState.capture()
-    try:
-        part, incomplete = _compare(probe, training, held_out, deadline)
-    except Unreadable as why:
-        probe.sink.absent("leakage", "inconclusive", str(why))
-        return str(why)
-    finally:
-        noise.restore()
+    with probe.paused():
+        try:
+            part, incomplete = _compare(probe, training, held_out, deadline)
+        except Exception as why:  # reading samples runs the user's own code, which may do anything
+            reason = str(why) if isinstance(why, Unreadable) else f"comparing failed: {type(why).__name__}: {why}"
+            probe.sink.absent("leakage", "inconclusive", reason)
+            return reason
+        finally:
+            noise.restore()
     probe.sink.part("leakage", part)
     return incomplete
 

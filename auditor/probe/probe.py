@@ -54,6 +54,7 @@ class Probe:
         self.first_recorded = 0  # the recorded step that replays begin with
         self.fidelity: float | None = None  # of the rewind check
         self.is_target = False  # the loop is our own, for a file without one
+        self.steps_taken = 0  # observed and replayed
         self.trouble = ""  # a failure of the audit itself
         self.dropout_off = False
         self.own_seconds = 0.0
@@ -326,6 +327,7 @@ class Probe:
         with self.paused():
             step = self.loop.close()
             self.feed.step_ended()
+            self.steps_taken += 1
             if self.observing:
                 if self.recording:
                     self.boundary_states.append(RandomState.capture())
@@ -333,6 +335,9 @@ class Probe:
                 self._loss_facts.step_ended(step, self.observed)
             self.director.step_ended(step)
             self.program.step = self.observed
+        if self.trouble and not self.observing:
+            self.director.give_up(f"the audit itself failed: {self.trouble}")
+        with self.paused():
             self.calls.quiet = self.observed >= SETTLED and not self.director.watches_modules()
 
 

@@ -57,7 +57,8 @@ class InputsCollector(Collector):
         self._totals: list[torch.Tensor] = []  # 0-d per step: sum of the input
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        floating = [t for t in tensors((args, kwargs)) if t.is_floating_point() and t.numel()]
+        given = [t for t in tensors((args, kwargs)) if t.layout == torch.strided]  # a sparse one is a graph, no input
+        floating = [t for t in given if t.is_floating_point() and t.numel()]
         if floating and len(self._totals) <= self.step:
             # One pass: any NaN or infinity makes the sum one. In double precision, so that finite numbers do not.
             self._totals.append(floating[0].detach().sum(dtype=torch.float64))

@@ -289,14 +289,14 @@ def test_the_scan_draws_no_random_number_and_puts_transforms_back(zygote):
         .replace("range(5)", "range(10**6)")
         .replace(
             "a, b = inputs(batch)",
-            "a, b = inputs(batch); note(transform=train.transform is not None, state=torch.get_rng_state()[:9].tolist())",
+            "a, b = inputs(batch); note(kept=train.transform is not None, state=torch.get_rng_state()[:9].tolist())",
         )
     )
     with_scan = zygote.probe(script, steps=12, experiments=True, parts=("leakage", "lower_rate"))
     without = zygote.probe(script, steps=12, experiments=True, parts=("lower_rate",))
     assert with_scan["leakage"].overlaps
     assert with_scan["lower_rate"].looks[0].control[:12] == with_scan["trajectory"].losses
-    assert all(with_scan.noted("transform"))
+    assert all(with_scan.noted("kept"))
     length = min(len(with_scan.notes), len(without.notes))
     assert length > 60
     assert with_scan.notes[:length] == without.notes[:length]

@@ -1,0 +1,88 @@
+"""The command line in a process of its own, with the real probe, as a user would start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "corpus: the rest of the training scripts; left out unless asked for by -m")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "corpus" in config.option.markexpr:
+        return
+    config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("corpus")])
+    items[:] = [item for item in items if not item.get_closest_marker("corpus")]
+
+
+@dataclass
+class Ended:
+    """One `audit run`."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def audit(self) -> dict[str, Any]:
+        """What standard output held, with --format json."""
+        return dict(json.loads(self.out))
+
+    @property
+    def status(self) -> str:
+        return str(self.audit["run"]["status"])
+
+    @property
+    def report(self) -> Path:
+        return self.folder / ".audit/report.html"
+
+
+class Shell:
+    """Runs `audit` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, text: str, name: str = "train.py") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    def audit(self, *arguments: str, seconds: float = 150.0) -> Ended:
+        """`audit ARGUMENTS`; without colours, whatever the terminal is."""
+        kept = {name: value for name, value in os.environ.items() if not re.match("AUDIT_|FORCE_COLOR|PYTEST", name)}
+        done = subprocess.run(
+            [sys.executable, "-m", "auditor", *arguments],
+            cwd=self.folder,
+            env={**kept, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr, self.folder)
+
+    def run(self, script: str, *arguments: str, options: tuple[str, ...] = ()) -> Ended:
+        """`audit run` of a script that needs no experiments, with JSON on standard output."""
+        self.write(script)
+        quick = ("--steps", "20", "--select", "missing-zero-grad", "--format", "json")
+        return self.audit("run", *quick, *options, "train.py", *arguments)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)

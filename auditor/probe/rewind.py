@@ -99,7 +99,9 @@ class Snapshot:
                 tensor.data.copy_(kept)
             for tensor, grad in self._grads:
                 if grad is None:
-                    tensor.grad = None
+                    # Zeros, not None: the loop may be about to read the gradients of the step that it has just taken.
+                    if tensor.grad is not None:
+                        tensor.grad.data.zero_()
                 elif tensor.grad is None:
                     tensor.grad = grad.to(tensor.device, copy=True)
                 else:

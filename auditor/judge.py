@@ -115,7 +115,7 @@ def _report(rule: Rule, finding: Finding, sources: SourceFiles) -> ReportedFindi
         family=rule.family,
         severity=finding.severity or rule.severity,
         confidence=finding.confidence,
-        message=finding.message,
+        message=_sentence(finding),
         where=finding.where,
         location=finding.location,
         measured=finding.measured,
@@ -128,6 +128,13 @@ def _report(rule: Rule, finding: Finding, sources: SourceFiles) -> ReportedFindi
         references=rule.references,
         source=sources.frame(finding.location) if finding.location else (),
     )
+
+
+def _sentence(finding: Finding) -> str:
+    """The message with a capital letter, unless it begins with a name."""
+    first = finding.message.partition(" ")[0]
+    is_name = not first.isalpha() or finding.where.startswith(first)
+    return finding.message if is_name else finding.message[:1].upper() + finding.message[1:]
 
 
 def _diagnose(findings: Sequence[ReportedFinding], answers: Sequence[Answer]) -> list[ReportedFinding]:

@@ -63,7 +63,7 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
     ## What it does
 
     Rewinds the program, feeds its own loop the same few samples over and over, with dropout and weight decay off, and
-    sees whether the loss comes down. It tries your learning rate, and a lower and a higher one. A loop that draws random
+    sees whether the loss comes down. It tries your learning rate, a lower and a higher one. A loop that draws random
     numbers between batch and loss runs with fresh ones first, and with the same ones at every step after that.
 
     ## Why is it bad?

@@ -51,9 +51,9 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and by itself: the largest download, and pinned by the constraints before anything else asks for it.
+# torch first and by itself: it is the largest download, so pip shows its progress.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt torch
+	$(PIP) install -c constraints.txt torch
 	$(PIP) install --quiet -c constraints.txt -e .
 	@touch $@
 

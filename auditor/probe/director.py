@@ -159,7 +159,7 @@ class Director:
         """Whether the coming step wants to know which module is running."""
         if self.observing:
             return self._probe.collectors.watches(self.observed)
-        return self.player.operation_watch() is not None
+        return self.player.checks_operations()
 
     def affordable_steps(self) -> int:
         """Steps that the running experiment can still take within its share of the time."""

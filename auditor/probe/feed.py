@@ -19,6 +19,7 @@ from auditor.probe.randomness import RandomState
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
+    from auditor.probe.program import LoaderSeen
 
 MAX_RECORDED_BYTES = 256 * 2**20
 HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut short
@@ -92,8 +93,8 @@ class Feed:
             return original()
         seen = self._probe.program.loader(loader)
         self._probe.before_fetch(seen)
-        if self.feeding is not None and seen.training_credits and id(loader) in self.by_loader:
-            return self._serve(loader)
+        if self.feeding is not None and seen.training_credits and id(seen) in self.by_loader:
+            return self._serve(seen)
         if self._cut_short(iterator, seen, ends_an_epoch):
             raise StopIteration
         began = time.perf_counter()
@@ -121,12 +122,15 @@ class Feed:
         long = count >= HELD_OUT_BATCHES or (count >= 1 and time.monotonic() - since > HELD_OUT_SECONDS)
         return (long or (self.feeding is not None and count >= 1)) and ends_an_epoch()
 
-    def _serve(self, loader: Any) -> Any:
+    def _serve(self, seen: LoaderSeen) -> Any:
         assert self.feeding is not None
-        recorded = self.by_loader[id(loader)]
-        position = self._served.get(id(loader), 0)
-        self._served[id(loader)] = position + 1
-        fetched = recorded[self.feeding.order(position) % len(recorded)]
+        recorded = self.by_loader[id(seen)]
+        position = self._served.get(id(seen), 0)
+        self._served[id(seen)] = position + 1
+        # A step may take several batches: `order` speaks of steps.
+        per_step = max(1, round(len(recorded) / max(1, self._probe.observed)))
+        step, offset = divmod(position, per_step)
+        fetched = recorded[(self.feeding.order(step) * per_step + offset) % len(recorded)]
         self._probe.director.player.set_noise(fetched.noise, position)
         if self.feeding.samples is not None:
             return batches.tile(fetched.batch, self.feeding.samples)
@@ -163,7 +167,7 @@ class Feed:
                 self.epoch_starts[:] = []
             if fetched is not None:
                 self._bytes += batches.size_bytes(fetched.batch)
-                self.by_loader.setdefault(id(loader), []).append(fetched)
+                self.by_loader.setdefault(id(seen), []).append(fetched)
         self._candidates = []
 
     def _wants_batches(self) -> bool:
@@ -225,6 +229,11 @@ class Feed:
         return value
 
     def step_ended(self) -> None:
+        if self.feeding is None and self._probe.steps_taken == 0:
+            ahead: dict[int, int] = {}
+            for loader, _ in self._pending:
+                ahead[id(loader)] = ahead.get(id(loader), 0) + 1
+            self.lag = max(self.lag, max(ahead.values(), default=0))
         self._call = self._target = 0
 
     def start_replay(self, feeding: Feeding) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from auditor.evidence import Leakage, Location, Overlap, SamplePair, Split
-from auditor.probe.program import LoaderSeen
+from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
 from auditor.probe.samples import Samples, Unreadable, read_samples
 from auditor.probe.thumbnails import thumbnail
@@ -50,7 +50,7 @@ def scan(probe: Probe) -> str:
 def _same_data(record: LoaderSeen, training: list[LoaderSeen]) -> bool:
     """A second loader over the very same training dataset object is the training data, not a held-out set, unless it
     is evaluated."""
-    return not record.held_out_credits and any(record.loader.dataset is other.loader.dataset for other in training)
+    return not record.held_out_credits and any(same_samples(record.loader, other.loader) for other in training)
 
 
 def _compare(
@@ -62,7 +62,7 @@ def _compare(
     read: list[Samples] = []
     for index, record in enumerate(records):
         until = now + (deadline - now) * (index + 1) / slots
-        read.append(read_samples(record.loader.dataset, getattr(record.loader, "collate_fn", None), until))
+        read.append(read_samples(record.loader.dataset, chosen(record.loader), until))
     trains, helds = read[: len(training)], read[len(training) :]
     overlaps = []
     for train_record, train in zip(training, trains, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,6 +52,7 @@ class Player:
         self._check = FiniteCheck(self._probe) if request.check_operations else None
         if self._check is not None:
             set_anomaly_mode(True)  # from the forward on, so that backward can tell the forward's line
+            self._check.__enter__()  # type: ignore[no-untyped-call]  # for whole steps: the loss may be computed outside of any module
         self._probe.dropout_off = not request.dropout
         feed.start_replay(Feeding(request.order, request.samples))
         self._settling = feed.lag if feed.has_loader else 0
@@ -110,6 +110,7 @@ class Player:
             module.dropout = value
         self._silenced = []
         if self._check is not None:
+            self._check.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             set_anomaly_mode(False)
         self._trail.ended = ended
         self._trail.check = self._check
@@ -155,8 +156,8 @@ class Player:
 
         return map_tensors(args, changed), map_tensors(kwargs, changed)
 
-    def operation_watch(self) -> AbstractContextManager[Any] | None:
-        return self._check
+    def checks_operations(self) -> bool:
+        return self._check is not None and self.request is not None
 
     def run_backward(self, original: Callable[[], None]) -> None:
         if self._check is None:

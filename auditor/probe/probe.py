@@ -187,9 +187,9 @@ class Probe:
                 self.collectors.forwarded(module, result)
 
     def watching_operations(self) -> AbstractContextManager[Any]:
-        if not gradients_wanted():
+        if not gradients_wanted() or not self.observing:
             return nullcontext()
-        return (self.collectors if self.observing else self.director.player).operation_watch() or nullcontext()
+        return self.collectors.operation_watch() or nullcontext()
 
     def _first_forward(self) -> None:
         if self.observing:

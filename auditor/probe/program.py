@@ -103,9 +103,14 @@ class ProgramSeen:
         self.loader(loader, location)
 
     def loader(self, loader: Any, location: Location | None = None) -> LoaderSeen:
-        """The record of a loader, made when it is new."""
+        """The record of a loader, made when it is new. One built anew every epoch, at the same place over the same
+        samples, keeps its record."""
         for seen in self.loaders:
             if seen.loader is loader:
+                return seen
+        for seen in self.loaders:
+            if location is not None and seen.location == location and _twins(seen.loader, loader):
+                seen.loader = loader
                 return seen
         name = variable_at(location) or f"loader {len(self.loaders) + 1}"
         seen = LoaderSeen(loader, location, name)
@@ -218,6 +223,38 @@ class ProgramSeen:
         for parameter in self._loose if not seen else ():
             seen.setdefault(id(parameter), parameter)
         return list(seen.values())
+
+
+def _twins(one: Any, other: Any) -> bool:
+    """True for loaders that hand out the same samples in the same way."""
+    alike = type(sampler_of(one)) is type(sampler_of(other))
+    return alike and getattr(one, "batch_size", 0) == getattr(other, "batch_size", 0) and same_samples(one, other)
+
+
+def same_samples(one: Any, other: Any) -> bool:
+    """True for loaders over the same dataset object and the same part of it."""
+    dataset = getattr(one, "dataset", None)
+    return dataset is not None and dataset is getattr(other, "dataset", None) and chosen(one) == chosen(other)
+
+
+def sampler_of(loader: Any) -> Any:
+    """The sampler that orders the samples: libraries hide it inside batch samplers and leave a dummy in `sampler`."""
+    sampler = getattr(loader, "batch_sampler", None)
+    for _ in range(4):
+        inner = getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)
+        if inner is None:
+            break
+        sampler = inner
+    return sampler if sampler is not None else getattr(loader, "sampler", None)
+
+
+def chosen(loader: Any) -> list[int] | None:
+    """The part of the dataset that a sampler with `indices` (SubsetRandomSampler) restricts the loader to."""
+    indices = getattr(sampler_of(loader), "indices", None)
+    try:
+        return [int(index) for index in indices] if indices is not None else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _number(value: Any) -> float:

@@ -48,18 +48,21 @@ class Samples:
     label: Callable[[int], str] = lambda position: ""
 
 
-def read_samples(dataset: Any, collate: Any, until: float) -> Samples:
-    """Read as many samples as the time allows. Raises Unreadable where not even positions can be told."""
-    total = length(dataset)
+def read_samples(dataset: Any, part: list[int] | None, until: float) -> Samples:
+    """Read as many samples as the time allows. `part`: the positions that the loader's sampler is restricted to.
+
+    Raises Unreadable where not even positions can be told.
+    """
+    whole = length(dataset)
+    total = len(part) if part is not None else whole
     if isinstance(dataset, IterableDataset) or total is None:
         raise Unreadable(f"{type(dataset).__name__} is an iterable dataset: its samples cannot be asked for by index")
     base, indices = unwrap(dataset)
     samples = Samples(total=total, base=base)
-    samples.base_indices = (
-        {position: int(index) for position, index in enumerate(indices)}
-        if indices is not None
-        else {position: position for position in range(total)}
-    )
+    places = part if part is not None else range(total)
+    samples.base_indices = {
+        position: int(indices[place]) if indices is not None else place for position, place in enumerate(places)
+    }
     array, labels = _arrays(base)
     if array is None and not _repeats(dataset):
         array, labels = _stored(base)
@@ -72,8 +75,9 @@ def read_samples(dataset: Any, collate: Any, until: float) -> Samples:
         paths, labels = files
         read_one = lambda position: Path(paths[samples.base_indices[position]])  # noqa: E731
     else:
-        read_one = _item_reader(dataset)
-        samples.label = lambda position: _item_label(dataset, position)
+        read_item = _item_reader(dataset)
+        read_one = lambda position: read_item(places[position])  # noqa: E731
+        samples.label = lambda position: _item_label(dataset, places[position])
     if labels is not None:
         known = labels
         samples.label = lambda position: _text(known[samples.base_indices[position]])

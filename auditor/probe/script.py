@@ -21,34 +21,43 @@ def run_as_main(target: str, args: tuple[str, ...], module: bool) -> ModuleType:
 
 
 def _run_file(target: str, args: tuple[str, ...]) -> ModuleType:
-    path = Path(target)
-    if path.is_dir():
-        file = path / "__main__.py"
-        search = str(path)
-    else:
-        file = path
-        search = os.path.dirname(os.path.realpath(target))
-    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
-        sys.path.insert(0, search)
+    if Path(target).is_dir():
+        return _run_folder(target, args)
+    _search_first(os.path.dirname(os.path.realpath(target)))
     sys.argv[:] = [target, *args]
-    main = _new_main(target if not path.is_dir() else str(file), None, "")
-    loader = importlib.machinery.SourceFileLoader("__main__", main.__dict__["__file__"])
-    main.__dict__["__loader__"] = loader
-    code = compile(file.read_bytes(), main.__dict__["__file__"], "exec", dont_inherit=True)
-    return _execute(main, code)
+    path = os.path.join(os.getcwd(), target)  # made absolute but not tidied, as the interpreter does
+    main = _new_main(path, None, "")
+    main.__dict__["__loader__"] = importlib.machinery.SourceFileLoader("__main__", path)
+    return _execute(main, compile(Path(path).read_bytes(), path, "exec", dont_inherit=True))
+
+
+def _run_folder(target: str, args: tuple[str, ...]) -> ModuleType:
+    """A folder with a `__main__.py` is put on the path and its `__main__` is run as a module."""
+    _search_first(os.path.join(os.getcwd(), target))
+    sys.argv[:] = [target, *args]
+    del sys.modules["__main__"]  # ours, which would be found instead
+    _, spec, code = runpy._get_module_details("__main__")  # type: ignore[attr-defined]
+    return _execute_module(spec, code)
+
+
+def _search_first(folder: str) -> None:
+    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+        sys.path.insert(0, folder)
 
 
 def _run_module(target: str, args: tuple[str, ...]) -> ModuleType:
     """As `-m` does: the working directory comes first on the path, packages are imported, `__spec__` is set."""
-    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
-        sys.path.insert(0, os.getcwd())
+    _search_first(os.getcwd())
     sys.argv[:] = ["-m", *args]
     # What the interpreter's own -m uses.
     _, spec, code = runpy._get_module_details(target)  # type: ignore[attr-defined]
     sys.argv[0] = spec.origin
+    return _execute_module(spec, code)
+
+
+def _execute_module(spec: Any, code: CodeType) -> ModuleType:
     main = _new_main(spec.origin, spec, spec.parent)
-    main.__dict__["__loader__"] = spec.loader
-    main.__dict__["__cached__"] = spec.cached
+    main.__dict__.update(__loader__=spec.loader, __cached__=spec.cached)
     return _execute(main, code)
 
 

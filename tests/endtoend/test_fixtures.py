@@ -1,4 +1,4 @@
-"""Every faulty training script is reported with the rule it stands for, its fixed twin is not, and healthy ones pass."""
+"""Every faulty training script is reported with the rule it stands for, its fixed twin is not; healthy ones pass."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.losscall import LossCall
 from auditor.probe.parts.initial_loss import label_counts
-from auditor.probe.parts.program import sampler_of
+from auditor.probe.program import chosen, sampler_of
 
 MAX_CLASSES = 4096
 MOST_WAITING = 2**18  # labels kept before they are counted
@@ -87,7 +87,7 @@ class LabelsCollector(Collector):
             raise Unavailable("no loss with class labels was called in training")
         loader = next((record for record in self.probe.program.loaders if record.training_credits), None)
         counts, complete = self._counts.tolist(), False
-        whole = _dataset_labels(loader.loader.dataset) if loader is not None else None
+        whole = _dataset_labels(loader.loader.dataset, chosen(loader.loader)) if loader is not None else None
         classes = self._call["classes"]
         if whole is not None and whole.numel() and int(whole.min()) >= 0 and int(whole.max()) < classes:
             counts, complete = torch.bincount(whole, minlength=classes).tolist(), True
@@ -145,9 +145,9 @@ def _table(answers: torch.Tensor, classes: int) -> torch.Tensor:
     return counts.scatter_add_(1, torch.stack(columns), torch.ones_like(labels).expand(3, -1))[:, :classes]
 
 
-def _dataset_labels(dataset: Any) -> torch.Tensor | None:
+def _dataset_labels(dataset: Any, part: list[int] | None) -> torch.Tensor | None:
     """(n,) integer labels of a whole dataset where they lie ready; None where reading them would run user code."""
-    indices = None
+    indices = torch.as_tensor(part) if part is not None else None
     for _ in range(8):
         if not (hasattr(dataset, "dataset") and hasattr(dataset, "indices")):
             break

@@ -22,7 +22,7 @@ from auditor.evidence import (
 )
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.losscall import LossCall
-from auditor.probe.program import LoaderSeen, OptimizerSeen
+from auditor.probe.program import LoaderSeen, OptimizerSeen, sampler_of
 from auditor.probe.rewind import is_lazy
 from auditor.probe.steps import StepSeen
 
@@ -150,17 +150,6 @@ def _optimizer(record: OptimizerSeen) -> Optimizer:
         location=record.location,
         step_location=record.step_location,
     )
-
-
-def sampler_of(loader: Any) -> Any:
-    """The sampler that orders the samples: libraries hide it inside batch samplers and leave a dummy in `sampler`."""
-    sampler = getattr(loader, "batch_sampler", None)
-    for _ in range(4):
-        inner = getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)
-        if inner is None:
-            break
-        sampler = inner
-    return sampler if sampler is not None else getattr(loader, "sampler", None)
 
 
 def describe_loader(record: LoaderSeen) -> Loader:

@@ -126,7 +126,7 @@ class Director:
             if more and affordable >= request.fewest:
                 self.player.start(request, min(request.steps, affordable))
                 return True
-            trail = Trail(asked=request.steps, ended="not-started" if more else "script-ended")
+            trail = Trail(asked=request.steps, ended="not-started" if self._has_time(more) else "script-ended")
         self._experiment = None
         return False
 
@@ -165,6 +165,10 @@ class Director:
         """Steps that the running experiment can still take within its share of the time."""
         return min(int((self._until - time.monotonic()) / self.step_seconds()), self._loop_steps_left())
 
+    def _has_time(self, more: bool) -> bool:
+        """Whether it is the clock, not the end of the script's loop, that limits the experiments."""
+        return more and self._loop_steps_left() > (self._until - time.monotonic()) / self.step_seconds()
+
     def _loop_steps_left(self) -> int:
         """Steps before the script's loop ends by itself, as an earlier start has shown; many where unknown."""
         length = self._probe.spec.loop_steps
@@ -176,7 +180,7 @@ class Director:
         """The user's loop is over before the audit was: by its own end, or by an exception."""
         how = why or "the script's loop ended by itself"
         self._script_over = pending = not why
-        if not why:
+        if not why and self._probe.feed.cut_at is None:
             self._probe.sink.write("run", loop_steps=self._probe.steps_taken)
         if self.observing:
             if self._probe.loop.backwards:

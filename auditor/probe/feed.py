@@ -56,6 +56,7 @@ class Feeding:
 
     order: Callable[[int], int]
     samples: int | None = None  # tile the first rows of the batch
+    pinned: bool = False  # one and the same batch, also for the micro-batches of a step
 
 
 class Feed:
@@ -67,7 +68,8 @@ class Feed:
         self._candidates: list[tuple[Any, Fetched | None]] = []
         self.by_loader: dict[int, list[Fetched]] = {}
         self.steps: list[StepData] = []
-        self.lag = 0
+        self._first_credit: dict[int, int] = {}  # loader -> fetches before the first batch that was trained on
+        self._history: dict[int, list[int]] = {}  # loader -> fetches by the end of each observed step
         self.epoch_starts: list[int] = []
         self.cut_at: int | None = None
         self.data_seconds = 0.0
@@ -127,10 +129,11 @@ class Feed:
         recorded = self.by_loader[id(seen)]
         position = self._served.get(id(seen), 0)
         self._served[id(seen)] = position + 1
-        # A step may take several batches: `order` speaks of steps.
-        per_step = max(1, round(len(recorded) / max(1, self._probe.observed)))
-        step, offset = divmod(position, per_step)
-        fetched = recorded[(self.feeding.order(step) * per_step + offset) % len(recorded)]
+        # A step may take several batches: `order` speaks of steps. Before position 0 lie what the loop fetches ahead
+        # and throws away.
+        step, offset = divmod(max(0, position), self._per_step(seen))
+        offset = 0 if self.feeding.pinned else offset
+        fetched = recorded[(self.feeding.order(step) * self._per_step(seen) + offset) % len(recorded)]
         self._probe.director.player.set_noise(fetched.noise, position)
         if self.feeding.samples is not None:
             return batches.tile(fetched.batch, self.feeding.samples)
@@ -155,14 +158,11 @@ class Feed:
         consumed = self._candidates or self._pending
         if not self._candidates:
             self._pending = []
-        if self._probe.observed == 0 and self._probe.loop.backwards <= 1:
-            per_loader: dict[int, int] = {}
-            for loader, _ in consumed:
-                per_loader[id(loader)] = per_loader.get(id(loader), 0) + 1
-            self.lag = max(per_loader.values(), default=1) - 1
         for loader, fetched in consumed:
             seen = self._probe.program.loader(loader)
             seen.training_credits += 1
+            waiting = sum(1 for other, _ in [*consumed, *self._pending] if other is loader)
+            self._first_credit.setdefault(id(seen), seen.fetches - waiting)
             if seen.training_credits == 1:
                 self.epoch_starts[:] = []
             if fetched is not None:
@@ -229,18 +229,32 @@ class Feed:
         return value
 
     def step_ended(self) -> None:
-        if self.feeding is None and self._probe.steps_taken == 0:
-            ahead: dict[int, int] = {}
-            for loader, _ in self._pending:
-                ahead[id(loader)] = ahead.get(id(loader), 0) + 1
-            self.lag = max(self.lag, max(ahead.values(), default=0))
+        if self.feeding is None:
+            for seen in self._probe.program.loaders:
+                if seen.training_credits:
+                    self._history.setdefault(id(seen), []).append(seen.fetches - self._first_credit.get(id(seen), 0))
         self._call = self._target = 0
 
-    def start_replay(self, feeding: Feeding) -> None:
+    def _per_step(self, seen: LoaderSeen) -> int:
+        """Batches that a step takes from the loader."""
+        history = self._history.get(id(seen), [])
+        return max(1, round((history[-1] - history[0]) / (len(history) - 1))) if len(history) > 1 else 1
+
+    def _ahead(self, seen: LoaderSeen) -> int:
+        """Batches that the loop holds at the end of a step, fetched before they are needed."""
+        history = self._history.get(id(seen), [])
+        return max(0, history[0] - self._per_step(seen)) if history else 0
+
+    def start_replay(self, feeding: Feeding) -> int:
+        """Serve recorded data from now on. Returns the steps that the loop needs to use up what it has fetched ahead;
+        the step after them consumes the first recorded batch."""
         self.feeding = feeding
-        self._served = {}
+        training = [seen for seen in self._probe.program.loaders if id(seen) in self.by_loader]
+        settling = max((-(-self._ahead(seen) // self._per_step(seen)) for seen in training), default=0)
+        self._served = {id(seen): self._ahead(seen) - settling * self._per_step(seen) for seen in training}
         self.step_ended()
         self._pending, self._candidates = [], []
+        return settling
 
     # -------------------------------------------------------------------------------------------------------- questions
 

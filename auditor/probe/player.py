@@ -54,8 +54,7 @@ class Player:
             set_anomaly_mode(True)  # from the forward on, so that backward can tell the forward's line
             self._check.__enter__()  # type: ignore[no-untyped-call]  # for whole steps: the loss may be computed outside of any module
         self._probe.dropout_off = not request.dropout
-        feed.start_replay(Feeding(request.order, request.samples))
-        self._settling = feed.lag if feed.has_loader else 0
+        self._settling = feed.start_replay(Feeding(request.order, request.samples, request.pinned))
         if not request.dropout:
             self._silence_recurrent_dropout()
         if self._settling == 0:

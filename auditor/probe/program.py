@@ -67,19 +67,21 @@ class ProgramSeen:
     kept: list[nn.Module] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._modules: weakref.WeakKeyDictionary[nn.Module, Location | None] = weakref.WeakKeyDictionary()
+        # By id, not by hash: libraries' modules have a __hash__ and __eq__ that do not work while they are built.
+        self._modules: dict[int, tuple[weakref.ref[nn.Module], Location | None]] = {}
         self._held: set[int] = set()
-        self._loaded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._loaded: list[weakref.ref[nn.Module]] = []
         self._loose: list[torch.Tensor] = []
         self.changed: Callable[[], None] = lambda: None
 
     # --------------------------------------------------------------------------------------------- reported by taps
 
     def module_built(self, module: nn.Module, location: Location | None) -> None:
-        self._modules[module] = location
+        key = id(module)
+        self._modules[key] = (weakref.ref(module, lambda _: self._modules.pop(key, None) and None), location)
 
     def weights_loaded(self, module: nn.Module) -> None:
-        self._loaded.add(module)
+        self._loaded.append(weakref.ref(module))
 
     def mode_switched(self, module: nn.Module, training: bool, location: Location | None) -> None:
         if len(self.switches) < 200 and location is not None:
@@ -146,11 +148,12 @@ class ProgramSeen:
         return trained
 
     def location_of(self, module: nn.Module | None) -> Location | None:
-        return self._modules.get(module) if module is not None else None
+        known = self._modules.get(id(module)) if module is not None else None
+        return known[1] if known is not None and known[0]() is module else None
 
     def was_loaded(self) -> bool:
         """True when weights were loaded into a model that is trained now."""
-        return any(module is model for module in self._loaded for _, model in self.models())
+        return any(module() is model for module in self._loaded for _, model in self.models())
 
     def models(self) -> list[tuple[str, nn.Module]]:
         """The trained models, outermost module each, with a name; wrappers looked through."""
@@ -168,9 +171,10 @@ class ProgramSeen:
         """The called roots, each replaced by the outermost module that contains it: parts of a model may be called
         one by one (`model.encoder(x)`)."""
         parents: dict[int, nn.Module] = {}
-        for module in list(self._modules):
-            for child in module._modules.values():
-                if child is not None:
+        for reference, _ in list(self._modules.values()):
+            module = reference()
+            for child in module._modules.values() if module is not None else ():
+                if child is not None and module is not None:
                     parents.setdefault(id(child), module)
         found: list[nn.Module] = []
         for module in self.kept:

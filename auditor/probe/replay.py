@@ -36,6 +36,7 @@ class Replay:
     fewest: int = 1  # with less time than for this many steps it is not started
     order: Callable[[int], int] = lambda step: step  # which recorded batch feeds which step
     samples: int | None = None  # tile the first rows of the batch
+    pinned: bool = False  # one and the same batch, also for the micro-batches of a step
     rate: Callable[[int], float] = lambda step: 1.0  # factor on the learning rate in force
     peak_rate: bool = False  # the factor applies to the reference rate instead of the recorded schedule
     dropout: bool = True

@@ -108,6 +108,7 @@ def _replay(
         label=f"overfit at {factor:g} x the rate{', noise frozen' if frozen else ''}",
         fewest=FEWEST,
         order=lambda step: first,
+        pinned=True,
         samples=samples if batch_size is not None and samples < batch_size else None,
         rate=lambda step: factor,
         peak_rate=True,

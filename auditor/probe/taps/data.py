@@ -31,7 +31,8 @@ def _built(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
     def init(loader: Any, *args: Any, **kwargs: Any) -> None:
         original(loader, *args, **kwargs)
         if probe.alive():
-            probe.program.loader_built(loader, construction_location(loader))
+            with probe.paused():
+                probe.program.loader_built(loader, construction_location(loader))
 
     return init
 
@@ -40,7 +41,8 @@ def _started(probe: Probe, original: Callable[..., None]) -> Callable[..., None]
     def init(iterator: Any, loader: Any) -> None:
         original(iterator, loader)
         if probe.alive():
-            probe.feed.started(iterator, loader)
+            with probe.paused():
+                probe.feed.started(iterator, loader)
 
     return init
 
@@ -50,7 +52,8 @@ def _restarted(probe: Probe, original: Callable[..., None]) -> Callable[..., Non
         original(iterator, loader, *args, **kwargs)
         first = args[0] if args else kwargs.get("first_iter", False)
         if probe.alive() and not first:  # the first reset belongs to the construction
-            probe.feed.started(iterator, loader)
+            with probe.paused():
+                probe.feed.started(iterator, loader)
 
     return reset
 

@@ -32,7 +32,8 @@ def _construction(probe: Probe, original: Callable[..., None]) -> Callable[..., 
     def init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
         original(module, *args, **kwargs)
         if probe.alive():
-            probe.program.module_built(module, construction_location(module))
+            with probe.paused():
+                probe.program.module_built(module, construction_location(module))
 
     return init
 
@@ -49,7 +50,8 @@ def _mode_switch(probe: Probe, original: Callable[..., Any]) -> Callable[..., An
         finally:
             depth -= 1
             if depth == 0 and probe.alive():
-                probe.program.mode_switched(module, mode, user_location())
+                with probe.paused():
+                    probe.program.mode_switched(module, mode, user_location())
 
     return train
 
@@ -57,7 +59,8 @@ def _mode_switch(probe: Probe, original: Callable[..., Any]) -> Callable[..., An
 def _loading(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
     def load_state_dict(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if probe.alive():
-            probe.program.weights_loaded(module)
+            with probe.paused():
+                probe.program.weights_loaded(module)
         return original(module, *args, **kwargs)
 
     return load_state_dict

@@ -30,7 +30,8 @@ def _built(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
     def init(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
         original(optimizer, *args, **kwargs)
         if probe.alive():
-            probe.program.optimizer_built(optimizer, construction_location(optimizer))
+            with probe.paused():
+                probe.program.optimizer_built(optimizer, construction_location(optimizer))
 
     return init
 
@@ -61,6 +62,7 @@ def _scheduler_built(probe: Probe, original: Callable[..., None]) -> Callable[..
     def init(scheduler: Any, *args: Any, **kwargs: Any) -> None:
         original(scheduler, *args, **kwargs)
         if probe.alive():
-            probe.program.scheduler_built(scheduler, construction_location(scheduler))
+            with probe.paused():
+                probe.program.scheduler_built(scheduler, construction_location(scheduler))
 
     return init

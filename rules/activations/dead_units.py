@@ -25,7 +25,7 @@ from ..words import count, named, number, percent
 class Limits(Options):
     max_share: float = Field(0.5, gt=0, le=1, description="Largest share of a layer that may be dead; above: error.")
     max_growth: float = Field(
-        0.1, gt=0, le=1, description="Largest share of a layer that may die during the probe; above: warning."
+        0.25, gt=0, le=1, description="Largest share of a layer that may die during the probe; above: warning."
     )
     min_dead: int = Field(4, ge=1, description="Dead units below which a layer is left alone, unless all are dead.")
     min_samples: int = Field(512, ge=1, description="Samples (times positions) that every unit has to have seen.")

@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-RELATIVE = pytest.mark.xfail(strict=True, reason="__file__ stays relative, folders get no __spec__")
 DUMP = """
 import json, os, sys
 main = sys.modules["__main__"]
@@ -56,12 +55,12 @@ def state(folder):
 @pytest.mark.parametrize(
     ("target", "module"),
     [
-        pytest.param("train.py", False, marks=RELATIVE),
-        pytest.param("./train.py", False, marks=RELATIVE),
-        pytest.param("pkg/train.py", False, marks=RELATIVE),
+        ("train.py", False),
+        ("./train.py", False),
+        ("pkg/train.py", False),
         ("ABSOLUTE/train.py", False),
-        pytest.param("app", False, marks=RELATIVE),
-        pytest.param("app/", False, marks=RELATIVE),
+        ("app", False),
+        ("app/", False),
         ("pkg.train", True),
         ("pkg", True),
         ("pkg.inner.deep", True),
@@ -116,7 +115,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("module", [pytest.param(False, marks=RELATIVE), True], ids=["script", "module"])
+@pytest.mark.parametrize("module", [False, True], ids=["script", "module"])
 def test_spawned_workers_can_unpickle_classes_of_the_script(zygote, tmp_path, module):
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg/__init__.py").write_text("")
@@ -190,7 +189,6 @@ def test_tracebacks_show_no_frame_of_ours(zygote, line):
     assert seen.output.strip() == crash["traceback"].strip()
 
 
-@RELATIVE
 def test_a_traceback_equals_that_of_a_bare_run(zygote, tmp_path):
     """Torch's own frames stay: only what the probe has put in between is taken out."""
     script = CRASH.format(line="model(batch[:, :1]).sum().backward()")

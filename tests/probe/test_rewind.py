@@ -363,7 +363,6 @@ def test_the_pinned_batch_is_tiled_to_its_size(zygote, batch, samples):
     assert {note["distinct"] for note in pinned if "rows" in note} == {samples}
 
 
-@pytest.mark.xfail(strict=True, reason="every micro-batch of the step is pinned: more samples than announced")
 def test_every_micro_batch_is_the_pinned_one(zygote):
     script = SETUP + LOOPS["accumulation"].replace(
         "(log(", "note(rows=[hash(tuple(row)) for row in a.tolist()]); (log("

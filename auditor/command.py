@@ -52,6 +52,12 @@ class RunOptions:
     quiet: bool
 
 
+# Options of `audit run` that are easily put behind the script's name by mistake.
+OWN_OPTIONS = frozenset(
+    {"-o", "--output", "--steps", "--max-time", "--select", "--ignore", "--fail-on", "--format", "--no-experiments"}
+)
+
+
 def run_command(options: RunOptions, *, command: Sequence[str] | None = None) -> int:
     """Returns the exit code. Raises AuditError for whatever can be refused before anything runs."""
     check_format(options.format_)
@@ -137,6 +143,11 @@ def _tell_crash(run: Run, capture: Capture | None, folder: Path | None) -> None:
         message = f"{crash.kind}: {crash.message}".rstrip(": ").splitlines()[0]
         where = f" at {_shown(Path(crash.location.file))}:{crash.location.line}" if crash.location else ""
         _say(f"the script failed{where} after {run.steps} training steps: {message}")
+        ours = [arg for arg in run.args if arg in OWN_OPTIONS]
+        if crash.kind == "SystemExit" and crash.message == "2" and ours:
+            _say(
+                f"what follows the script's name is its own; put {' and '.join(ours)} before it if the audit was meant"
+            )
 
 
 def _tell_kept(folder: Path | None, problems: Sequence[str], display: Display) -> None:

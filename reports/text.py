@@ -273,6 +273,8 @@ def _counts(page: _Page, audit: Audit) -> None:
 
 
 def _undecided(page: _Page, audit: Audit) -> None:
+    if not audit.run.steps:
+        return  # without a step every rule is undecided for the one reason that the verdict names
     for outcome, verb in ((Outcome.INCONCLUSIVE, "inconclusive"), (Outcome.ERROR, "broken")):
         verdicts = story.outcomes(audit, outcome)
         for verdict in verdicts[:_MOST_REASONS]:

@@ -31,11 +31,17 @@ def _kind(node: Any) -> str:
     return str(node.name()).removesuffix("Backward0").rstrip("0123456789")
 
 
-def producer(tensor: torch.Tensor, probe: Probe) -> Producer:
-    """The operation that computed the tensor, and the nearest layer upstream that owns a parameter."""
-    node = tensor.grad_fn
+def producing_node(tensor: torch.Tensor) -> Any:
+    """The graph node of the operation that computed the tensor, views and copies looked through; None without one."""
+    node: Any = tensor.grad_fn
     while node is not None and _kind(node).removesuffix("Backward") in REARRANGING and node.next_functions:
         node = node.next_functions[0][0]
+    return node
+
+
+def producer(tensor: torch.Tensor, probe: Probe) -> Producer:
+    """The operation that computed the tensor, and the nearest layer upstream that owns a parameter."""
+    node = producing_node(tensor)
     if node is None:
         return Producer()
     operation = str(node.name())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 RECTIFIERS = frozenset({"relu", "relu_", "relu6", "threshold", "threshold_", "clamp_min", "clamp_min_"})
+NORMALIZERS = frozenset({"softmax"})
 
 
 def short_name(function: Any) -> str:
@@ -26,7 +27,7 @@ def short_name(function: Any) -> str:
 
 
 class OperationWatch(TorchFunctionMode):
-    """Reports rectifier outputs. Computes nothing else, so the step's own numbers stay what they are."""
+    """Reports outputs of rectifiers and of softmax. Computes nothing else: the step's own numbers stay as they are."""
 
     def __init__(self, report: Callable[[str, torch.Tensor], None], probe: Probe) -> None:
         super().__init__()
@@ -36,7 +37,8 @@ class OperationWatch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = short_name(func)
-        if isinstance(result, torch.Tensor) and self._probe.alive() and _is_rectifier(name, args, kwargs or {}):
+        watched = name in NORMALIZERS or _is_rectifier(name, args, kwargs or {})
+        if watched and isinstance(result, torch.Tensor) and self._probe.alive():
             with self._probe.paused():
                 self._report(name, result)
         return result

@@ -219,4 +219,4 @@ def _fix(inputs: Inputs) -> str | None:
         return None
     means = ", ".join(number(channel.mean) for channel in inputs.channels)
     stds = ", ".join(number(channel.std) for channel in inputs.channels)
-    return f"Standardize the images: `transforms.Normalize(mean=({means},), std=({stds},))`, after ToTensor() if used."
+    return f"Standardize the images: `transforms.Normalize(mean=[{means}], std=[{stds}])`, after ToTensor() if used."

@@ -140,4 +140,6 @@ def _finding(call: LossInput) -> Finding:
 
 def _at(call: LossInput) -> str:
     place = call.producer_location
-    return f", {place.file}:{place.line}; the loss is at line {call.location.line}" if place and call.location else ""
+    if place is None or call.location is None:
+        return ""
+    return f", line {place.line}; the loss is at line {call.location.line}"

@@ -238,7 +238,7 @@ def test_an_interrupt_gives_a_partial_report(shell, number, code):
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
     assert process.returncode == code
-    assert "the loss reached 99" in out
+    assert "The loss reached 99" in out
     assert "Traceback" not in err
     assert shell.audit()["run"]["status"] == "interrupted"
 

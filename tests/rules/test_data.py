@@ -55,7 +55,7 @@ def test_confirmed_when_standardizing_helps():
     assert finding.confidence == "confirmed"
     assert finding.location.line == 70
     assert "0.25" in finding.message
-    assert "Normalize(mean=(180,), std=(18,))" in finding.fix
+    assert "Normalize(mean=[180], std=[18])" in finding.fix
 
 
 def test_confirmed_when_the_raw_arm_never_gets_going():

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from auditor.evidence import Location, LossInput, LossInputs
 from auditor.probe.collect import Collector, Unavailable, sampled
-from auditor.probe.graph import Producer, producer
+from auditor.probe.graph import Producer, producer, producing_node
+from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
+from auditor.probe.operations import NORMALIZERS
 
 
 class _Site:
@@ -29,6 +32,20 @@ class LossInputsCollector(Collector):
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._sites: dict[tuple[str, Location | None], _Site] = {}
+        self._softmaxes: dict[Any, Producer] = {}  # graph node -> where that softmax is, for the forward at hand
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._softmaxes = {}
+
+    def operation(self, name: str, output: torch.Tensor) -> None:
+        if name not in NORMALIZERS or output.grad_fn is None:
+            return
+        stack = self.probe.calls.stack
+        module = stack[-1] if stack else None
+        own = module is not None and type(module).__module__.startswith("torch.nn")  # nn.Softmax: where it was built
+        place = self.probe.program.location_of(module) if own else None
+        layer = self.probe.program.module_names().get(id(module), "") if own else ""
+        self._softmaxes[output.grad_fn] = Producer("SoftmaxBackward0", layer, place or user_location())
 
     def loss_called(self, call: LossCall) -> None:
         if call.name != "cross_entropy" or call.input.dim() < 2 or not call.input.numel() or not sampled(self.step):
@@ -36,7 +53,8 @@ class LossInputsCollector(Collector):
         key = (call.name, call.location)
         site = self._sites.get(key)
         if site is None:
-            site = self._sites[key] = _Site(call, producer(call.input, self.probe))
+            made_by = self._softmaxes.get(producing_node(call.input)) or producer(call.input, self.probe)
+            site = self._sites[key] = _Site(call, made_by)
         logits = call.input.detach().float().movedim(1, -1)
         logits = logits.reshape(-1, logits.shape[-1])
         extremes = torch.stack(

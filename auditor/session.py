@@ -153,10 +153,9 @@ class _Probe:
 
     def _start(self, attempt: int, parts: tuple[str, ...], deadline: float, loop_steps: int | None = None) -> Ending:
         request = self.request
-        folder = self.path is not None and not request.module and Path(request.target).is_dir()
         with scratch_folder() as run_dir:
             spec = ProbeSpec(
-                target=str(self.path) if folder else request.target,
+                target=request.target,
                 args=request.args,
                 module=request.module,
                 run_dir=str(run_dir),

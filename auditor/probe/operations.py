@@ -69,7 +69,8 @@ class FiniteCheck(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.operation or not self._probe.alive():
             return func(*args, **kwargs)
-        finite_before = all(_finite(tensor) for tensor in tensors((args, kwargs)))
+        inputs = list(tensors((args, kwargs)))  # without any, as torch.tensor(nan), it is no operation's fault
+        finite_before = bool(inputs) and all(_finite(tensor) for tensor in inputs)
         result = func(*args, **kwargs)
         if finite_before and not all(_finite(tensor) for tensor in tensors(result)):
             name = short_name(func)

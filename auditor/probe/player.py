@@ -37,6 +37,7 @@ class Player:
         self._accuracies: dict[int, torch.Tensor] = {}
         self._spreads: dict[int, torch.Tensor] = {}
         self._check: FiniteCheck | None = None
+        self._checking = False
         self._changed_groups: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._silenced: list[tuple[Any, float]] = []
 
@@ -50,9 +51,6 @@ class Player:
         self._trail = Trail(asked=request.steps)
         self._losses, self._accuracies, self._spreads = [], {}, {}
         self._check = FiniteCheck(self._probe) if request.check_operations else None
-        if self._check is not None:
-            set_anomaly_mode(True)  # from the forward on, so that backward can tell the forward's line
-            self._check.__enter__()  # type: ignore[no-untyped-call]  # for whole steps: the loss may be computed outside of any module
         self._probe.dropout_off = not request.dropout
         self._settling = feed.start_replay(Feeding(request.order, request.samples, request.pinned))
         if not request.dropout:
@@ -64,6 +62,10 @@ class Player:
         assert self._probe.initial is not None
         self._probe.initial.restore()
         self._set_boundary_noise()
+        if self._check is not None:
+            self._checking = True
+            set_anomaly_mode(True)  # from the forward on, so that backward can tell the forward's line
+            self._check.__enter__()  # type: ignore[no-untyped-call]  # whole steps: a loss may lie outside all modules
 
     def step_ended(self, step: StepSeen, affordable: int) -> Trail | None:
         """The trail, when the replay is over."""
@@ -108,7 +110,8 @@ class Player:
         for module, value in self._silenced:
             module.dropout = value
         self._silenced = []
-        if self._check is not None:
+        if self._check is not None and self._checking:
+            self._checking = False
             self._check.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             set_anomaly_mode(False)
         self._trail.ended = ended

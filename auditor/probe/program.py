@@ -111,7 +111,7 @@ class ProgramSeen:
             if seen.loader is loader:
                 return seen
         for seen in self.loaders:
-            if location is not None and seen.location == location and _twins(seen.loader, loader):
+            if location is not None and seen.fetches and seen.location == location and _twins(seen.loader, loader):
                 seen.loader = loader
                 return seen
         name = variable_at(location) or f"loader {len(self.loaders) + 1}"

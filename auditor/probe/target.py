@@ -64,6 +64,9 @@ def recognised(script: ModuleType, notes: list[str]) -> Target | None:
         if len(rest) == 1:
             target.train = rest[0][1]
             chosen.append(f"train = {rest[0][0]}")
+    if target.train is None:
+        notes.append(f"A model was recognised ({model_name}), but no training data.")
+        return None
     for name, value in own.items():
         if target.loss is None and _is_loss(name, value):
             target.loss = value

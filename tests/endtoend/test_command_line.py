@@ -327,7 +327,6 @@ def test_a_file_of_definitions(shell):
         assert words in notes
 
 
-@pytest.mark.xfail(strict=True, reason="a model without data is taken for a failed script")
 def test_a_file_with_a_model_alone(shell):
     ended = shell.run("import torch\nmodel = torch.nn.Linear(3, 1)\n")
     assert "Traceback" not in ended.err

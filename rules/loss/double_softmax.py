@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LossInput, LossInputs
+from auditor.evidence import Location, LossInput, LossInputs
 
 from ..words import count, number
 
@@ -93,7 +93,12 @@ def double_softmax(inputs: LossInputs, limits: Limits) -> Judgement:
         0.0,
         f"{count(len(calls), 'cross-entropy call site')} seen, {len(faulty)} given probabilities{harmless}",
     )
+    places: set[Location | None] = set()
     for call in faulty:
+        place = call.producer_location or call.location
+        if place is not None and place in places:
+            continue  # one softmax that several loss calls receive is one fault
+        places.add(place)
         if _made_by_softmax(call) or (call.calls >= limits.min_calls and call.rows >= limits.min_rows):
             yield _finding(call)
         elif len(faulty) == 1:

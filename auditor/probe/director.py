@@ -126,7 +126,11 @@ class Director:
             if more and affordable >= request.fewest:
                 self.player.start(request, min(request.steps, affordable))
                 return True
-            trail = Trail(asked=request.steps, ended="not-started" if self._has_time(more) else "script-ended")
+            trail = Trail(
+                asked=request.steps,
+                fewest=request.fewest,
+                ended="not-started" if self._has_time(more) else "script-ended",
+            )
         self._experiment = None
         return False
 

@@ -48,7 +48,7 @@ class Player:
         steps, which do not count, before the rewind."""
         feed = self._probe.feed
         self.request, self._limit, self.replayed = request, limit, 0
-        self._trail = Trail(asked=request.steps)
+        self._trail = Trail(asked=request.steps, fewest=request.fewest)
         self._losses, self._accuracies, self._spreads = [], {}, {}
         self._check = FiniteCheck(self._probe) if request.check_operations else None
         self._probe.dropout_off = not request.dropout

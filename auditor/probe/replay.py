@@ -56,6 +56,7 @@ class Trail:
     spreads: list[float] = field(default_factory=list)  # of the outputs between samples, relative
     rates: list[float] = field(default_factory=list)
     ended: Literal["completed", "stopped", "time", "script-ended", "not-started"] = "completed"
+    fewest: int = 1  # steps that the request cannot do without
     asked: int = 0
     check: FiniteCheck | None = None
 
@@ -68,7 +69,5 @@ class Trail:
         if len(self.losses) >= fewest or self.ended in ("completed", "stopped"):
             return
         if self.ended in ("time", "not-started"):
-            raise NotRun(
-                f"the time budget allowed {len(self.losses)} of {self.asked} steps; allow more with --max-time"
-            )
-        raise NotRun(f"the script's loop ended after {len(self.losses)} of the {self.asked} steps that this needs")
+            raise NotRun(f"no time was left for the {self.fewest} steps that this needs; allow more with --max-time")
+        raise NotRun(f"the script's loop ended before the {self.fewest} steps that this needs")

@@ -17,7 +17,7 @@ SCHEMA_VERSION = "1.0"
 class Frozen(BaseModel):
     """Immutable, strict about unknown keys; NaN and infinities survive JSON as strings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", defer_build=True)
 
 
 class Location(Frozen):

@@ -28,11 +28,12 @@ def dense_gradients(parameters: list[torch.Tensor]) -> tuple[list[torch.Tensor],
 def norms(tensors: list[torch.Tensor]) -> torch.Tensor:
     """(n,) L2 norms in float32 or better, without synchronising."""
     low = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors)
-    found = torch._foreach_norm(tensors, 2, torch.float32) if low else torch._foreach_norm(tensors, 2)
-    device = found[0].device
-    return torch.stack(
-        [norm.to(device, torch.float64 if norm.dtype == torch.float64 else torch.float32) for norm in found]
-    )
+    found = list(torch._foreach_norm(tensors, 2, torch.float32) if low else torch._foreach_norm(tensors, 2))
+    try:
+        return torch.stack(found)
+    except RuntimeError:  # parameters on several devices
+        device = found[0].device
+        return torch.stack([norm.to(device) for norm in found])
 
 
 class GradientsCollector(Collector):

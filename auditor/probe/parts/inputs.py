@@ -60,8 +60,9 @@ class InputsCollector(Collector):
         given = [t for t in tensors((args, kwargs)) if t.layout == torch.strided]  # a sparse one is a graph, no input
         floating = [t for t in given if t.is_floating_point() and t.numel()]
         if floating and len(self._totals) <= self.step:
-            # One pass: any NaN or infinity makes the sum one. In double precision, so that finite numbers do not.
-            self._totals.append(floating[0].detach().sum(dtype=torch.float64))
+            # One pass: any NaN or infinity makes the sum one. Not in half precision, where finite numbers would too.
+            low = floating[0].dtype in (torch.float16, torch.bfloat16)
+            self._totals.append(floating[0].detach().sum(dtype=torch.float32 if low else None))
         if self.step >= STEPS:
             return
         tensor = next((t for t in floating if not t.requires_grad and t.dim()), None)

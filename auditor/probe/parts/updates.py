@@ -8,6 +8,7 @@ import torch
 
 from auditor.evidence import LayerUpdates, Updates
 from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.parts.gradients import norms
 
 ELEMENTS = 4096  # per weight: the RMS over so many is within about one percent
 SMALL = 1e-3  # weights whose RMS is below this (zero-initialised ones) have no meaningful ratio
@@ -31,14 +32,14 @@ class UpdatesCollector(Collector):
     def update_ended(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
         if not self._before:
             return
-        ratios = []
-        for parameter, before in self._before.values():
-            after = _sample(parameter)
-            size = before.float().square().mean().sqrt()
-            ratio = (after - before).float().square().mean().sqrt() / size
-            ratios.append(torch.where(size > SMALL, ratio, torch.full_like(ratio, float("nan"))))
-        device = ratios[0].device
-        self._ratios.append((self.step, tuple(self._before), torch.stack([ratio.to(device) for ratio in ratios])))
+        before = [kept for _, kept in self._before.values()]
+        changes = torch._foreach_sub([_sample(parameter) for parameter, _ in self._before.values()], before)
+        counts = torch.tensor([kept.numel() for kept in before], dtype=torch.float64).sqrt()
+        sizes = norms(before)
+        # Both are norms over the same elements, so their ratio is that of the RMS values.
+        ratios = norms(list(changes)) / sizes
+        small = sizes <= SMALL * counts.to(sizes)
+        self._ratios.append((self.step, tuple(self._before), ratios.masked_fill(small, float("nan"))))
         self._before = {}
 
     def part(self) -> Updates:

@@ -204,7 +204,7 @@ def test_folders_and_modules_that_can_be_run(tmp_path, monkeypatch, driver, chil
     (package / "__main__.py").write_text("pass\n")
     command = child.command("finish(1, notes=[spec['target']])")
     for request, seen in (
-        (Request("package/inner"), "package/inner/__main__.py"),
+        (Request("package/inner"), "package/inner"),
         (Request("package.inner.train", module=True), "package.inner.train"),
         (Request("package.inner", module=True), "package.inner"),
     ):

@@ -25,7 +25,7 @@ from ..words import count, named, number, percent
 class Limits(Options):
     max_share: float = Field(0.5, gt=0, le=1, description="Largest share of a layer that may be dead; above: error.")
     max_growth: float = Field(
-        0.25, gt=0, le=1, description="Largest share of a layer that may die during the probe; above: warning."
+        0.25, gt=0, le=1, description="Largest share of a layer that may die during the probe; above: note."
     )
     min_dead: int = Field(4, ge=1, description="Dead units below which a layer is left alone, unless all are dead.")
     min_samples: int = Field(512, ge=1, description="Samples (times positions) that every unit has to have seen.")
@@ -64,7 +64,7 @@ def dead_units(activations: Activations, limits: Limits) -> Judgement:
     Exactly, over at least `min-samples` samples from `min-batches` batches: a unit that fires for more than 3 in n
     samples would have been seen with 95 % probability. More than `max-share` of a layer off throughout the probe is
     an error. So is more than `max-share` off in the last third of it, if units died on the way there. A smaller share
-    is reported, as a warning, only when units *die* during the probe: more than `max-growth` of the layer.
+    is reported, as a note, only when units *die* during the probe: more than `max-growth` of the layer.
 
     ## When it may be wrong
 
@@ -185,6 +185,6 @@ def _dying(layers: Sequence[UnitActivity], limits: Limits) -> Finding:
         location=worst.location,
         measured=_growth(worst, limits),
         limit=limits.max_growth,
-        severity=Severity.WARNING,
+        severity=Severity.NOTE,
         detail=_detail([worst, *rest]),
     )

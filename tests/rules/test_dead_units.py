@@ -47,9 +47,9 @@ def test_some_units_off_from_the_start_pass():
     assert dead(units(dead=20, start=24, end=22)).verdict.outcome == "pass"
 
 
-def test_dying_units_warn():
+def test_dying_units_are_noted():
     (finding,) = dead(units(dead=2, start=4, end=24)).findings
-    assert finding.severity == "warning"
+    assert finding.severity == "note"
     assert finding.confidence == "suspected"
     assert "die during training" in finding.message
 

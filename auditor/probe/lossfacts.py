@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,8 +27,7 @@ class LossFacts:
         self.location: Location | None = None
         self.labels: torch.Tensor | None = None  # of the first call of the first step
         self._classes = 0
-        self._floor: float | None = None
-        self._floor_reason = "no loss function of torch was seen"
+        self._first: LossCall | None = None
         self._results: list[torch.Tensor] = []
         self._calls = 0
         self._ratios: list[torch.Tensor] = []
@@ -40,7 +40,10 @@ class LossFacts:
             self.name, self.location = call.name, call.location
             self.labels = call.target.detach().clone() if call.class_labels else None
             self._classes = call.classes if call.class_labels else 0
-            self._floor, self._floor_reason = floor_of_call(call)
+            # The floor is worked out later: reading it here would wait for the device in the middle of a step.
+            self._first = replace(
+                call, input=call.input.detach(), target=call.target.detach().clone(), result=call.result.detach()
+            )
         self._results.append(call.result.detach().float().sum())
 
     def step_ended(self, step: StepSeen, index: int) -> None:
@@ -77,8 +80,11 @@ class LossFacts:
 
     def floor(self, probe: Probe) -> tuple[float | None, str]:
         """(lowest loss with exact predictions, what lifts it); None where the loss has other terms or is not known."""
-        if self._floor is None:
-            return None, self._floor_reason
+        if self._first is None:
+            return None, "no loss function of torch was seen"
+        floor, reason = floor_of_call(self._first)
+        if floor is None:
+            return None, reason
         if not self.covers_loss():
             return None, "the loss has terms besides the loss function that was seen"
-        return self._floor * self.scale() * self._calls, self._floor_reason
+        return floor * self.scale() * self._calls, reason

@@ -12,6 +12,7 @@ from auditor.probe.replay import Experiment, NotRun, Replay
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
+    from auditor.probe.replay import InputChange
 
 FACTOR = 0.25
 STEPS = 60
@@ -35,12 +36,12 @@ def lower_rate(probe: Probe) -> Experiment:
     )
 
 
-def paired_looks(probe: Probe, label: str, steps: int, fewest: int, **treatment: object) -> _Looks:
+def paired_looks(
+    probe: Probe, label: str, steps: int, fewest: int, *, factor: float = 1.0, change: InputChange | None = None
+) -> _Looks:
     """One look at control and treatment; a second one, with the batches in reverse and other random numbers, when the
     first favours the treatment: one look has a false alarm in some thirty healthy programs."""
     looks: list[PairedReplay] = []
-    factor = float(treatment.get("factor", 1.0))  # type: ignore[arg-type]
-    change = treatment.get("input_change")
     # Both arms of the first look must fit into the time; the second look repeats it, if there is time for that.
     steps = max(fewest, min(steps, probe.director.affordable_steps() // 2))
     for seed, backwards in ((None, False), (20_011, True)):
@@ -54,7 +55,7 @@ def paired_looks(probe: Probe, label: str, steps: int, fewest: int, **treatment:
                 fewest=fewest,
                 order=order(probe, backwards=backwards),
                 rate=(lambda step: factor) if treated else (lambda step: 1.0),
-                input_change=change if treated else None,  # type: ignore[arg-type]
+                input_change=change if treated else None,
                 seed=seed,
                 stop=_hopeless,
             )

@@ -30,7 +30,7 @@ def standardized_inputs(probe: Probe) -> Experiment:
     if not suspicious(inputs):
         raise NotRun("the inputs are centered and of ordinary size: nothing to standardize", "not-applicable")
     change = standardization(inputs.shape, collector.axis, *collector.moments())
-    looks = yield from paired_looks(probe, "standardized inputs", STEPS, FEWEST, input_change=change)
+    looks = yield from paired_looks(probe, "standardized inputs", STEPS, FEWEST, change=change)
     return StandardizedInputs(looks=tuple(looks), fidelity=probe.fidelity, location=inputs.location)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from auditor.evidence import Leakage, Location, Overlap, SamplePair, Split
+from auditor.evidence import Leakage, Overlap, SamplePair, Split
 from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
 from auditor.probe.samples import Samples, Unreadable, read_samples
@@ -120,12 +120,8 @@ def _overlap(train_record: LoaderSeen, train: Samples, held_record: LoaderSeen, 
         identity=identity,
         labels_agree=sum(a == b for a, b in known) / len(known) if known else None,
         pairs=tuple(_pair(train, a, held, b) for a, b in matches[:PAIRS]),
-        location=_place(held_record),
+        location=held_record.location,
     )
-
-
-def _place(record: LoaderSeen) -> Location | None:
-    return record.location
 
 
 def _pair(train: Samples, a: int, held: Samples, b: int) -> SamplePair:

@@ -216,9 +216,6 @@ class Probe:
 
     # --------------------------------------------------------------------------------------------------- loss, backward
 
-    def wants_loss_calls(self) -> bool:
-        return True
-
     def before_loss(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         if not gradients_wanted():
             return args, kwargs

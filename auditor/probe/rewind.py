@@ -121,7 +121,3 @@ class Snapshot:
     def initial(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The kept value of one tensor, on the host."""
         return next((kept for original, kept in self._tensors if original is tensor), None)
-
-    def parameters_changed(self) -> bool:
-        """True when some kept tensor differs from its present value."""
-        return any(not torch.equal(tensor.detach().cpu(), kept) for tensor, kept in self._tensors)

@@ -17,15 +17,14 @@ from auditor.evidence import Location
 
 @dataclass
 class BackwardSeen:
-    """One backward() call; `value` is detached, still on its device, with the loss scale still on it."""
+    """One backward() call; `value` is detached, still on its device, the loss scale taken off."""
 
     value: torch.Tensor
-    scale: torch.Tensor | None
     location: Location | None
 
-    def unscaled(self) -> torch.Tensor:
-        value = self.value if self.value.dim() == 0 else self.value.sum()
-        return value if self.scale is None else value / self.scale
+    def total(self) -> torch.Tensor:
+        """0-d tensor."""
+        return self.value if self.value.dim() == 0 else self.value.sum()
 
 
 @dataclass
@@ -42,7 +41,7 @@ class StepSeen:
     def loss(self) -> torch.Tensor | None:
         """0-d tensor: sum of what backward() was called on, loss scale removed."""
         if self._loss is None and self.backwards:
-            values = [backward.unscaled() for backward in self.backwards]
+            values = [backward.total() for backward in self.backwards]
             whole = values[0]
             for value in values[1:]:
                 whole = whole + value.to(whole.device)
@@ -74,10 +73,10 @@ class Steps:
         self.backwards += 1
         self._between += 1
         for root in roots:
-            value, scale = root.detach(), None
+            value = root.detach()
             if self._scaled is not None and self._scaled[0] == id(root):
                 value = self._scaled[1]
-            self.current.backwards.append(BackwardSeen(value.clone(), scale, location))
+            self.current.backwards.append(BackwardSeen(value.clone(), location))
         self._scaled = None
 
     def update(self, optimizer: object) -> bool:
@@ -105,10 +104,6 @@ class Steps:
         self.forwards = 0
         self.current = StepSeen()
         return done
-
-    @property
-    def optimizers(self) -> int:
-        return len(self._order)
 
 
 def fetch(values: Sequence[torch.Tensor | None]) -> list[float]:

@@ -47,7 +47,7 @@ class TrajectoryCollector(Collector):
         if step.skipped:
             self._skipped.append(self.step)
         for backward in step.backwards:
-            self._sites.setdefault(backward.location, []).append((self.step, backward.unscaled()))
+            self._sites.setdefault(backward.location, []).append((self.step, backward.total()))
 
     def losses(self) -> list[float]:
         """Fetches. Between steps only."""

@@ -44,7 +44,7 @@ def install(probe: Probe) -> None:
 
 def _loss(probe: Probe, name: str, original: Callable[..., Any], nesting: list[int]) -> Callable[..., Any]:
     def loss(*args: Any, **kwargs: Any) -> Any:
-        if nesting[0] or not probe.alive() or not probe.wants_loss_calls():
+        if nesting[0] or not probe.alive():
             return original(*args, **kwargs)
         args, kwargs = probe.before_loss(name, args, kwargs)
         nesting[0] += 1

@@ -86,6 +86,14 @@ def cli() -> None:
 )
 @click.option("--seed", type=int, envvar="AUDIT_SEED", help="Seed the random number generators first.")
 @click.option("--no-experiments", is_flag=True, help="Observe only.")
+@click.option(
+    "--side-effects",
+    type=click.Choice(["divert", "allow"]),
+    default="divert",
+    envvar="AUDIT_SIDE_EFFECTS",
+    show_default=True,
+    help="What the script writes goes to scratch, and trackers stay offline; or all happens for real.",
+)
 @click.option("-m", "--module", is_flag=True, help="TARGET is a module, as in python -m.")
 @selection
 @gate

@@ -41,6 +41,7 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda"]
     seed: int | None
     no_experiments: bool
+    side_effects: Literal["divert", "allow"]
     config: Path | None
     select: tuple[str, ...]
     ignore: tuple[str, ...]
@@ -54,7 +55,18 @@ class RunOptions:
 
 # Options of `audit run` that are easily put behind the script's name by mistake.
 OWN_OPTIONS = frozenset(
-    {"-o", "--output", "--steps", "--max-time", "--select", "--ignore", "--fail-on", "--format", "--no-experiments"}
+    {
+        "-o",
+        "--output",
+        "--steps",
+        "--max-time",
+        "--select",
+        "--ignore",
+        "--fail-on",
+        "--format",
+        "--no-experiments",
+        "--side-effects",
+    }
 )
 
 
@@ -68,6 +80,7 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
         args=options.args,
         module=options.module,
         experiments=not options.no_experiments,
+        side_effects=options.side_effects,
         device=options.device,
         seed=options.seed,
         stdout_to_stderr=machine,

@@ -14,6 +14,7 @@ from auditor.assemble import assemble, failed, pending, steps
 from auditor.capture import Capture
 from auditor.config import Settings
 from auditor.declare import Rule
+from auditor.diverted import diverted_files
 from auditor.errors import AuditError
 from auditor.evidence import Evidence, Run, Status, part_types
 from auditor.result import Audit
@@ -35,6 +36,7 @@ class Request:
     args: tuple[str, ...] = ()
     module: bool = False
     experiments: bool = True
+    side_effects: Literal["divert", "allow"] = "divert"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int | None = None
     stdout_to_stderr: bool = False
@@ -64,6 +66,7 @@ def audit(
     module: bool = False,
     settings: Settings | None = None,
     experiments: bool = True,
+    side_effects: Literal["divert", "allow"] = "divert",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     seed: int | None = None,
     show_output: bool = False,
@@ -73,7 +76,7 @@ def audit(
     The script runs in a process of its own. Its failure, hang or death does not raise: `Audit.run.status` tells.
     Raises AuditError when the target or the settings cannot be used.
     """
-    request = Request(str(target), tuple(args), module, experiments, device, seed)
+    request = Request(str(target), tuple(args), module, experiments, side_effects, device, seed)
     return conduct(request, settings, capture=None if show_output else Capture(None)).audit
 
 
@@ -162,6 +165,7 @@ class _Probe:
                 steps=self.settings.steps,
                 deadline=deadline,
                 experiments=request.experiments,
+                side_effects=request.side_effects,
                 parts=parts,
                 attempt=attempt,
                 loop_steps=loop_steps,
@@ -169,6 +173,8 @@ class _Probe:
                 seed=request.seed,
                 stdout_to_stderr=request.stdout_to_stderr,
             )
-            return watch(
+            ending = watch(
                 spec, command=self.command, capture=self.capture, interrupts=self.interrupts, listen=self.listen
             )
+            ending.gathered.run.setdefault("diverted", diverted_files(run_dir / "files"))
+            return ending

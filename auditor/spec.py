@@ -29,6 +29,7 @@ class ProbeSpec(Frozen):
     steps: int = Field(DEFAULT_STEPS, ge=1, description="Optimizer steps to observe.")
     deadline: float = Field(description="time.monotonic() at which everything must be over.")
     experiments: bool = True
+    side_effects: Literal["divert", "allow"] = "divert"
     parts: tuple[str, ...] = Field((), description="Evidence fields wanted; empty: all.")
     attempt: int = Field(0, description="0 for the first start; later starts finish pending experiments.")
     loop_steps: int | None = Field(None, description="Steps after which an earlier start saw the loop end by itself.")

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from auditor.probe.ending import end_process
-from auditor.probe.guard import Diverter, go_offline
+from auditor.probe.guard import Diversion, go_offline
 from auditor.probe.locate import traceback_location, without_ours
 from auditor.probe.script import run_as_main
 from auditor.spec import ProbeSpec, Sink
@@ -20,7 +20,6 @@ from auditor.spec import ProbeSpec, Sink
 def main() -> NoReturn:
     spec = ProbeSpec.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     run_dir = Path(spec.run_dir)
-    go_offline(run_dir)
     if spec.stdout_to_stderr:
         os.dup2(2, 1)
     sink = Sink(run_dir / "events.jsonl")
@@ -37,7 +36,10 @@ def main() -> NoReturn:
         reseed(spec.seed)
     probe = Probe(spec, sink)
     install(probe)
-    Diverter(probe, run_dir / "files").install()
+    if spec.side_effects == "divert":
+        go_offline(run_dir / "trackers")
+        probe.diversion = Diversion(str(run_dir / "files"))
+        probe.diversion.install()
     probe.say_last_words(finished=False)  # python and torch, in case there are no later ones
     end_process(_run(probe))
 

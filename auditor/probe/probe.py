@@ -19,6 +19,7 @@ from auditor.probe.director import Director
 from auditor.probe.feed import Feed
 from auditor.probe.forward import ForwardCalls, gradients_wanted
 from auditor.probe.graph import graph_leaves
+from auditor.probe.guard import Diversion
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossfacts import LossFacts
 from auditor.probe.parts.inputs import InputsCollector
@@ -60,7 +61,7 @@ class Probe:
         self.own_seconds = 0.0
         self.step_clock = StepClock()
         self.notes: list[str] = []
-        self.diverted: dict[str, str] = {}  # path that the script wrote -> where it went
+        self.diversion: Diversion | None = None  # None: the script's side effects are allowed
         self._pid = os.getpid()
         self._active = True
         self.program.changed = self.calls.forget_others

@@ -27,8 +27,7 @@ def describe_run(probe: Probe, finished: bool) -> None:
         torch=str(torch.__version__),
         python=platform.python_version(),
         seed=probe.spec.seed,
-        diverted=list(probe.diverted),
-        notes=list(dict.fromkeys(probe.notes)),
+        notes=list(dict.fromkeys([*probe.notes, *(probe.diversion.facts() if probe.diversion else ())])),
         finished=finished,
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from auditor.diverted import diverted_files
 from auditor.evidence import Part
 from auditor.spec import Gathered, ProbeSpec, Source
 
@@ -31,6 +32,7 @@ class Seen:
     notes: list[dict[str, Any]]
     gathered: Gathered
     folder: Path
+    scratch: Path
 
     def __getitem__(self, name: str) -> Any:
         """A part of the evidence. Fails with the reason for its absence."""
@@ -50,6 +52,11 @@ class Seen:
         """Everything noted after `count` values of the key."""
         places = [index for index, note in enumerate(self.notes) if key in note]
         return self.notes[places[count - 1] + 1 :]
+
+    @property
+    def diverted(self) -> list[str]:
+        """Files that the script wrote and that went to scratch."""
+        return diverted_files(self.scratch / "run" / "files")
 
     def absent(self, name: str) -> str:
         """'outcome: reason' of a part that must be missing."""
@@ -86,10 +93,12 @@ class Zygote:
         experiments: bool = False,
         parts: tuple[str, ...] = (),
         module: bool = False,
+        side_effects: str = "divert",
         **options: Any,
     ) -> Seen:
         """Under the probe. `script`: source text, a path, or a module's name."""
         spec = {"steps": steps, "experiments": experiments, "parts": parts, "module": module}
+        spec["side_effects"] = side_effects
         return self._run(script, args, spec, **options)
 
     def _run(
@@ -132,6 +141,7 @@ class Zygote:
             notes=_lines(scratch / "notes"),
             gathered=_gather(scratch / "run/events.jsonl"),
             folder=folder,
+            scratch=scratch,
         )
 
     def _ask(self, **request: Any) -> int:

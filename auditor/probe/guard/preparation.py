@@ -1,0 +1,91 @@
+"""Downloads and prepared data sets are let through: the script's next run needs them, and so does the next audit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+# Packages (and the modules below them) whose writing is fetching or preparing data.
+FETCHERS = (
+    "datasets",
+    "fastai.data.external",
+    "fastdownload",
+    "gdown",
+    "huggingface_hub",
+    "kagglehub",
+    "keras.src.utils.file_utils",
+    "medmnist",
+    "nltk.downloader",
+    "ogb",
+    "sklearn.datasets",
+    "tensorflow_datasets",
+    "tiktoken",
+    "torch.hub",
+    "torch_geometric.data",
+    "torch_geometric.datasets",
+    "torch_geometric.io",
+    "torchaudio.datasets",
+    "torchtext",
+    "torchvision.datasets",
+    "urllib.request",
+)
+_PREFIXES = tuple(fetcher + "." for fetcher in FETCHERS)
+DEEPEST = 40  # frames looked at
+
+CACHES = (
+    "~/.cache",
+    "~/.config",
+    "~/.keras",
+    "~/.local/share",
+    "~/.matplotlib",
+    "~/.nv",
+    "~/.torch",
+    "~/.triton",
+    "~/nltk_data",
+    "~/scikit_learn_data",
+    "~/Library/Caches",
+)
+CACHE_VARIABLES = (
+    "CUDA_CACHE_PATH",
+    "HF_DATASETS_CACHE",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "KERAS_HOME",
+    "MPLCONFIGDIR",
+    "NLTK_DATA",
+    "NUMBA_CACHE_DIR",
+    "SCIKIT_LEARN_DATA",
+    "TIKTOKEN_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_EXTENSIONS_DIR",
+    "TORCH_HOME",
+    "TRITON_CACHE_DIR",
+    "XDG_CACHE_HOME",
+)
+
+
+def caches() -> tuple[str, ...]:
+    """Folders of libraries, not of the user's work."""
+    named = [os.environ[name] for name in CACHE_VARIABLES if os.environ.get(name, "").startswith("/")]
+    return (*(os.path.expanduser(folder) for folder in CACHES), *named)
+
+
+def _modules() -> Iterator[str]:
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(DEEPEST):
+        if frame is None:
+            return
+        yield frame.f_globals.get("__name__", "")
+        frame = frame.f_back
+
+
+def is_making_temporary() -> bool:
+    """True when the standard library makes a temporary file or folder: sockets and other programs may need it."""
+    return "tempfile" in list(_modules())[:4]
+
+
+def is_preparing_data() -> bool:
+    """True when a library that fetches or prepares data sets is at work further up the stack."""
+    return any((name + ".").startswith(_PREFIXES) for name in _modules())

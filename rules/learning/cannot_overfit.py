@@ -154,8 +154,8 @@ def _progress(level: float, overfit: Overfit) -> float:
 
 
 def _hidden_by_noise(learned: OverfitArm, arms: list[OverfitArm], overfit: Overfit, limits: Limits) -> Judgement:
-    """The control is the same loop with its random numbers frozen."""
-    noisy = next((arm for arm in arms if not arm.frozen_noise and arm.rate_factor == 1), None)
+    """The control is the same loop, at the same rate, with its random numbers running."""
+    noisy = next((arm for arm in arms if not arm.frozen_noise and arm.rate_factor == learned.rate_factor), None)
     if noisy is None or not learned.frozen_noise or noisy.accuracy is None or overfit.floor is None:
         return
     if diverged(noisy.losses) or len(noisy.losses) < limits.min_steps:

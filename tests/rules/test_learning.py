@@ -222,6 +222,15 @@ def test_labels_hidden_by_the_loops_own_noise():
     assert overfit(slow, frozen).verdict.outcome == "pass"
 
 
+def test_frozen_noise_at_another_rate_says_nothing_about_noise():
+    """A rate during warm-up is too low with and without noise; ten times as much learns with both."""
+    slow = [arm(1, 2.25, accuracy=0.2).model_copy(update={"frozen_noise": frozen}) for frozen in (False, True)]
+    frozen = arm(10, 0.01, accuracy=1.0, reached=True).model_copy(update={"frozen_noise": True})
+    assert overfit(*slow, frozen).verdict.outcome == "pass"
+    assert overfit(*slow, frozen, arm(10, 0.02, accuracy=1.0, reached=True)).verdict.outcome == "pass"
+    assert overfit(*slow, frozen, arm(10, 2.25, accuracy=0.2)).verdict.outcome == "fail"
+
+
 def test_noise_is_not_taken_for_falling():
     noisy = tuple(2.29 + 0.05 * math.sin(7.1 * i * i) for i in range(120))
     assert overfit(arm(1, 0, losses=noisy), arm(10, 0, losses=noisy)).verdict.outcome == "fail"

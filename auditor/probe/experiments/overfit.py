@@ -40,7 +40,9 @@ def overfit(probe: Probe) -> Experiment:
     target = math.nan
     initial = math.nan
     last: Trail | None = None
-    for factor, frozen in _arms(probe):
+    planned = _arms(probe)
+    while planned:
+        factor, frozen = planned.pop(0)
         trail = yield _replay(probe, factor, frozen, samples, batch_size, floor)
         if not trail.losses and arms:
             break  # no time for a further arm
@@ -52,7 +54,8 @@ def overfit(probe: Probe) -> Experiment:
         arms.append(arm)
         last = trail
         if arm.reached:
-            break
+            # Was it the rate or the frozen noise? The same rate with live noise is the control.
+            planned = [(factor, False)] if frozen and factor != 1.0 else []
     if not math.isfinite(initial):
         raise NotRun("the loss is not finite on the first batch")
     assert last is not None

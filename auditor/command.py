@@ -27,6 +27,9 @@ TAIL_LINES = 20
 NO_LOOP = """no training step was seen: there is nothing to audit. A file without a loop can say what to train:
     def audit_target():
         return auditor.Target(model=..., loss=..., train=...)"""
+ELSEWHERE = """training happens in another process ({place}), which is not followed, so there is nothing to audit.
+Let it happen in the process that is started: ask the script for a single process or device (--nproc 1, devices=1,
+world_size=1), or call its training function directly instead of through multiprocessing or spawn."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _tell_ending(audit: Audit, settings: Settings, capture: Capture | None, fold
     if run.status is Status.SCRIPT_FAILED:
         _tell_crash(run, capture, folder)
     elif run.status is Status.NOTHING_TO_AUDIT:
-        _say(NO_LOOP)
+        _say(ELSEWHERE.format(place=run.elsewhere) if run.elsewhere else NO_LOOP)
     elif run.status is Status.TIMEOUT and not run.steps:
         _say(
             f"the time limit of {settings.max_time:g} s passed before the first training step was seen; "

@@ -7,9 +7,11 @@ tensors, so evidence is saved as JSON and judged again later without running any
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from auditor.untrusted import storable
 
 SCHEMA_VERSION = "1.0"
 
@@ -18,6 +20,22 @@ class Frozen(BaseModel):
     """Immutable, strict about unknown keys; NaN and infinities survive JSON as strings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_text_storable(cls, data: Any) -> Any:
+        """Whatever a script calls its things, its evidence can be written as UTF-8 and stays of bounded size."""
+        return {key: _storable(value) for key, value in data.items()} if isinstance(data, dict) else data
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, tuple | list) and value and isinstance(value[0], str):
+        return tuple(_storable(item) for item in value)
+    if isinstance(value, dict):  # also the data of a nested model, whose own turn comes later
+        return {_storable(key): item for key, item in value.items()}
+    return value
 
 
 class Location(Frozen):
@@ -80,6 +98,7 @@ class Run(Part):
     seed: int | None = None
     phases: tuple[Phase, ...] = ()
     diverted: tuple[str, ...] = Field((), description="Files the script wrote that were diverted to scratch.")
+    elsewhere: str = Field("", description="file:line of training in a process that the script started.")
     notes: tuple[str, ...] = Field((), description="Sentences about choices the probe made.")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
+from auditor.probe.elsewhere import follow_spawned, trained_elsewhere
 from auditor.probe.ending import end_process
 from auditor.probe.guard import Diversion, go_offline
 from auditor.probe.locate import traceback_location, without_ours
@@ -40,6 +41,7 @@ def main() -> NoReturn:
         go_offline(run_dir / "trackers")
         probe.diversion = Diversion(str(run_dir / "files"))
         probe.diversion.install()
+    follow_spawned(str(run_dir), spec.side_effects == "divert")
     probe.say_last_words(finished=False)  # python and torch, in case there are no later ones
     end_process(_run(probe))
 
@@ -49,7 +51,7 @@ def _run(probe: Any) -> int:
     spec = probe.spec
     try:
         script = run_as_main(spec.target, spec.args, spec.module)
-        if not probe.loop.backwards:
+        if not probe.loop.backwards and not trained_elsewhere(spec.run_dir):
             from auditor.probe.target import train_target
 
             train_target(probe, script)

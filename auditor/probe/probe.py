@@ -16,6 +16,7 @@ from auditor.evidence import Location, Nonfinite
 from auditor.probe.clock import StepClock
 from auditor.probe.collect import Collectors, Unavailable
 from auditor.probe.director import Director
+from auditor.probe.elsewhere import Notice
 from auditor.probe.feed import Feed
 from auditor.probe.forward import ForwardCalls, gradients_wanted
 from auditor.probe.graph import graph_leaves
@@ -63,6 +64,7 @@ class Probe:
         self.notes: list[str] = []
         self.diversion: Diversion | None = None  # None: the script's side effects are allowed
         self._pid = os.getpid()
+        self._notice = Notice(spec.run_dir)
         self._active = True
         self.program.changed = self.calls.forget_others
 
@@ -72,6 +74,11 @@ class Probe:
         """False in forked workers, under torch.jit.trace (ops of ours would be traced), and while the probe itself
         calls into torch or the user's code."""
         return self._active and os.getpid() == self._pid and torch._C._get_tracing_state() is None
+
+    def maybe_elsewhere(self) -> None:
+        """Called where training happens that is not followed: it may be that of a forked process."""
+        if os.getpid() != self._pid:
+            self._notice()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -20,11 +20,19 @@ if TYPE_CHECKING:
 
 def train_target(probe: Probe, script: ModuleType) -> None:
     """Train what the file declares with the reference loop. Does nothing when there is nothing to train."""
-    target = declared(script, probe.notes) or recognised(script, probe.notes)
-    if target is None:
+    target = declared(script, probe.notes)
+    if target is not None:
+        probe.is_target = True
+        train(target, probe)
         return
-    probe.is_target = True
-    train(target, probe)
+    try:
+        target = recognised(script, probe.notes)
+        if target is not None:
+            probe.is_target = True
+            train(target, probe)
+    except Exception as error:  # nobody asked for this loop: the script itself has not failed
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        probe.notes.append(f"Training what was recognised did not work ({reason}); declare it with audit_target().")
 
 
 def declared(script: ModuleType, notes: list[str]) -> Target | None:

@@ -125,8 +125,10 @@ class Diversion:
         place = self.overlay.place(name)
         if self.overlay.is_kept(place) or self.overlay.is_free(place):
             return False
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        self.prepared.add(os.path.dirname(place))
+        folder = os.path.dirname(place)
+        os.makedirs(folder, exist_ok=True)
+        if not any(folder == known or folder.startswith(known + os.sep) for known in self.prepared):
+            self.prepared = {known for known in self.prepared if not known.startswith(folder + os.sep)} | {folder}
         return True
 
     # ---------------------------------------------------------------------------------------------- opening and reading
@@ -202,7 +204,9 @@ class Diversion:
         if name is None:
             return original(path, *args, **kwargs)  # type: ignore[no-any-return]
         with self.overlay.at_work():
+            prepared = set(self.prepared)
             if self._is_preparation(name):
+                self.prepared = prepared  # files count, not the folder that gets a new one
                 return original(path, *args, **kwargs)  # type: ignore[no-any-return]
             return self.overlay.make(name, lambda file: original(file, *args, **kwargs))
 

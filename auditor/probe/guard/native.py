@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.abc
-import importlib.machinery
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from auditor.probe.guard.imports import Change, after_import
 
 if TYPE_CHECKING:
     from auditor.probe.guard.diversion import Diversion
@@ -50,7 +49,7 @@ BOTH = (
 
 def divert_native_code(diversion: Diversion) -> None:
     """Now for what is imported already, later for what is not."""
-    changes: dict[str, list[Callable[[ModuleType], None]]] = {}
+    changes: dict[str, list[Change]] = {}
 
     def written(name: str) -> str:
         return diversion.write(name, keep=False)
@@ -64,10 +63,7 @@ def divert_native_code(diversion: Diversion) -> None:
             changes.setdefault(module, []).append(redirect)
     opener = diversion.opener
     changes.setdefault("numpy.lib._datasource", []).append(lambda module: _reopen(module, opener))
-    for name in [name for name in changes if name in sys.modules]:
-        for apply in changes.pop(name):
-            apply(sys.modules[name])
-    sys.meta_path.insert(0, _AfterImport(changes))
+    after_import(changes)
 
 
 def _redirect(
@@ -118,41 +114,3 @@ def _is_path(path: Any) -> bool:
         return False
     name = os.fspath(path)
     return isinstance(name, str) and bool(name) and not name.startswith((":", "file:"))
-
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Applies changes to modules right after they have been imported."""
-
-    def __init__(self, changes: dict[str, list[Callable[[ModuleType], None]]]) -> None:
-        self._changes = changes
-        self._finding = False
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in self._changes or self._finding:
-            return None
-        self._finding = True
-        try:
-            spec = next(
-                (
-                    found
-                    for finder in sys.meta_path
-                    if finder is not self and (found := finder.find_spec(fullname, path, target)) is not None
-                ),
-                None,
-            )
-        finally:
-            self._finding = False
-        if spec is None or spec.loader is None or not hasattr(spec.loader, "exec_module"):
-            return None
-        changes = self._changes.pop(fullname)
-        execute = spec.loader.exec_module
-
-        def execute_and_change(module: ModuleType) -> None:
-            execute(module)
-            for apply in changes:
-                apply(module)
-
-        spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
-        return spec

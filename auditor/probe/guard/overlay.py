@@ -47,7 +47,7 @@ class Overlay:
         self._moved: dict[str, str] = {}  # places that a real file has been renamed to -> that file
         self._folders: dict[str, str] = {}  # folder as named -> its place
         self._busy = _Busy()
-        self._used = mmap.mmap(-1, 1)  # shared with forked workers
+        self._used = _shared_flag(self.layer + ".used")
         self.passed: set[str] = set()  # too large to copy: the script changed the real ones
 
     @contextmanager
@@ -386,6 +386,15 @@ class Overlay:
             move = self._move_folder if self._is_folder(inner) else self._move_file
             move(inner, os.path.join(new, name))
         return self._cover(new)
+
+
+def _shared_flag(file: str) -> mmap.mmap:
+    """One byte that all processes of the script see, forked and spawned ones."""
+    with open(file, "a+b") as flag:
+        if flag.tell() == 0:
+            flag.write(b"\0")
+            flag.flush()
+        return mmap.mmap(flag.fileno(), 1)
 
 
 def _shift(file: str, target: str) -> None:

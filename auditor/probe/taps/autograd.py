@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from auditor.probe.taps.patching import replace, wrap
 def install(probe: Probe) -> None:
     # Tensor.backward looks torch.autograd.backward up at each call, so one patch sees both.
     wrap(torch.autograd, "backward", lambda original: _backward(probe, original))
+    wrap(torch.autograd, "grad", lambda original: _grad(probe, original))
     for name in ("clip_grad_norm_", "clip_grad_value_"):
         wrap(torch.nn.utils.clip_grad, name, lambda original, name=name: _clip(probe, name, original))  # type: ignore[misc]
         replace(torch.nn.utils, name, getattr(torch.nn.utils.clip_grad, name))
@@ -26,6 +28,7 @@ def install(probe: Probe) -> None:
 def _backward(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
     def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
         if not probe.alive() or probe.loop.in_backward:
+            probe.maybe_elsewhere()
             return original(tensors, *args, **kwargs)
         roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
         probe.backward_begins(roots, user_location())
@@ -38,6 +41,47 @@ def _backward(probe: Probe, original: Callable[..., None]) -> Callable[..., None
         return None
 
     return backward
+
+
+def _grad(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    """A loop without optimizers may take its gradients from here instead of from .grad. With respect to anything but
+    parameters it is no training: gradient penalties, adversarial examples."""
+
+    def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if not probe.alive() or probe.loop.in_backward or not probe.manual() or not _are_parameters(inputs):
+            probe.maybe_elsewhere()
+            return original(outputs, inputs, *args, **kwargs)
+        roots = (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
+        probe.backward_begins(roots, user_location())
+        probe.loop.in_backward = True
+        try:
+            gradients = original(outputs, inputs, *args, **kwargs)
+        finally:
+            probe.loop.in_backward = False
+        with _attached(inputs, gradients):
+            probe.backward_ended()
+        return gradients
+
+    return grad
+
+
+@contextmanager
+def _attached(inputs: Any, gradients: Any) -> Iterator[None]:
+    """Inside, the gradients are where collectors look for them."""
+    parameters = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+    before = [parameter.grad for parameter in parameters]
+    for parameter, gradient in zip(parameters, gradients, strict=False):
+        parameter.grad = None if gradient is None else gradient.detach()
+    try:
+        yield
+    finally:
+        for parameter, kept in zip(parameters, before, strict=True):
+            parameter.grad = kept
+
+
+def _are_parameters(inputs: Any) -> bool:
+    given = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+    return bool(given) and all(isinstance(tensor, torch.nn.Parameter) for tensor in given)
 
 
 def _clip(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[..., Any]:

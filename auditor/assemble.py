@@ -74,9 +74,11 @@ def pending(ending: Ending) -> tuple[str, ...]:
 
 def failed(ending: Ending) -> bool:
     """The script ended badly before everything was gathered."""
-    if ending.timed_out or ending.interrupted:
-        return False
     crashed = bool(ending.gathered.run.get("crash"))
+    if ending.interrupted:
+        return False
+    if ending.timed_out:
+        return crashed  # and then hung: in an excepthook that starts a debugger, for example
     if ending.finished:
         return crashed and not steps(ending)
     return crashed or ending.killed_by is not None or bool(ending.exit_code)
@@ -98,10 +100,10 @@ def steps(ending: Ending) -> int:
 def _status(first: Ending, last: Ending) -> Status:
     if last.interrupted:
         return Status.INTERRUPTED
-    if first.timed_out:
-        return Status.TIMEOUT
     if failed(first):
         return Status.SCRIPT_FAILED
+    if first.timed_out:
+        return Status.TIMEOUT
     return Status.COMPLETED if steps(first) else Status.NOTHING_TO_AUDIT
 
 

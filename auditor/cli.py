@@ -15,6 +15,7 @@ import click
 from auditor import __version__
 from auditor.errors import AuditError
 from auditor.options import Duration, gate, reporting, selection
+from auditor.untrusted import neutral
 
 if TYPE_CHECKING:
     from auditor.config import Settings
@@ -252,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wrong.show()
         sys.exit(EXIT_USAGE)
     except AuditError as why:
-        click.echo(f"audit: {why}", err=True)
+        click.echo(f"audit: {neutral(str(why))}", err=True)
         sys.exit(EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(128 + signal.SIGINT)

@@ -14,11 +14,13 @@ import click
 from auditor.capture import Capture
 from auditor.cli import EXIT_FINDINGS, EXIT_USAGE, settings_from
 from auditor.config import Settings
+from auditor.errors import AuditError
 from auditor.evidence import Run, Status
 from auditor.output import check_format, keep, parse_output, prepare_folder, render, show, write
 from auditor.progress import Display
 from auditor.result import Audit
 from auditor.session import Outcome, Request, conduct
+from auditor.untrusted import neutral, one_line
 
 EXIT_SCRIPT_FAILED = 3
 EXIT_NOTHING = 5
@@ -88,9 +90,10 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
         seed=options.seed,
         stdout_to_stderr=machine,
     )
+    here = _here()
     request.locate()
     settings = settings_from(asdict(options), _start(options))
-    folder = prepare_folder(Path.cwd())
+    folder = prepare_folder(here)
     capture = None if options.show_output else _capture(folder)
     display = Display(quiet=options.quiet, live=_live(options), capture=capture)
     try:
@@ -107,6 +110,13 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
     for problem in problems:
         _say(problem)
     return EXIT_USAGE if problems else exit_code(outcome, settings)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:
+        raise AuditError("this folder has been deleted; start the audit from another one") from None
 
 
 def _start(options: RunOptions) -> Path:
@@ -136,6 +146,8 @@ def _tell_ending(audit: Audit, settings: Settings, capture: Capture | None, fold
     elif run.status is Status.NOTHING_TO_AUDIT:
         _say(ELSEWHERE.format(place=run.elsewhere) if run.elsewhere else NO_LOOP)
     elif run.status is Status.TIMEOUT and not run.steps:
+        if capture is not None:
+            _show_tail(capture.last_lines(TAIL_LINES), folder)  # it may be waiting for an answer
         _say(
             f"the time limit of {settings.max_time:g} s passed before the first training step was seen; "
             "give it more with --max-time 10m"
@@ -148,22 +160,27 @@ def _tell_crash(run: Run, capture: Capture | None, folder: Path | None) -> None:
     printed = capture.last_lines(10 * TAIL_LINES) if capture is not None else ""
     if traceback:  # the child may have printed it as well; once is enough
         printed = printed.replace(traceback, "").rstrip()
-    tail = "\n".join(printed.splitlines()[-TAIL_LINES:])
-    if tail.strip():
-        place = f" (all of it: {_shown(folder / 'output.log')})" if folder is not None else ""
-        _say(f"the script printed last{place}:")
-        click.echo(tail, err=True)
+    _show_tail("\n".join(printed.splitlines()[-TAIL_LINES:]), folder)
     if traceback and capture is not None:  # else it has been seen already
-        click.echo(traceback, err=True)
+        click.echo(neutral(traceback), err=True)
     if crash is not None:
-        message = f"{crash.kind}: {crash.message}".rstrip(": ").splitlines()[0]
+        kind = "" if crash.kind == "signal" else crash.kind
+        message = f"{kind}: {crash.message}".strip(": ").splitlines()[0]
+        count = "1 training step" if run.steps == 1 else f"{run.steps} training steps"
         where = f" at {_shown(Path(crash.location.file))}:{crash.location.line}" if crash.location else ""
-        _say(f"the script failed{where} after {run.steps} training steps: {message}")
+        _say(f"the script failed{where} after {count}: {one_line(message, 600)}")
         ours = [arg for arg in run.args if arg in OWN_OPTIONS]
         if crash.kind == "SystemExit" and crash.message == "2" and ours:
             _say(
                 f"what follows the script's name is its own; put {' and '.join(ours)} before it if the audit was meant"
             )
+
+
+def _show_tail(tail: str, folder: Path | None) -> None:
+    if tail.strip():
+        place = f" (all of it: {_shown(folder / 'output.log')})" if folder is not None else ""
+        _say(f"the script printed last{place}:")
+        click.echo(neutral(tail), err=True)
 
 
 def _tell_kept(folder: Path | None, problems: Sequence[str], display: Display) -> None:
@@ -188,7 +205,7 @@ def exit_code(outcome: Outcome, settings: Settings) -> int:
 
 
 def _say(text: str) -> None:
-    click.echo(f"audit: {text}", err=True)
+    click.echo(f"audit: {neutral(text)}", err=True)
 
 
 def _shown(path: Path) -> str:

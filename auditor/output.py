@@ -188,6 +188,8 @@ def keep(audit: Audit, folder: Path) -> list[str]:
         if format in report_formats():
             files[name] = partial(render_file, audit, format)
     problems = []
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)  # the script may have deleted it, or all of its own folder
     for name, content in files.items():
         try:
             _replace(folder / name, content())

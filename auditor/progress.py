@@ -9,6 +9,7 @@ from typing import TextIO
 
 from auditor.capture import Capture
 from auditor.spec import Progress
+from auditor.untrusted import neutral
 
 _REDRAW = 0.1  # seconds
 _ERASE = "\r\x1b[2K"
@@ -64,7 +65,7 @@ class Display:
         if text := self._capture.prompt():
             self.clear()
             self._live = False
-            self._write(text)
+            self._write(neutral(text))
 
     def _write(self, text: str) -> None:
         try:

@@ -21,6 +21,7 @@ from auditor.result import Audit
 from auditor.script import find_module, find_script, syntax_crash
 from auditor.spec import ProbeSpec, Progress
 from auditor.supervisor import Ending, Interrupts, scratch_folder, watch
+from auditor.untrusted import one_line
 
 JUDGING_RESERVE = 2.0  # seconds kept from the time limit for judging and reports
 LATER_START = 8.0  # seconds that must be left for a second start of the child to be worth it
@@ -114,7 +115,7 @@ def conduct(
         endings = probe.run(started)
     if endings[0].exit_code and not endings[0].records:
         last = capture.last_lines(1) if capture is not None else ""
-        raise AuditError(f"the probe did not start: {last or f'exit code {endings[0].exit_code}'}")
+        raise AuditError(f"the probe did not start: {one_line(last, 300) or f'exit code {endings[0].exit_code}'}")
     evidence = assemble(request.run(), endings, time.monotonic() - started)
     return Outcome(judge(evidence, known, settings), interrupts.signal if endings[-1].interrupted else None)
 

@@ -7,11 +7,13 @@ script cannot block on it.
 from __future__ import annotations
 
 import json
+import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from auditor.evidence import Absence, Frozen, Part, part_types
 
@@ -37,6 +39,12 @@ class ProbeSpec(Frozen):
     seed: int | None = None
     stdout_to_stderr: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_text_storable(cls, data: Any) -> Any:
+        """Not here: the script gets its arguments byte for byte, also such as are no UTF-8."""
+        return data
+
     def wants(self, part: str) -> bool:
         return not self.parts or part in self.parts
 
@@ -50,15 +58,49 @@ class Progress(Frozen):
     left: float | None = Field(None, description="Seconds to go, all phases, where it can be told.")
 
 
+_COUNT = 8  # bytes of the number of steps
+
+
+def steps_file(events: Path) -> Path:
+    """Where the child counts its steps."""
+    return events.with_name("steps")
+
+
 class Sink:
     """The child's end: appends records, each complete with its line feed in one write."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for the life of the child
+        self._path = path
+        self._pid = os.getpid()
+        self._open = os.open  # as it is now: later the script's own is diverted
+        self._take_hold()
+        with open(steps_file(path), "w+b") as file:
+            file.write(bytes(_COUNT))
+            file.flush()
+            self._count = mmap.mmap(file.fileno(), _COUNT)
+
+    def count(self, steps: int) -> None:
+        """The number of observed steps, at every one of them: memory that survives any death and costs nothing."""
+        self._count[:] = steps.to_bytes(_COUNT, "little")
+
+    def _take_hold(self) -> None:
+        self._descriptor = self._open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._held = self._identity()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def write(self, kind: str, **record: Any) -> None:
+        if os.getpid() != self._pid:  # a fork of the script, which goes its own way
+            return
+        if self._identity() != self._held:  # the script has closed what it does not know, perhaps opened its own there
+            self._take_hold()
         line = json.dumps({"kind": kind, **record}, separators=(",", ":"))
-        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        os.write(self._descriptor, line.encode("utf-8", "backslashreplace") + b"\n")
 
     def part(self, name: str, part: Part) -> None:
         self.write("part", name=name, value=json.loads(part.model_dump_json()))
@@ -75,19 +117,28 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = 0
+        self._file: IO[bytes] | None = None
         self._rest = b""
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def steps(self) -> int:
+        """Observed so far, by the child's own count."""
+        try:
+            return int.from_bytes(steps_file(self._path).read_bytes()[:_COUNT], "little")
+        except OSError:
+            return 0
 
     def new(self) -> Iterator[dict[str, Any]]:
         """Complete records; a torn last line waits for its end, a damaged one is dropped."""
-        try:
-            with open(self._path, "rb") as file:
-                file.seek(self._offset)
-                data = file.read()
-        except FileNotFoundError:
-            return
-        self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        if self._file is None:
+            try:
+                self._file = open(self._path, "rb")  # noqa: SIM115 - held: the script may delete the folder
+            except FileNotFoundError:
+                return
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
         for line in lines:
             try:
                 record = json.loads(line)

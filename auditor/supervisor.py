@@ -1,14 +1,16 @@
 """Starts the probe in a child process and watches it: its records, its time, its death, the user's Ctrl-C.
 
-The child leads its own session, so that Ctrl-C reaches only the parent and the whole group can be killed: nothing
-of it survives the audit.
+Between this process and the child stands the warden, in a session of its own: Ctrl-C reaches only this process, and
+nothing of the child survives it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from auditor import warden
 from auditor.capture import Capture
 from auditor.errors import AuditError
 from auditor.spec import Gathered, ProbeSpec, Progress, Source
@@ -29,6 +32,7 @@ BOOTSTRAP = (
     "import sys; sys.path[:] = sys.path[1:] if not sys.flags.safe_path else sys.path; "
     "from auditor.probe.launch import main; main()"
 )
+WARDEN = [sys.executable, "-S", "-P", warden.__file__]
 POLL = 0.05
 ASKED_TO_END = 2.0  # seconds between SIGTERM and SIGKILL after Ctrl-C
 LATE = 1.0  # seconds past the deadline before SIGTERM, and from there to SIGKILL
@@ -92,7 +96,7 @@ class Ending:
     timed_out: bool = False
     interrupted: bool = False
     problems: list[str] = field(default_factory=list)
-    steps_seen: int = 0  # from progress records: what a killed child did not live to sum up
+    steps_seen: int = 0  # by its running count: what a killed child did not live to sum up
     records: int = 0
 
     @property
@@ -117,57 +121,87 @@ def watch(
     interrupts = interrupts or Interrupts()
     source = Source(Path(spec.run_dir) / "events.jsonl")
     ending = Ending()
-    child = _start(spec, command or child_command(), capture)
-    stopper = _Stopper(child.pid, spec.deadline)
+    child = _Child(spec, command or child_command(), capture)
+    stopper = _Stopper(child, spec.deadline)
     try:
-        while not _has_exited(child) and not stopper.gave_up():
+        while not child.has_ended() and not stopper.gave_up():
             _take(source, ending)
             stopper.look(interrupts.count)
             if listen is not None:
                 listen(ending.gathered.progress)
             time.sleep(POLL)
     finally:
-        # Before the child is reaped, its id cannot belong to anyone else.
-        _signal_group(child.pid, signal.SIGKILL)
-        _reap(child, capture)
+        returncode = child.end()
+        if capture is not None:
+            capture.join(timeout=2.0)
     _take(source, ending)
-    _conclude(ending, child.returncode, stopper)
+    ending.steps_seen = max(ending.steps_seen, source.steps())
+    source.close()
+    _conclude(ending, returncode, stopper)
     return ending
 
 
-def _start(spec: ProbeSpec, command: Sequence[str], capture: Capture | None) -> subprocess.Popen[bytes]:
-    folder = Path(spec.run_dir)
-    request = folder / "spec.json"
-    request.write_text(spec.model_dump_json(), encoding="utf-8")
-    environment = {
+def _environment(run_dir: Path) -> dict[str, str]:
+    return {
         "MPLBACKEND": "Agg",  # a window would wait for someone to close it
         **os.environ,
         "AUDIT_ACTIVE": "1",
-        "TMPDIR": str(folder / "tmp"),
-        "WANDB_MODE": "offline",
-        "WANDB_DIR": str(folder / "files"),
+        "TMPDIR": str(run_dir / "tmp"),
     }
-    own = 2 if spec.stdout_to_stderr else None
-    try:
-        child = subprocess.Popen(
-            [*command, str(request)],
-            env=environment,
-            stdout=subprocess.PIPE if capture else own,
-            stderr=subprocess.STDOUT if capture else None,
-            start_new_session=True,
-        )
-    except OSError as why:
-        raise AuditError(f"the probe could not be started: {why}") from None
-    if capture is not None and child.stdout is not None:
-        capture.drain(child.stdout)
-    return child
+
+
+class _Child:
+    """The probe's process and all that it starts, through the warden who holds them."""
+
+    def __init__(self, spec: ProbeSpec, command: Sequence[str], capture: Capture | None) -> None:
+        folder = Path(spec.run_dir)
+        request = folder / "spec.json"
+        request.write_text(json.dumps(spec.model_dump(mode="json")), encoding="ascii")
+        own = 2 if spec.stdout_to_stderr else None
+        self._orders, theirs = socket.socketpair()
+        try:
+            if shutil.which(command[0]) is None:
+                raise OSError(f"{command[0]} cannot be executed")
+            self._warden = subprocess.Popen(
+                [*WARDEN, str(theirs.fileno()), str(folder), *command, str(request)],
+                env=_environment(folder),
+                stdout=subprocess.PIPE if capture else own,
+                stderr=subprocess.STDOUT if capture else None,
+                start_new_session=True,
+                pass_fds=[theirs.fileno()],
+            )
+        except OSError as why:
+            self._orders.close()
+            raise AuditError(f"the probe could not be started: {why}") from None
+        finally:
+            theirs.close()
+        if capture is not None and self._warden.stdout is not None:
+            capture.drain(self._warden.stdout)
+
+    def has_ended(self) -> bool:
+        return self._warden.poll() is not None
+
+    def order(self, what: bytes) -> None:
+        with suppress(OSError):  # it has ended
+            self._orders.send(what)
+
+    def end(self) -> int | None:
+        """Kill whatever is left. The exit code, negative for a signal, None for one that could not be killed."""
+        with self._orders:
+            self.order(warden.KILL)
+            with suppress(subprocess.TimeoutExpired):
+                self._warden.wait(timeout=UNKILLABLE)
+            self._orders.setblocking(False)
+            with suppress(OSError, ValueError):
+                return int(self._orders.recv(64))
+        return self._warden.returncode or None
 
 
 class _Stopper:
-    """Asks the group to end (SIGTERM) and then makes it (SIGKILL): after Ctrl-C, or past the deadline."""
+    """Asks the child to end (SIGTERM) and then makes it (SIGKILL): after Ctrl-C, or past the deadline."""
 
-    def __init__(self, pid: int, deadline: float) -> None:
-        self._pid = pid
+    def __init__(self, child: _Child, deadline: float) -> None:
+        self._child = child
         self._late = deadline + LATE
         self._kill_at: float | None = None
         self._killed_at: float | None = None
@@ -184,36 +218,14 @@ class _Stopper:
             self.interrupted = interrupts > 0
             self.timed_out = not self.interrupted
             self._kill_at = now + (ASKED_TO_END if self.interrupted else LATE)
-            _signal_group(self._pid, signal.SIGTERM)
+            self._child.order(warden.ASK)
         due = self._kill_at is not None and now >= self._kill_at
         if self._killed_at is None and (due or interrupts > 1):
             self._killed_at = now
-            _signal_group(self._pid, signal.SIGKILL)
+            self._child.order(warden.KILL)
 
     def gave_up(self) -> bool:
         return self._killed_at is not None and time.monotonic() - self._killed_at > UNKILLABLE
-
-
-def _has_exited(child: subprocess.Popen[bytes]) -> bool:
-    """Without reaping it where the system allows that, so that its group can still be addressed safely."""
-    if not hasattr(os, "waitid"):
-        return child.poll() is not None
-    try:
-        return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:  # started with SIGCHLD ignored: the system has reaped it
-        return True
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # all gone already; macOS says so by the second
-        os.killpg(pid, number)
-
-
-def _reap(child: subprocess.Popen[bytes], capture: Capture | None) -> None:
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(timeout=UNKILLABLE)
-    if capture is not None:
-        capture.join(timeout=2.0)
 
 
 def _take(source: Source, ending: Ending) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +33,7 @@ class Director:
         self.steps_to_observe = min(probe.spec.steps, LATER_START_STEPS) if probe.spec.attempt else probe.spec.steps
         self.observing = True
         self.observed = 0
+        self.trainer: threading.Thread | None = None  # the thread of the first step
         self.phases: list[Phase] = []
         self._began = self._phase_began = time.monotonic()
         self._planned: list[Planned] = []
@@ -46,11 +48,13 @@ class Director:
 
     def first_step_begins(self) -> None:
         """Start-up is over: the clock of the observation starts."""
+        self.trainer = threading.current_thread()
         self._phase("start-up", "completed", 0)
 
     def step_ended(self, step: StepSeen) -> None:
         if self.observing:
             self.observed += 1
+            self._probe.sink.count(self.observed)
             self.progress("observe", self.observed, self.steps_to_observe)
             if self.observed >= self.steps_to_observe:
                 self.finish_observation()
@@ -59,6 +63,9 @@ class Director:
                 self.finish_observation("the time budget")
                 self._next_experiment()
             return
+        if self._probe.loop.replaced_after is not None:  # what was rewound is not what is trained now
+            self.script_ended()
+            self._conclude()
         trail = self.player.step_ended(step, self.affordable_steps())
         if trail is not None:
             self._steps_done += len(trail.losses)
@@ -74,14 +81,9 @@ class Director:
         return time.monotonic() - self._phase_began > OBSERVATION_SHARE * (self._probe.spec.deadline - self._began)
 
     def finish_observation(self, cut_by: str = "") -> None:
-        """Send all that was observed. Called once, also when the script ends early."""
+        """Send all that was observed, and look into the data sets. Called once, also when the script ends early."""
         probe = self._probe
-        self.observing = False
-        with probe.paused():
-            probe.collectors.emit()
-        reason = f"ended by {cut_by} after {self.observed} of {self.steps_to_observe} steps" if cut_by else ""
-        self._phase("observe", "cut-short" if cut_by else "completed", self.observed, reason)
-        probe.sink.write("run", steps=self.observed)
+        self._send_observation(cut_by)
         if probe.spec.wants("leakage"):
             self.progress("compare data sets", 0, 0)
             incomplete = scan(probe)
@@ -89,6 +91,14 @@ class Director:
         self._planned = plan(probe)
         if not probe.spec.experiments:
             self._turn_down("experiments were switched off", pending=False)
+
+    def _send_observation(self, cut_by: str) -> None:
+        self.observing = False
+        with self._probe.paused():
+            self._probe.collectors.emit()
+        reason = f"ended by {cut_by} after {self.observed} of {self.steps_to_observe} steps" if cut_by else ""
+        self._phase("observe", "cut-short" if cut_by else "completed", self.observed, reason)
+        self._probe.sink.write("run", steps=self.observed)
 
     # ------------------------------------------------------------------------------------------------------ experiments
 
@@ -140,7 +150,9 @@ class Director:
         if self._now.part:
             self._probe.sink.absent(self._now.part, why.outcome, str(why))
         else:  # the rewind check failed: what follows would rest on sand
-            self._turn_down(str(why), pending=self._script_over, outcome=why.outcome)
+            self._turn_down(
+                str(why), pending=self._script_over or self._probe.loop.replaced_after is not None, outcome=why.outcome
+            )
 
     def _turn_down(
         self, reason: str, pending: bool, outcome: Literal["not-applicable", "inconclusive"] = "inconclusive"
@@ -198,6 +210,17 @@ class Director:
                 self._planned.insert(0, cut)
             pending = True  # an exception under our interventions: the other experiments may fare better
         self._turn_down(f"{how} before this experiment was done", pending=pending)
+
+    def stopped(self, why: str) -> None:
+        """The audit has to end at once: what is known is sent, and nothing more is tried."""
+        if self.observing:
+            if self._probe.loop.backwards:
+                self._send_observation(why)
+            return
+        reason = f"{why} ended the audit before this experiment was done"
+        if self._now is not None and self._now.part:
+            self._probe.sink.absent(self._now.part, "inconclusive", reason)
+        self._turn_down(reason, pending=False)
 
     def give_up(self, reason: str) -> None:
         """A failure of our own amid the experiments: what was gathered counts, the rest is said to be missing."""

@@ -5,6 +5,7 @@ Imports no torch and little else: it runs at the start of every spawned worker.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing.spawn
 import os
@@ -17,6 +18,7 @@ from typing import Any
 from auditor.probe.guard.diversion import Diversion
 from auditor.probe.guard.imports import after_import
 
+_OURS = os.path.dirname(os.path.abspath(__file__))
 BOOTSTRAP = (
     "import sys; first = sys.path.pop(0); from auditor.probe.elsewhere import in_spawned; in_spawned({run_dir!r}, "
     "{divert!r}); sys.path.insert(0, first); "
@@ -70,17 +72,19 @@ class Notice:
             return
         self._said_by = os.getpid()
         record = json.dumps({"kind": "run", "elsewhere": _training_line()}) + "\n"
-        descriptor = os.open(self._events, os.O_WRONLY | os.O_APPEND)
-        try:
+        with contextlib.suppress(OSError):  # the script may have deleted what it found in its temporary folder
+            descriptor = os.open(self._events, os.O_WRONLY | os.O_APPEND)
             os.write(descriptor, record.encode("utf-8", "backslashreplace"))
-        finally:
             os.close(descriptor)
 
 
 def trained_elsewhere(run_dir: str) -> bool:
     """True when some process of the script has said so."""
-    with open(os.path.join(run_dir, "events.jsonl"), encoding="utf-8", errors="replace") as events:
-        return any('"elsewhere"' in line for line in events)
+    try:
+        with open(os.path.join(run_dir, "events.jsonl"), encoding="utf-8", errors="replace") as events:
+            return any('"elsewhere"' in line for line in events)
+    except OSError:
+        return False
 
 
 def _training_line() -> str:
@@ -88,8 +92,8 @@ def _training_line() -> str:
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
-        if "site-packages" not in file and not file.startswith((sys.prefix, sys.base_prefix, "<")):
-            if os.sep + os.path.join("auditor", "probe") + os.sep not in file:
-                return f"{file}:{frame.f_lineno}"
+        foreign = "site-packages" in file or file.startswith((sys.prefix, sys.base_prefix, "<", _OURS))
+        if not foreign:
+            return f"{file}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

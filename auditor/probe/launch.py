@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from auditor.probe.elsewhere import follow_spawned, trained_elsewhere
-from auditor.probe.ending import end_process
+from auditor.probe.ending import end_process, end_when_asked, wait_for_threads
 from auditor.probe.guard import Diversion, go_offline
 from auditor.probe.locate import traceback_location, without_ours
 from auditor.probe.script import run_as_main
@@ -19,7 +20,7 @@ from auditor.spec import ProbeSpec, Sink
 
 
 def main() -> NoReturn:
-    spec = ProbeSpec.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    spec = ProbeSpec.model_validate(json.loads(Path(sys.argv[1]).read_text(encoding="ascii")))
     run_dir = Path(spec.run_dir)
     if spec.stdout_to_stderr:
         os.dup2(2, 1)
@@ -42,6 +43,7 @@ def main() -> NoReturn:
         probe.diversion = Diversion(str(run_dir / "files"))
         probe.diversion.install()
     follow_spawned(str(run_dir), spec.side_effects == "divert")
+    end_when_asked(probe)
     probe.say_last_words(finished=False)  # python and torch, in case there are no later ones
     end_process(_run(probe))
 
@@ -51,16 +53,13 @@ def _run(probe: Any) -> int:
     spec = probe.spec
     try:
         script = run_as_main(spec.target, spec.args, spec.module)
+        wait_for_threads(probe)
         if not probe.loop.backwards and not trained_elsewhere(spec.run_dir):
             from auditor.probe.target import train_target
 
             train_target(probe, script)
     except SystemExit as stop:
         return _exited(probe, stop)
-    except KeyboardInterrupt:
-        probe.director.script_ended("an interrupt")
-        probe.say_last_words(finished=False)
-        return 130
     except BaseException as error:
         return _crashed(probe, error)
     probe.director.script_ended()
@@ -71,6 +70,7 @@ def _run(probe: Any) -> int:
 def _exited(probe: Any, stop: SystemExit) -> int:
     code = stop.code
     if code is None or code == 0:
+        wait_for_threads(probe)
         probe.director.script_ended()
         probe.say_last_words(finished=True)
         return 0
@@ -84,10 +84,18 @@ def _exited(probe: Any, stop: SystemExit) -> int:
 def _crashed(probe: Any, error: BaseException) -> int:
     shown = without_ours(error.__traceback__)
     text = "".join(traceback.format_exception(type(error), error.with_traceback(shown), shown))
-    _report_crash(probe, type(error).__name__, str(error), text, error.__traceback__, 1)
-    with contextlib.suppress(Exception):
+    code = 130 if isinstance(error, KeyboardInterrupt) else 1
+    _report_crash(probe, type(error).__name__, _message(error), text, error.__traceback__, code)
+    with contextlib.suppress(BaseException):  # the script may have put one of its own there
         sys.excepthook(type(error), error, shown)
-    return 1
+    return code
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be printed"
 
 
 def _report_crash(probe: Any, kind: str, message: str, text: str, tb: TracebackType | None, code: int) -> None:

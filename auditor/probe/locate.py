@@ -75,11 +75,14 @@ def traceback_location(tb: TracebackType | None) -> Location | None:
 
 
 def without_ours(tb: TracebackType | None) -> TracebackType | None:
-    """The traceback with our own frames cut out, wherever they are in it."""
-    if tb is None:
-        return None
-    rest = without_ours(tb.tb_next)
-    file = tb.tb_frame.f_code.co_filename
-    if is_ours(file) or file.startswith("<frozen runpy"):
-        return rest
-    return TracebackType(rest, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
+    """The traceback with our own frames cut out, wherever they are in it; a recursion's has thousands."""
+    kept = []
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+        if not is_ours(file) and not file.startswith("<frozen runpy"):
+            kept.append(tb)
+        tb = tb.tb_next
+    rest: TracebackType | None = None
+    for tb in reversed(kept):
+        rest = TracebackType(rest, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
+    return rest

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -69,21 +71,100 @@ def test_a_child_that_ends_by_itself_at_the_deadline_did_not_time_out(child):
     assert not ending.timed_out
 
 
+DEAF = "import signal, time; [signal.signal(number, signal.SIG_IGN) for number in (1, 2, 15)]; time.sleep(60)"
+
+
+def _gone(pid: int, seconds: float = 3.0) -> bool:
+    give_up = time.monotonic() + seconds
+    while _alive(pid) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    return not _alive(pid)
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize("end", ["finish(1)", "os._exit(1)"])
-def test_nothing_of_the_group_survives(child, end):
+@pytest.mark.parametrize("end", ["finish(1)", "os._exit(1)", "os.kill(os.getpid(), signal.SIGKILL)"])
+@pytest.mark.parametrize("how", ["", "start_new_session=True", "start_new_session=True, env={}"])
+def test_nothing_that_the_child_started_survives(child, how, end):
+    """Whether it stayed in the group of the child, left it, or also dropped its environment."""
     body = f"""
-    code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
-    sleeper = subprocess.Popen([sys.executable, "-S", "-c", code])
+    sleeper = subprocess.Popen([sys.executable, "-S", "-c", {DEAF!r}], {how})
     write("run", notes=[str(sleeper.pid)])
     {end}
     """
     ending = watch(child.spec(), command=child.command(body), capture=Capture(None))
-    sleeper = int(ending.gathered.run["notes"][0])
-    give_up = time.monotonic() + 3
-    while _alive(sleeper) and time.monotonic() < give_up:
+    assert _gone(int(ending.gathered.run["notes"][0]), 0.5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
+def test_generations_of_daemons_are_killed_and_those_of_others_are_not(child):
+    body = f"""
+    for _ in range(3):
+        if os.fork() == 0:
+            os.setsid()
+            for _ in range(5):
+                if os.fork():
+                    break
+            write("run", notes=[])
+            open(spec["run_dir"] + f"/{{os.getpid()}}.pid", "w").close()
+            exec({DEAF!r})
+    time.sleep(0.5)
+    finish(1)
+    """
+    bystander = subprocess.Popen([sys.executable, "-S", "-c", DEAF], start_new_session=True)
+    try:
+        spec = child.spec()
+        watch(spec, command=child.command(body))
+        pids = [int(path.stem) for path in Path(spec.run_dir).glob("*.pid")]
+        assert len(pids) == 18
+        assert not [pid for pid in pids if _alive(pid)]
+        assert _alive(bystander.pid)
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_the_child_ends_with_the_audit(child):
+    """The audit itself is killed: the warden sees its socket closed."""
+    body = f"""
+    sleeper = subprocess.Popen([sys.executable, "-S", "-c", {DEAF!r}], start_new_session=True)
+    open(spec["run_dir"] + f"/{{sleeper.pid}}.pid", "w").close()
+    open(spec["run_dir"] + f"/{{os.getpid()}}.pid", "w").close()
+    open(spec["run_dir"] + f"/{{os.getppid()}}.pid", "w").close()
+    exec({DEAF!r})
+    """
+    spec = child.spec(seconds=60)
+    command = child.command(body)
+    audit = f"""
+from auditor.spec import ProbeSpec
+from auditor.supervisor import watch
+watch(ProbeSpec.model_validate_json({spec.model_dump_json()!r}), command={command!r})
+"""
+    process = subprocess.Popen([sys.executable, "-c", audit])
+    give_up = time.monotonic() + 20
+    while len(pids := [int(path.stem) for path in Path(spec.run_dir).glob("*.pid")]) < 3:
+        assert time.monotonic() < give_up
         time.sleep(0.02)
-    assert not _alive(sleeper)
+    process.kill()
+    process.wait()
+    assert all(_gone(pid) for pid in pids)
+    assert not Path(spec.run_dir).exists()
+
+
+def test_a_child_that_kills_the_warden_dies_with_it(child):
+    ending = watch(child.spec(), command=child.command("trajectory(2.0)\nos.kill(os.getppid(), 9)\ntime.sleep(60)"))
+    assert ending.killed_by == signal.SIGKILL
+    assert "trajectory" in ending.gathered.parts
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_the_child_has_the_signals_of_an_ordinary_program(child):
+    look = "[line for line in open('/proc/self/status') if line.startswith(('SigIgn', 'SigBlk', 'SigCgt'))]"
+    usual = subprocess.run(
+        [sys.executable, "-S", "-c", f"print({look})"], check=True, capture_output=True, text=True
+    ).stdout
+    watched = watch(child.spec(), command=child.command(f"write('run', notes={look})"))
+    assert str(watched.gathered.run["notes"]) == usual.strip()
 
 
 def test_first_interrupt_asks_and_the_second_kills(child):
@@ -145,13 +226,12 @@ def test_steps_of_the_observation_are_counted_from_progress(child):
 def test_the_environment_and_the_session_of_the_child(child, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)
     body = """
-    names = ("AUDIT_ACTIVE", "TMPDIR", "WANDB_MODE", "WANDB_DIR", "MPLBACKEND")
+    names = ("AUDIT_ACTIVE", "TMPDIR", "MPLBACKEND")
     write("run", notes=[os.environ[name] for name in names] + [str(os.getsid(0) == os.getpid())])
     """
     spec = child.spec()
     ending = watch(spec, command=child.command(body))
-    files = f"{spec.run_dir}/files"
-    assert ending.gathered.run["notes"] == ["1", f"{spec.run_dir}/tmp", "offline", files, "Agg", "True"]
+    assert ending.gathered.run["notes"] == ["1", f"{spec.run_dir}/tmp", "Agg", "True"]
 
 
 def test_a_flood_is_cut_and_does_not_block(child, tmp_path):

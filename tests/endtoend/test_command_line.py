@@ -1,15 +1,16 @@
-"""`audit run` on scripts that end in every way a script can end: exit code, status, report."""
+"""`audit run` on scripts that fail, end, take arguments and lack a loop: exit code, status, report.
+
+Those that hang, die, flee or break things are in test_hostile.py.
+"""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 
 SETUP = """
-import argparse, ctypes, os, sys, time
+import argparse
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 torch.manual_seed(0)
 x, y = torch.randn(800, 4), torch.randint(0, 2, (800,))
@@ -104,67 +105,12 @@ def test_a_crash_in_the_fifth_step(shell):
     assert ended.report.exists()
 
 
-@pytest.mark.parametrize("ending", ["sys.exit(3)", "sys.exit('no more data')"])
-def test_an_exit_code_other_than_zero(shell, ending):
-    ended = shell.run(loop(f"i == 5 and {ending}"))
-    assert (ended.code, ended.status, ended.audit["run"]["steps"]) == (3, "script-failed", 5)
-    assert ended.audit["run"]["crash"]["kind"] == "SystemExit"
-    assert ended.report.exists()
-
-
-@pytest.mark.parametrize(
-    ("death", "kind", "message"),
-    [
-        ("ctypes.string_at(0)", "signal", "SIGSEGV"),
-        ("os.kill(os.getpid(), 9)", "signal", "SIGKILL"),
-        ("os.abort()", "signal", "SIGABRT"),
-        ("os._exit(7)", "SystemExit", "7"),
-    ],
-)
-def test_a_sudden_death_in_the_fifth_step(shell, death, kind, message):
-    ended = shell.run(loop(f"i == 5 and {death}"))
-    assert (ended.code, ended.status) == (3, "script-failed")
-    crash = ended.audit["run"]["crash"]
-    assert crash["kind"] == kind
-    assert message in crash["message"]
-    assert ended.report.exists()
-
-
-def test_an_exception_in_a_worker(shell):
-    script = """
-class Broken(Dataset):
-    def __len__(self):
-        return 400
-
-    def __getitem__(self, index):
-        if index == 50:
-            raise ValueError("row 50 is torn")
-        return x[index], y[index]
-
-
-if __name__ == "__main__":
-    for a, b in DataLoader(Broken(), batch_size=8, num_workers=1):
-        step(a, b)
-"""
-    ended = shell.run(SETUP + script)
-    assert (ended.code, ended.status) == (3, "script-failed")
-    assert "row 50 is torn" in ended.audit["run"]["crash"]["message"]
-    assert ended.report.exists()
-
-
 # ---------------------------------------------------------------------------------------------------- scripts that end
 
 
 def test_a_script_that_trains_to_its_end(shell):
     ended = shell.run(loop().replace("range(10)", "range(1)").replace("batch_size=8", "batch_size=100"))
     assert (ended.code, ended.status, ended.audit["run"]["steps"]) == (0, "completed", 8)
-    assert ended.report.exists()
-
-
-@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit()", "os._exit(0)"])
-def test_a_script_that_ends_half_way(shell, ending):
-    ended = shell.run(loop(f"i == 12 and {ending}"))
-    assert (ended.code, ended.status) == (0, "completed")
     assert ended.report.exists()
 
 
@@ -177,51 +123,6 @@ def test_a_script_that_never_trains(shell):
 def test_an_empty_file(shell):
     ended = shell.run("\n")
     assert (ended.code, ended.status) == (5, "nothing-to-audit")
-
-
-def test_a_bare_except_does_not_catch_the_probe(shell):
-    script = """
-while True:
-    try:
-        for a, b in DataLoader(TensorDataset(x, y), batch_size=8):
-            step(a, b)
-    except:
-        print("caught something")
-"""
-    ended = shell.run(SETUP + script)
-    assert (ended.code, ended.status, ended.audit["run"]["steps"]) == (0, "completed", 20)
-    assert "caught" not in (shell.folder / ".audit/output.log").read_text()
-
-
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
-        ("while True: time.sleep(0.01)", 5),
-        ("i == 5 and time.sleep(1000)", 0),
-    ],
-    ids=["before the first step", "in a step"],
-)
-def test_a_script_that_hangs(shell, line, code):
-    script = loop(line) if code == 0 else SETUP + line
-    began = time.monotonic()
-    ended = shell.run(script, options=("--max-time", "12"))
-    assert time.monotonic() - began < 40
-    assert (ended.code, ended.status) == (code, "timeout")
-    assert ended.report.exists()
-
-
-def test_an_endless_slow_loop_keeps_to_the_time(shell):
-    script = """
-while True:
-    time.sleep(0.3)
-    step(x[:8], y[:8])
-"""
-    began = time.monotonic()
-    ended = shell.run(SETUP + script, options=("--max-time", "14", "--steps", "1000"))
-    assert time.monotonic() - began < 40
-    assert ended.code == 0
-    assert ended.audit["run"]["steps"] >= 3
-    assert ended.report.exists()
 
 
 # ------------------------------------------------------------------------------------------------ arguments and shapes

@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from auditor.config import Ignore, Settings
 from auditor.declare import Rule
 from auditor.errors import ConfigError
 from auditor.registry import UnknownRule, find
+from auditor.untrusted import one_line
 
+_LARGEST = 1_000_000  # bytes
+_LONGEST_LINE = 300  # characters that can hold a key; more are not looked at
+_LONGEST_REASON = 500
 _KEYS = tuple(field.alias or name for name, field in Settings.model_fields.items())
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"\s*([\w\-.\"' ]+?)\s*=")
@@ -37,6 +42,7 @@ class Document:
         best, best_line = 0, 1
         header: tuple[str, ...] = ()
         for number, line in enumerate(self.text.splitlines(), 1):
+            line = line.strip()[:_LONGEST_LINE]
             if match := _HEADER.match(line):
                 here = header = _dotted(match[1])
             elif match := _KEY.match(line):
@@ -49,7 +55,7 @@ class Document:
         return best_line
 
     def error(self, keys: Sequence[str], message: str) -> ConfigError:
-        return ConfigError(f"{_shown(self.path)}:{self.line(*keys)}: {message}")
+        return ConfigError(f"{_shown(self.path)}:{self.line(*keys)}: {one_line(message, _LONGEST_REASON)}")
 
 
 def load(
@@ -102,7 +108,11 @@ def read(path: Path) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError(f"{_shown(path)}: a configuration has at most {_LARGEST:,} bytes")
+        return data.decode("utf-8").replace("\r\n", "\n")
     except FileNotFoundError:
         raise ConfigError(f"{_shown(path)}: there is no such configuration file") from None
     except (OSError, UnicodeDecodeError) as why:
@@ -112,8 +122,9 @@ def _text(path: Path) -> str:
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(_text(path))
-    except tomllib.TOMLDecodeError as why:
-        raise ConfigError(f"{_shown(path)}: not valid TOML: {why}") from None
+    except (ValueError, RecursionError) as why:  # among them digits without end, and dates that no calendar has
+        reason = "nested too deeply" if isinstance(why, RecursionError) else one_line(str(why), _LONGEST_REASON)
+        raise ConfigError(f"{_shown(path)}: not valid TOML: {reason}") from None
 
 
 def _table(path: Path) -> dict[str, Any] | None:
@@ -185,7 +196,8 @@ def _known(selector: Any, rules: Sequence[Rule], key: str, document: Document | 
             raise UnknownRule(f"{selector!r} is no rule's name or code")
         find(selector, rules)
     except UnknownRule as why:
-        raise (document.error([key], f"{key}: {why}") if document else ConfigError(f"{key}: {why}")) from None
+        said = one_line(f"{key}: {why}", _LONGEST_REASON)
+        raise (document.error([key], said) if document else ConfigError(said)) from None
 
 
 def _near(word: str, known: Iterable[str], listing: bool = False) -> str:
@@ -211,13 +223,12 @@ def _dotted(text: str) -> tuple[str, ...]:
 
 
 def _reason(why: Exception) -> str:
-    return (why.strerror if isinstance(why, OSError) else None) or str(why)
+    return (why.strerror if isinstance(why, OSError) else None) or one_line(str(why), _LONGEST_REASON)
 
 
 def _shown(path: Path) -> str:
     """Relative to the current directory where that is shorter to read."""
     absolute = path.absolute()
-    try:
-        return str(absolute.relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(absolute)
+    with suppress(ValueError, OSError):
+        absolute = absolute.relative_to(Path.cwd())
+    return one_line(str(absolute), 300)

@@ -10,6 +10,8 @@ from auditor.result import Audit
 from . import words
 from .page import Grid, grid
 
+_MOST_MODELS = 8  # whose layers are listed
+
 
 def tables(audit: Audit) -> list[Grid]:
     """Every table that has rows."""
@@ -28,7 +30,7 @@ def _program(program: Program) -> Iterator[Grid | None]:
         ((m.name, m.kind, f"{m.parameters:,}", f"{m.trainable:,}", words.place(m.location)) for m in program.models),
         (2, 3),
     )
-    for model in program.models[:8]:
+    for model in program.models[:_MOST_MODELS]:
         yield _layers(model)
     yield grid(
         "Optimizers",

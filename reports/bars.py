@@ -71,6 +71,7 @@ def classes(evidence: Evidence) -> Chart | None:
     total = sum(part.held_out_counts)
     held_out = [count / total for count in part.held_out_counts] if total else []
     order = list(range(len(train))) if len(train) <= _NAMED else sorted(range(len(train)), key=lambda i: -train[i])
+    order = [order[i] for i in svg.sampled(len(order), svg.POINTS)[0]]  # a plot has no room for more columns
     conclusion = _balance(part.counts)
     x, y = Axis(0, max(len(train), 1)), axis([0, *train, *held_out], zero=True, log=False)
     assert y is not None  # it holds 0

@@ -39,7 +39,8 @@ def loss(evidence: Evidence) -> Chart | None:
     over = ""
     if first and uniform is not None:
         over += svg.across(uniform, y, f"ln {first.classes} = {number(uniform)}: guessing", "reference")
-    over += "".join(svg.dot(step, value, x, y, "s2") for step, value in held_out)
+    shown, _ = svg.sampled(len(held_out), svg.POINTS)
+    over += "".join(svg.dot(*held_out[i], x, y, "s2") for i in shown)
     legend += [("s2 dot", "held-out loss")] if held_out else []
     legend += [("epoch", "a new epoch")] if len(path.epoch_starts) > 1 else []
     legend += [("gap", "not finite")] if not all(map(finite, values)) else []

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,15 @@ from . import appendix, clean, page, story, words
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+Prose = Callable[[str], "Markup"]
+
 FORMAT = "html"
 SUFFIXES = (".html", ".htm")
+
+LIMIT = 2_000_000  # bytes; mail and artifact stores take it, and it opens at once
+_MOST = (500, 100, 20, 4, 1)  # of everything that is listed; the first with which the page keeps its limit
+
+_MOST_CARDS = 100
 
 _HERE = Path(__file__).parent
 _LONGEST_PROSE = 6_000
@@ -28,7 +36,17 @@ _CONFIDENCE = {
 
 
 def render(audit: Audit) -> str:
-    """The page. The same audit gives the same bytes."""
+    """The page, at most 2 MB; what is left out is counted. The same audit gives the same bytes."""
+    text, tables, prose = "", appendix.tables(audit), (cache(_prose()), cache(_prose(links=False)))
+    for most in _MOST:
+        text = _page(audit, most, [table.cut(most) for table in tables], prose)
+        if len(text.encode("utf-8")) <= LIMIT:
+            break
+    return text
+
+
+def _page(audit: Audit, most: int, tables: list[page.Grid], prose: tuple[Prose, Prose]) -> str:
+    """The page with at most so many findings and verdicts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -38,13 +56,14 @@ def render(audit: Audit) -> str:
         number=words.number,
         seconds=words.seconds,
         name=clean.name,
-        prose=_prose(),
+        prose=prose[0],
+        unlinked=prose[1],
         spans=_spans,
         plural=words.plural,
         measured=lambda said: words.measured(said.measured, said.limit),
     )
     style, script = _asset("report.css"), _asset("report.js")
-    layout = page.layout(audit)
+    layout = page.layout(audit, min(most, _MOST_CARDS))
     return environment.get_template("report.html.j2").render(
         audit=audit,
         run=audit.run,
@@ -58,10 +77,12 @@ def render(audit: Audit) -> str:
         first=layout.cards[: story.FIRST],
         charts=layout.charts,
         claimed=layout.claimed,
-        leaks=page.leaks(audit.evidence),
+        unshown=layout.unshown,
+        leaks=page.leaks(audit.evidence, most),
         pairs_at=layout.pairs_at,
-        groups=_decided(audit),
-        tables=appendix.tables(audit),
+        groups=_decided(audit, most),
+        suppressed=audit.suppressed[:most],
+        tables=tables,
         traceback=clean.lines(audit.run.crash.traceback, most=60) if audit.run.crash else [],
         crash_place=words.place(audit.run.crash.location) if audit.run.crash else "",
         diverted=[words.path(file) for file in audit.run.diverted[:100]],
@@ -72,8 +93,8 @@ def render(audit: Audit) -> str:
     )
 
 
-def _decided(audit: Audit) -> list[tuple[str, str, str, list[Verdict]]]:
-    """(kind, title, what it means, verdicts) of every outcome but `fail`."""
+def _decided(audit: Audit, most: int) -> list[tuple[str, str, str, list[Verdict], int]]:
+    """(kind, title, what it means, verdicts, how many more) of every outcome but `fail`."""
     rows = (
         ("pass", "Passed", "What was measured stayed within its limit.", Outcome.PASS),
         (
@@ -85,7 +106,11 @@ def _decided(audit: Audit) -> list[tuple[str, str, str, list[Verdict]]]:
         ("not-applicable", "Not applicable", "The question makes no sense for this program.", Outcome.NOT_APPLICABLE),
         ("broken", "Rules that failed", "A bug in the rule, not in your program.", Outcome.ERROR),
     )
-    return [(kind, title, text, found) for kind, title, text, o in rows if (found := page.rules(audit, o))]
+    return [
+        (kind, title, text, found[:most], len(found[most:]))
+        for kind, title, text, outcome in rows
+        if (found := page.rules(audit, outcome))
+    ]
 
 
 def _asset(name: str) -> str:
@@ -103,12 +128,15 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _prose() -> Callable[[str], Markup]:
-    """A filter: Markdown of a rule's page to HTML, without raw HTML, images, headings or scripts in links."""
+def _prose(*, links: bool = True) -> Prose:
+    """A filter: Markdown of a rule's page to HTML, without raw HTML, images, headings or scripts in links. A fix may
+    quote names that the script made up: without `links`, they cannot lead anywhere."""
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "heading", "lheading"])
+    if not links:
+        reader.disable(["link", "autolink", "reference"])
 
     def prose(text: str) -> Markup:
         rows = (clean.code(row, 1200) for row in text[:_LONGEST_PROSE].splitlines())

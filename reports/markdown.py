@@ -14,7 +14,7 @@ FORMAT = "markdown"
 SUFFIXES = (".md",)
 
 LIMIT = 60_000  # GitHub refuses comments above 65,536 characters
-_RESERVE = 600
+_RESERVE = 1_500
 _MOST_ROWS = 40
 
 _SIGNS = {
@@ -39,7 +39,7 @@ def render(audit: Audit) -> str:
             page += section.strip("\n") + "\n\n"
     if left_out:
         page += f"*{words.plural(left_out, 'section')} left out here for want of room; the other formats have all.*\n\n"
-    tool = f"{_inert(audit.tool.name)} {_inert(audit.tool.version)}"
+    tool = f"{_inert(audit.tool.name, 40)} {_inert(audit.tool.version, 20)}"
     return page + f"<sub>{tool} · {_inert(story.effort(audit))}</sub>\n"
 
 
@@ -67,7 +67,8 @@ def _sections(audit: Audit) -> Iterator[str]:
 
 # ---------------------------------------------------------------------------------------------------------- escaping
 
-_SPECIAL = re.compile(r"([\\`*_\[\]|~]|^[-+=])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$]|^[-+=])")
+_NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 _LINKING = re.compile(r"[@#]|://|\bwww\.|\bGH-", re.IGNORECASE)
 _SPAN = re.compile(r"(`[^`\n]+`)")
 
@@ -82,7 +83,7 @@ def _html(text: str, limit: int = clean.LONGEST_SENTENCE) -> str:
 
 def _inert(text: str, limit: int = clean.LONGEST_SENTENCE) -> str:
     """The same where Markdown is read: it formats nothing and breaks no table."""
-    return _SPECIAL.sub(r"\\\1", _html(text, limit))
+    return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", _html(text, limit)))
 
 
 def _ticked(text: str, limit: int = clean.LONGEST_NAME) -> str:

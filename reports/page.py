@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from auditor.evidence import Evidence, SamplePair
 from auditor.result import Audit, Outcome, ReportedFinding, Verdict
@@ -13,7 +14,7 @@ from . import bars, clean, curves, heat, story, words
 from .svg import Chart
 
 _MOST_PAIRS = 12
-_MOST_ROWS = 500
+MOST_ROWS = 500
 _THUMBNAIL = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 _LARGEST_THUMBNAIL = 24_000
 _LINK = re.compile(r"https?://[^\s\"'<>\\^`{}|]{1,300}")
@@ -57,10 +58,11 @@ class Layout:
     charts: list[Chart]
     claimed: list[Chart]
     pairs_at: str
+    unshown: int
 
 
-def layout(audit: Audit) -> Layout:
-    """Where each finding and each chart stands.
+def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
+    """Where each finding and each chart stands, with at most so many findings on a level.
 
     A chart is drawn once, with the first finding that it shows; later ones link to it.
     """
@@ -68,8 +70,8 @@ def layout(audit: Audit) -> Layout:
     anchors: set[str] = set()
     homes: dict[str, Card] = {}
     result = []
-    for group in story.groups(audit):
-        consequences = tuple(_card(finding, anchors, ()) for finding in group.consequences)
+    for group in story.groups(audit)[:most]:
+        consequences = tuple(_card(finding, anchors, ()) for finding in group.consequences[:most])
         result.append(_card(group.cause, anchors, consequences))
     every = [card for top in result for card in (top, *top.consequences)]
     for card in every:
@@ -86,6 +88,7 @@ def layout(audit: Audit) -> Layout:
         charts=[chart for chart in free if chart.key not in homes],
         claimed=[chart for chart in free if chart.key in homes],
         pairs_at=next((card.anchor for card in every if card.finding.family == "leakage"), ""),
+        unshown=len(audit.findings) - len(every),
     )
 
 
@@ -192,15 +195,15 @@ class Leak:
     rest: int
 
 
-def leaks(evidence: Evidence) -> list[Leak]:
+def leaks(evidence: Evidence, most: int = _MOST_PAIRS) -> list[Leak]:
     found = []
-    for overlap in evidence.leakage.overlaps[:8] if evidence.leakage else ():
+    for overlap in evidence.leakage.overlaps[: min(most, 8)] if evidence.leakage else ():
         sentence = f"{words.plural(overlap.shared, 'sample')} of {clean.name(overlap.held_out, 40)}"
         if overlap.held_out_samples:
             sentence += f" ({words.percent(overlap.shared / overlap.held_out_samples)})"
         sentence += f" also in {clean.name(overlap.training, 40)}, "
         sentence += "proved by index" if overlap.identity else "equal bit for bit"
-        pairs = tuple(_pair(pair) for pair in overlap.pairs[:_MOST_PAIRS])
+        pairs = tuple(_pair(pair) for pair in overlap.pairs[: min(most, _MOST_PAIRS)])
         found.append(Leak(sentence + ".", pairs, max(0, overlap.shared - len(pairs))))
     return found
 
@@ -229,14 +232,17 @@ class Grid:
     numeric: frozenset[int] = frozenset()
     rest: int = 0
 
+    def cut(self, most: int) -> Grid:
+        """The same with at most so many rows."""
+        return replace(self, rows=self.rows[:most], rest=self.rest + len(self.rows[most:]))
+
 
 def grid(title: str, head: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[int] = ()) -> Grid | None:
     """A table of at most 500 rows; None without any."""
-    made = [tuple(clean.name(str(cell), 120) for cell in row) for row in rows]
-    if not made:
-        return None
-    kept = tuple(made[:_MOST_ROWS])
-    return Grid(title, tuple(head), kept, frozenset(numeric), len(made) - len(kept))
+    source = iter(rows)
+    made = tuple(tuple(clean.name(str(cell), 120) for cell in row) for row in islice(source, MOST_ROWS))
+    rest = sum(1 for _ in source)
+    return Grid(clean.name(title), tuple(head), made, frozenset(numeric), rest) if made else None
 
 
 def rules(audit: Audit, outcome: Outcome) -> list[Verdict]:

@@ -68,8 +68,13 @@ def listed(items: Sequence[str], most: int = 6) -> str:
     return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
 
 
+_LONGEST_PATH = 8_000
+
+
 def path(file: str) -> str:
     """A file relative to the current directory where it lies below it."""
+    if len(file) > _LONGEST_PATH:  # no system has such a file
+        return clean.name(file, 120)
     try:
         found = Path(file)
         file = str(found.relative_to(Path.cwd())) if found.is_absolute() else file

@@ -14,6 +14,16 @@ FRAME_RADIUS = 2
 MAX_LINE = 400  # a minified line must not fill a report
 
 
+_LARGEST = 10_000_000  # bytes
+
+
+def _regular(file: str) -> str:
+    """The path, unless reading it might never end. Saved evidence may name any. Raises OSError or ValueError."""
+    if not Path(file).is_file() or Path(file).stat().st_size > _LARGEST:
+        raise OSError(f"{file} is no source file")
+    return file
+
+
 class SourceFiles:
     """Reads files on demand; a file that is gone or unreadable gives empty lines, never an error."""
 
@@ -23,9 +33,9 @@ class SourceFiles:
     def _lines(self, file: str) -> tuple[str, ...]:
         if file not in self._files:
             try:
-                with tokenize.open(file) as source:
+                with tokenize.open(_regular(file)) as source:
                     self._files[file] = tuple(source.read().splitlines())
-            except (OSError, SyntaxError, UnicodeDecodeError):
+            except (OSError, SyntaxError, ValueError):
                 self._files[file] = ()
         return self._files[file]
 

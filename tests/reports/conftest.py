@@ -58,5 +58,10 @@ def crashed(audits: dict[str, Audit]) -> Audit:
 
 
 @pytest.fixture
+def huge(audits: dict[str, Audit]) -> Audit:
+    return audits["huge"]
+
+
+@pytest.fixture
 def hostile(audits: dict[str, Audit]) -> Audit:
     return audits["hostile"]

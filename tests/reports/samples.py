@@ -395,7 +395,10 @@ def crashed() -> Audit:
 
 EVIL = (
     "</script><img src=x onerror=alert(1)>\x1b[31m\x1b]0;owned\x07\u202egnp.exe @octocat | `a` **b** \n# h\r\n&lt;"
-    + "x" * 10_000
+    "\x00\x9b2J\udcff\ufeff\u2066 --> ]]> <svg/onload=alert(1)> <!-- [x](javascript:alert(1)) $a$ </title></style>"
+    "</code></td></details> '\"onfocus=alert(1) autofocus= @org/team #1 GH-2 https://example.com www.example.com ~~~ "
+    + "x"
+    * 10_000
 )
 
 
@@ -482,4 +485,54 @@ def deep(layers: int = 400, steps: int = 120) -> Audit:
     return base.model_copy(update={"evidence": seen})
 
 
-ALL = {"faulty": faulty, "healthy": healthy, "crashed": crashed, "hostile": hostile, "deep": deep}
+def huge() -> Audit:
+    """More of everything than any program has: class names of a megabyte, 10,000 classes, thousands of layers."""
+    base = hostile()
+    long = EVIL + "Net" * 330_000
+    names = tuple(f"{EVIL[:200]}.{i}" for i in range(2_000))
+    picture = "data:image/png;base64," + "A" * 23_000
+    pair = ev.SamplePair(
+        training_index=1, held_out_index=2, training_label=EVIL, thumbnail=picture, held_out_thumbnail=picture
+    )
+    overlap = ev.Overlap(training=long, held_out=long, shared=99, held_out_samples=99, pairs=(pair,) * 99)
+    code = "1 if'x'else 1;" * 14
+    why = "- **a** `b` *c* | d\n" * 300
+    found = tuple(
+        finding(f"X{i}", f"rule-{i}", "learning", "error", long if i < 3 else EVIL, where=EVIL, why=why, doubt=why,
+                detail=(EVIL,) * 20, references=(EVIL,) * 20, fix=Fix(text=why, diff=f"+{code}\n" * 80),
+                location=ev.Location(file=long if i < 3 else EVIL, line=1, function=EVIL),
+                source=tuple(SourceLine(number=n, text=code) for n in range(5)))
+        for i in range(120)
+    )  # fmt: skip
+    counts = tuple(range(10_000))
+    seen = base.evidence.model_copy(
+        update={
+            "program": ev.Program(
+                loop="loader",
+                models=tuple(
+                    ev.Model(name=long if i == 0 else EVIL, kind=EVIL, parameters=1, trainable=1, layers=tuple(
+                        ev.Layer(name=name, kind=EVIL, shape=(1,) * 50) for name in names[:600])) for i in range(20)
+                ),
+                loaders=tuple(ev.Loader(name=name, role="training", dataset=EVIL, sampler=EVIL) for name in names),
+                optimizers=tuple(ev.Optimizer(kind=name, learning_rates=(0.1,) * 99) for name in names),
+            ),
+            "trajectory": ev.Trajectory(
+                losses=(1.0, math.nan) * 5_000, learning_rates=(), grad_norms=(), epoch_starts=tuple(range(9_000)),
+                held_out=tuple((i, float(i % 7)) for i in range(9_000)),
+            ),
+            "gradients": gradients(list(names), 60),
+            "labels": ev.Labels(classes=10_000, counts=counts, held_out_counts=counts, seen=counts, predicted=counts),
+            "leakage": ev.Leakage(splits=(), overlaps=(overlap,) * 20),
+        }
+    )  # fmt: skip
+    verdicts = [verdict(EVIL, EVIL, EVIL, "pass", EVIL)] * 3_000
+    return base.model_copy(
+        update={
+            "evidence": seen, "findings": found, "verdicts": tuple(verdicts), "notes": (EVIL, long) * 200,
+            "suppressed": (Suppressed(finding=found[0], by="comment", reason=EVIL),) * 900,
+            "summary": summary(list(found), verdicts, 900),
+        }
+    )  # fmt: skip
+
+
+ALL = {"faulty": faulty, "healthy": healthy, "crashed": crashed, "hostile": hostile, "deep": deep, "huge": huge}

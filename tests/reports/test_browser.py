@@ -41,6 +41,7 @@ class Opened:
         self.page: Page = browser.new_context(**options).new_page()
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.address = file.as_uri()
         self.page.goto(self.address + anchor)
@@ -73,6 +74,38 @@ def test_it_draws_without_complaint_or_request(browser: Browser, file: Path, scr
         assert opened.page.locator("#tools").is_visible() is scripts
         assert opened.said == []
         assert [url for url in opened.asked if not url.startswith("data:")] == [opened.address]
+
+
+FOREIGN = """() => [...document.querySelectorAll("*")].filter((node) =>
+  [...node.attributes].some((a) => a.name.startsWith("on") || /^\\s*javascript:/i.test(a.value))
+  || node.tagName === "IMG" && !node.src.startsWith("data:image/png;base64,")
+  || ["IFRAME", "OBJECT", "EMBED", "FORM", "LINK", "BASE"].includes(node.tagName)
+).map((node) => node.outerHTML.slice(0, 200)).concat(document.scripts.length === 1 ? [] : ["another script"])"""
+
+
+@pytest.mark.parametrize("name", ["hostile", "huge"])
+def test_nothing_that_a_script_named_acts(
+    browser: Browser, audits: dict[str, Audit], tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(html.render(audits[name]), encoding="utf-8")
+    with Opened(browser, path) as opened:
+        opened.page.locator("#unfold").click()
+        opened.page.keyboard.press("j")
+        assert opened.page.evaluate(FOREIGN) == []
+        assert opened.said == []
+        assert [url for url in opened.asked if not url.startswith("data:")] == [opened.address]
+
+
+def test_what_would_act_is_noticed_and_blocked(browser: Browser, faulty_file: Path) -> None:
+    """The checks above are able to fail, and the page's policy holds even where escaping would not."""
+    page = faulty_file.read_text(encoding="utf-8")
+    injected = "<img src=x onerror=alert(1)><script>alert(2)</script></main>"
+    faulty_file.write_text(page.replace("</main>", injected), encoding="utf-8")
+    with Opened(browser, faulty_file) as opened:
+        assert len(opened.page.evaluate(FOREIGN)) == 2
+        assert opened.said
+        assert not [text for text in opened.said if text.startswith("dialog")]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1920])

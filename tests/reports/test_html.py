@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 from auditor.reports import html, page, scale
 
-from auditor.result import Audit
+from auditor.result import Audit, Fix, ReportedFinding
 
 VOID = {"meta", "br", "img", "hr", "input", "link"}
 SVG_LEAVES = {"use", "path", "rect", "circle", "line", "image"}
@@ -108,6 +108,26 @@ def test_the_policy_names_our_script_and_style_only(read: Reader) -> None:
 def test_the_page_is_small_and_has_no_control_characters(text: str) -> None:
     assert len(text.encode()) < 500_000
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", text)
+
+
+def test_the_page_stays_small_whatever_the_program_has(huge: Audit) -> None:
+    shown = html.render(huge)
+    assert 100_000 < len(shown.encode()) <= html.LIMIT
+    read = Reader(shown)
+    assert (read.problems, read.open) == ([], [])
+    assert f"{120 - shown.count('<article')} more findings; the JSON report has all." in shown
+
+
+def test_a_fix_leads_nowhere(faulty: Audit) -> None:
+    links = "[click](https://example.com/a) <https://example.com/b> [c][d]\n\n[d]: https://example.com/d"
+    found = faulty.findings[0].model_copy(update={"fix": Fix(text=links)})
+    assert "example.com" not in str([attrs for _, attrs in Reader(html.render(with_finding(faulty, found))).tags])
+    documented = found.model_copy(update={"why": links})
+    assert "https://example.com/a" in str(Reader(html.render(with_finding(faulty, documented))).tags)
+
+
+def with_finding(audit: Audit, finding: ReportedFinding) -> Audit:
+    return audit.model_copy(update={"findings": (finding,)})
 
 
 def test_rendering_is_deterministic(audit: Audit, text: str) -> None:

@@ -66,6 +66,15 @@ def test_a_long_report_is_cut_and_says_so(faulty: Audit) -> None:
     assert page.count("<details>") == page.count("</details>")
 
 
+def test_a_comment_fits_whatever_the_program_has(huge: Audit) -> None:
+    page = markdown.render(huge)
+    assert len(page) <= markdown.LIMIT
+    page = outside_code(page)
+    assert page.count("<details>") == page.count("</details>") >= 2
+    assert "sections left out here" in page
+    assert not re.search(r"@\w", page)
+
+
 def test_rendering_is_deterministic(audit: Audit) -> None:
     assert markdown.render(audit) == markdown.render(audit)
 

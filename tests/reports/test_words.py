@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 import pytest
 from auditor.reports import clean, story, words
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from auditor.evidence import Run, Status
 from auditor.result import Audit
+from auditor.untrusted import LONGEST_KEPT, UNSAFE, shortened, storable
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ def test_sparkline_marks_what_is_not_finite() -> None:
 
 @given(st.text())
 def test_neutral_text_has_nothing_that_acts(text: str) -> None:
-    assert not any(clean.unicodedata.category(c) in clean._UNSAFE for c in clean.line(text))
+    assert not any(unicodedata.category(c) in UNSAFE for c in clean.line(text))
     clean.line(text).encode("utf-8")
     assert len(clean.line(text, 50)) <= 50
     assert clean.ascii_only(clean.line(text)).isascii()
@@ -60,8 +62,30 @@ def test_escapes_stay_readable() -> None:
 
 
 def test_the_middle_is_left_out() -> None:
-    assert clean.middle("encoder.blocks.11.attention.query", 15) == "encoder….query"[:8] + clean.middle("n.query", 7)
-    assert len(clean.middle("x" * 1000, 15)) == 15
+    assert shortened("encoder.blocks.11.attention.query", 15) == "encoder….query"[:8] + shortened("n.query", 7)
+    assert len(shortened("x" * 1000, 15)) == 15
+
+
+@given(st.text(max_size=200), st.integers(1, 120))
+def test_a_shortened_text_keeps_its_limit(text: str, limit: int) -> None:
+    assert len(shortened(text, limit)) <= limit
+    assert shortened(text, max(limit, len(text))) == text
+
+
+@pytest.mark.parametrize("length", [100, 3_000, 1_000_000])
+def test_a_long_name_says_how_long_it_is(length: int) -> None:
+    shown = clean.name("Net" * (length // 3) + "." * (length % 3))
+    assert len(shown) <= clean.LONGEST_NAME
+    assert f"…({length:,} characters)…" in shown
+    assert shown.startswith("NetNet")
+
+
+@given(st.text())
+def test_a_storable_text_is_utf8_and_short(text: str) -> None:
+    kept = storable(text + "\udcff")
+    assert kept.encode("utf-8").endswith(b"\\udcff")
+    assert storable(kept) == kept
+    assert len(storable("\ud800" * 40_000)) <= LONGEST_KEPT
 
 
 @pytest.mark.parametrize(

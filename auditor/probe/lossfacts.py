@@ -42,7 +42,10 @@ class LossFacts:
             self._classes = call.classes if call.class_labels else 0
             # The floor is worked out later: reading it here would wait for the device in the middle of a step.
             self._first = replace(
-                call, input=call.input.detach(), target=call.target.detach().clone(), result=call.result.detach()
+                call,
+                input=torch.empty_like(call.input, device="meta"),  # its shape is enough, and it may be large
+                target=call.target.detach().clone(),
+                result=torch.empty_like(call.result, device="meta"),
             )
         self._results.append(call.result.detach().float().sum())
 

@@ -13,6 +13,7 @@ from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.locate import user_location
 
 STEPS = 5
+BLOCK = 2**21  # elements looked at together: what is worked out on the way takes several times their memory
 SHOWN = 64
 NORMALIZATIONS = (
     "BatchNorm",
@@ -76,7 +77,9 @@ class InputsCollector(Collector):
             self._first_layer = first_layer(module)
         if tensor.dim() != len(self._shape) or (self.axis is not None and tensor.shape[1] != self._shape[1]):
             return
-        self._add(tensor.detach())
+        self._samples += tensor.shape[0]
+        for part in torch.split(tensor.detach(), max(1, BLOCK * tensor.shape[0] // tensor.numel())):
+            self._add(part)
 
     def _add(self, tensor: torch.Tensor) -> None:
         values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
@@ -100,7 +103,6 @@ class InputsCollector(Collector):
             extremes = torch.maximum(self._sums[3:5], sums[3:5])
             self._sums = torch.cat([self._sums[:3] + sums[:3], extremes, self._sums[5:] + sums[5:]])
             self._shares = self._shares + shares
-        self._samples += tensor.shape[0]
 
     @property
     def seen(self) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -11,6 +9,7 @@ from auditor.evidence import LayerSymmetry, Symmetry
 from auditor.probe.collect import Collector, Unavailable
 
 LARGEST = 2**26  # elements; larger weights are embeddings, whose rows are no units
+BLOCK = 2**20  # elements compared at once
 CLOSE = 1e-6  # relative distance of rows that count as equal after some steps
 
 
@@ -43,15 +42,15 @@ class SymmetryCollector(Collector):
         after = weight.detach().cpu()
         bias = getattr(module, own.replace("weight", "bias"), None)
         start, end = units_of(before, module), units_of(after, module)
-        if isinstance(bias, torch.Tensor) and self.probe.initial is not None:
-            start = with_bias(start, self.probe.initial.initial(bias))
-            end = with_bias(end, bias.detach().cpu())
+        first, last = None, None
+        if isinstance(bias, torch.Tensor) and bias.shape == (start.shape[0],) and self.probe.initial is not None:
+            first, last = self.probe.initial.initial(bias), bias.detach().cpu()
         return LayerSymmetry(
             name=name if own == "weight" else f"{name}.{own}",
             location=self.probe.program.location_of(module),
             units=start.shape[0],
-            duplicates_start=duplicates(start, 0.0),
-            duplicates_end=duplicates(end, CLOSE),
+            duplicates_start=duplicates(start, first, 0.0),
+            duplicates_end=duplicates(end, last, CLOSE),
             gradient_nonzero=reached,
             moved=not torch.equal(before, after),
             zero_start=not bool(before.any()),
@@ -65,21 +64,27 @@ def units_of(weight: torch.Tensor, module: nn.Module) -> torch.Tensor:
     return weight.reshape(weight.shape[0], -1)
 
 
-def with_bias(rows: torch.Tensor, bias: Any) -> torch.Tensor:
-    if isinstance(bias, torch.Tensor) and bias.dim() == 1 and bias.shape[0] == rows.shape[0]:
-        return torch.cat([rows, bias.to(rows).unsqueeze(1)], dim=1)
-    return rows
+def duplicates(rows: torch.Tensor, bias: torch.Tensor | None, tolerance: float) -> int:
+    """Rows, each with its bias, equal to an earlier one, to a relative `tolerance` (0: bit-equal).
 
-
-def duplicates(rows: torch.Tensor, tolerance: float) -> int:
-    """Rows equal to an earlier one, to a relative `tolerance` (0: bit-equal).
-
-    Rows are sorted by a fixed random projection, so equal ones are neighbours; neighbours are then compared in full.
+    Rows are sorted by a fixed random projection, so equal ones are neighbours; neighbours are then compared in full. In
+    blocks, because the whole in double precision would be more than a model's memory may grow by.
     """
-    rows = rows.double()
     generator = torch.Generator().manual_seed(0)
-    projection = rows @ torch.randn(rows.shape[1], generator=generator, dtype=torch.float64)
-    ordered = rows[projection.argsort()]
-    distance = (ordered[1:] - ordered[:-1]).abs().amax(1)
-    size = ordered[1:].abs().amax(1)
-    return int((distance <= tolerance * size).sum())
+    vector = torch.randn(rows.shape[1] + 1, generator=generator, dtype=torch.float64)
+    block = max(1, BLOCK // rows.shape[1])
+    projection = torch.cat([part.double() @ vector[:-1] for part in torch.split(rows, block)])
+    if bias is not None:
+        projection = projection + bias.double() * vector[-1]
+    order = projection.argsort()
+    found = 0
+    for start in range(0, len(order) - 1, block):
+        rank = order[start : start + block + 1]
+        values = rows[rank].double()
+        distance, size = (values[1:] - values[:-1]).abs().amax(1), values[1:].abs().amax(1)
+        if bias is not None:
+            own = bias[rank].double()
+            distance = torch.maximum(distance, (own[1:] - own[:-1]).abs())
+            size = torch.maximum(size, own[1:].abs())
+        found += int((distance <= tolerance * size).sum())
+    return found

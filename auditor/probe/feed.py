@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from auditor.probe import batches
 from auditor.probe.randomness import RandomState
@@ -76,6 +77,8 @@ class Feed:
         self.feeding: Feeding | None = None
         self._served: dict[int, int] = {}
         self._bytes = 0
+        self.full = False  # no room is left for further batches
+        self.largest = 0  # bytes of one batch
         self._call = 0
         self._target = 0
         self._pass: dict[int, tuple[int, float]] = {}
@@ -106,7 +109,8 @@ class Feed:
         count, since = self._pass.get(id(iterator), (0, time.monotonic()))
         self._pass[id(iterator)] = (count + 1, since)
         if self.feeding is None:
-            keep = self._wants_batches() and not (seen.held_out_credits and not seen.training_credits)
+            held_out = seen.held_out_credits and not seen.training_credits
+            keep = self._wants_batches() and not held_out and self._has_room(batch)
             self._pending.append((loader, Fetched(batches.clone(batch), RandomState.capture()) if keep else None))
         return batch
 
@@ -141,16 +145,20 @@ class Feed:
 
     # ------------------------------------------------------------------------------------------------- who consumed it
 
-    def forward_with_gradient(self) -> None:
+    def forward_with_gradient(self, module: nn.Module) -> None:
         if self._pending:
             for loader, _ in self._candidates:
                 self._probe.program.loader(loader).held_out_credits += 1
             self._candidates = self._pending
             self._pending = []
+        for loader, _ in self._candidates:
+            self._probe.program.loader(loader).fed(module)
 
-    def forward_without_gradient(self) -> None:
+    def forward_without_gradient(self, module: nn.Module) -> None:
         for loader, _ in self._pending:
-            self._probe.program.loader(loader).held_out_credits += 1
+            seen = self._probe.program.loader(loader)
+            seen.held_out_credits += 1
+            seen.fed(module)
         self._pending = []
 
     def backward(self) -> None:
@@ -171,7 +179,15 @@ class Feed:
         self._candidates = []
 
     def _wants_batches(self) -> bool:
-        return self._probe.recording and self._bytes < MAX_RECORDED_BYTES
+        return self._probe.recording and not self.full
+
+    def _has_room(self, value: Any) -> bool:
+        """Whether it may be kept: all that is kept, and what waits to be known as training data, stays in bounds."""
+        waiting = (fetched for _, fetched in (*self._pending, *self._candidates) if fetched is not None)
+        size = batches.size_bytes(value)
+        self.full = self._bytes + sum(batches.size_bytes(each.batch) for each in waiting) + size > MAX_RECORDED_BYTES
+        self.largest = max(self.largest, size)
+        return not self.full
 
     @property
     def has_loader(self) -> bool:
@@ -182,7 +198,7 @@ class Feed:
     def arguments(self, module: int, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Record the arguments of a training forward, or replace them by recorded ones."""
         if self.feeding is None:
-            if self._wants_batches() and not self.has_loader:
+            if self._wants_batches() and not self.has_loader and self._has_room((args, kwargs)):
                 call = ModelCall(module, batches.clone(args), batches.clone(kwargs))
                 self._bytes += batches.size_bytes(call.args) + batches.size_bytes(call.kwargs)
                 self._now().calls.append(call)
@@ -201,7 +217,8 @@ class Feed:
         if not isinstance(target, torch.Tensor):
             return target
         if self.feeding is None:
-            if self._wants_batches() and not self.has_loader and not in_model and not target.requires_grad:
+            wanted = self._wants_batches() and not self.has_loader and not in_model and not target.requires_grad
+            if wanted and self._has_room(target):
                 self._bytes += target.numel() * target.element_size()
                 self._now().targets.append((name, target.detach().clone()))
             return target

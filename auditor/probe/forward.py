@@ -64,6 +64,7 @@ class ForwardCalls:
             self.root_ids.add(key)
             return True
         self._others.add(key)
+        self._probe.companion_called(module)
         return False
 
 

@@ -67,6 +67,9 @@ def _compare(
     overlaps = []
     for train_record, train in zip(training, trains, strict=True):
         for held_record, held in zip(held_out, helds, strict=True):
+            # In cross-validation every fold has a model of its own. A loader that was not used yet is the latest one's.
+            if not train_record.shares_model(held_record if held_record.models else training[-1]):
+                continue
             overlaps.append(_overlap(train_record, train, held_record, held))
     unreadable = next((samples.unreadable for samples in read if samples.unreadable), "")
     if unreadable and not any(overlap.shared for overlap in overlaps):

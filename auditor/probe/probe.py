@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from auditor.evidence import Location, Nonfinite
+from auditor.probe.byhand import UpdatesByHand
 from auditor.probe.clock import StepClock
 from auditor.probe.collect import Collectors, Unavailable
 from auditor.probe.director import Director
@@ -54,6 +55,7 @@ class Probe:
         self.recorded_groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
         self.substituting = False  # recorded arguments and targets replace those of a loop without loader
         self.first_recorded = 0  # the recorded step that replays begin with
+        self.updating = False  # inside optimizer.step(), whose closure may call the model
         self.fidelity: float | None = None  # of the rewind check
         self.is_target = False  # the loop is our own, for a file without one
         self.steps_taken = 0  # observed and replayed
@@ -67,6 +69,7 @@ class Probe:
         self._notice = Notice(spec.run_dir)
         self._active = True
         self.program.changed = self.calls.forget_others
+        self._by_hand = UpdatesByHand(self)
 
     # ---------------------------------------------------------------------------------------------------------- state
 
@@ -127,8 +130,8 @@ class Probe:
         return max(1, (self.director.steps_to_observe * 2) // 3)
 
     def manual(self) -> bool:
-        """True when no torch optimizer exists: weights are updated by hand, or by a library's own optimizer."""
-        return not self.program.optimizers
+        """True when no torch optimizer is used: weights are updated by hand, or by a library's own optimizer."""
+        return not self.program.optimizers or self._by_hand.found
 
     # ---------------------------------------------------------------------------------- questions of the experiments
 
@@ -167,19 +170,21 @@ class Probe:
     # ------------------------------------------------------------------------------------------------- control points
 
     def before_fetch(self, seen: LoaderSeen) -> None:
+        self._by_hand.look()
         if self.manual() and seen.training_credits:
             self._manual_boundary()
 
     def root_forward(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
         if not gradients_wanted():
-            self.feed.forward_without_gradient()
+            self.feed.forward_without_gradient(module)
             if self.observing:
                 self.collectors.evaluation_forward(module)
             return args, kwargs
+        self._by_hand.look()
         if self.manual():
             self._manual_boundary()
         with self.paused():
-            self.feed.forward_with_gradient()
+            self.feed.forward_with_gradient(module)
             if self.loop.forwards == 0:
                 self._first_forward()
             self.loop.forwards += 1
@@ -188,6 +193,16 @@ class Probe:
                 self.collectors.forward(module, args, kwargs)
             args, kwargs = self.director.player.change_inputs(args, kwargs)
         return args, kwargs
+
+    def companion_called(self, module: nn.Module) -> None:
+        """An outermost call of a module that is not trained, for the first time."""
+        if not self.recording or self.observed:
+            return
+        with self.paused():
+            if self.program.is_companion(module):
+                self.program.companions.append(module)
+                if self.initial is not None:
+                    self.initial.include([module])
 
     def root_forwarded(self, module: nn.Module, result: Any) -> None:
         if self.observing and gradients_wanted():
@@ -215,7 +230,7 @@ class Probe:
         self.director.first_step_begins()
         seen = self.program
         optimizers = [record.optimizer for record in seen.optimizers]
-        models = [model for _, model in seen.models()]
+        models = [*(model for _, model in seen.models()), *seen.companions]
         self.initial = Snapshot(models, optimizers, seen.scalers, seen.trained_parameters())
 
     def say_last_words(self, finished: bool) -> None:
@@ -276,6 +291,7 @@ class Probe:
         seen.closure = closure
         if seen.step_location is None:
             seen.step_location = location
+        self.updating = True
         with self.paused():
             if self.observed == 0:
                 self._starts()
@@ -289,6 +305,7 @@ class Probe:
     def update_ended(self, optimizer: torch.optim.Optimizer) -> None:
         seen = self.program.seen(optimizer)
         seen.steps += 1
+        self.updating = False
         with self.paused():
             if self.observing:
                 if seen.closure:

@@ -38,6 +38,17 @@ class LoaderSeen:
     training_credits: int = 0
     held_out_credits: int = 0
     fetches: int = 0
+    # id(module) called with its batches -> ids of that module's parameters; later folds may train another model
+    models: dict[int, frozenset[int]] = field(default_factory=dict)
+
+    def fed(self, module: nn.Module) -> None:
+        if id(module) not in self.models:
+            self.models[id(module)] = frozenset(id(parameter) for parameter in module.parameters())
+
+    def shares_model(self, other: LoaderSeen) -> bool:
+        """True when both feed one model, or it is not known what they feed."""
+        mine, its = (frozenset().union(*seen.models.values()) for seen in (self, other))
+        return not mine or not its or bool(mine & its)
 
     @property
     def role(self) -> str:
@@ -65,6 +76,7 @@ class ProgramSeen:
     scalers: list[Any] = field(default_factory=list)
     switches: list[SwitchSeen] = field(default_factory=list)
     kept: list[nn.Module] = field(default_factory=list)
+    companions: list[nn.Module] = field(default_factory=list)  # called, not trained: teachers, averages, targets
 
     def __post_init__(self) -> None:
         # By id, not by hash: libraries' modules have a __hash__ and __eq__ that do not work while they are built.
@@ -105,8 +117,8 @@ class ProgramSeen:
         self.loader(loader, location)
 
     def loader(self, loader: Any, location: Location | None = None) -> LoaderSeen:
-        """The record of a loader, made when it is new. One built anew every epoch, at the same place over the same
-        samples, keeps its record."""
+        """The record of a loader, made when it is new. One built anew every epoch, at the same place over samples of
+        the same kind and number, keeps its record."""
         for seen in self.loaders:
             if seen.loader is loader:
                 return seen
@@ -114,10 +126,16 @@ class ProgramSeen:
             if location is not None and seen.fetches and seen.location == location and _twins(seen.loader, loader):
                 seen.loader = loader
                 return seen
-        name = variable_at(location) or f"loader {len(self.loaders) + 1}"
-        seen = LoaderSeen(loader, location, name)
+        seen = LoaderSeen(loader, location, self._new_name(variable_at(location)))
         self.loaders.append(seen)
         return seen
+
+    def _new_name(self, variable: str) -> str:
+        """A loader's name, numbered when several come from one line."""
+        wanted = variable or f"loader {len(self.loaders) + 1}"
+        taken = {seen.name for seen in self.loaders}
+        numbered = (f"{wanted} {number}" for number in range(2, len(taken) + 2))
+        return wanted if wanted not in taken else next(name for name in numbered if name not in taken)
 
     def loose_parameters(self, leaves: list[torch.Tensor]) -> None:
         """Leaves of the graph that no module owns, in a loop without modules and without torch.optim."""
@@ -146,6 +164,12 @@ class ProgramSeen:
         if trained and all(known is not module for known in self.kept):
             self.kept.append(module)
         return trained
+
+    def is_companion(self, module: nn.Module) -> bool:
+        """True for a model that is called but not trained, and no larger than what is: a moving average, a teacher, a
+        target network. Such a one may follow the trained weights, and so belongs to the state of the loop."""
+        own = sum(parameter.numel() for parameter in module.parameters())
+        return 0 < own <= sum(parameter.numel() for parameter in self.trained_parameters())
 
     def location_of(self, module: nn.Module | None) -> Location | None:
         known = self._modules.get(id(module)) if module is not None else None
@@ -230,9 +254,20 @@ class ProgramSeen:
 
 
 def _twins(one: Any, other: Any) -> bool:
-    """True for loaders that hand out the same samples in the same way."""
+    """True for loaders that hand out their samples in the same way, and the same ones or as many of the same kind."""
     alike = type(sampler_of(one)) is type(sampler_of(other))
-    return alike and getattr(one, "batch_size", 0) == getattr(other, "batch_size", 0) and same_samples(one, other)
+    alike = alike and getattr(one, "batch_size", 0) == getattr(other, "batch_size", 0)
+    return alike and (same_samples(one, other) or _like_samples(one, other))
+
+
+def _like_samples(one: Any, other: Any) -> bool:
+    mine, its = getattr(one, "dataset", None), getattr(other, "dataset", None)
+    if mine is its or type(mine) is not type(its):
+        return False
+    try:
+        return len(mine) == len(its)  # type: ignore[arg-type]
+    except TypeError:
+        return True  # streams
 
 
 def same_samples(one: Any, other: Any) -> bool:

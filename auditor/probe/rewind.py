@@ -60,10 +60,9 @@ class Snapshot:
         self._tensors: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._grads: list[tuple[torch.Tensor, torch.Tensor | None]] = []
         seen: set[int] = set()
+        self._seen = seen
         optimizers = list(optimizers)
-        for module in modules:
-            for tensor in (*module.parameters(), *module.buffers()):
-                self._take(tensor, seen)
+        self.include(modules)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 for tensor in group["params"]:
@@ -76,6 +75,12 @@ class Snapshot:
             for optimizer in optimizers
         ]
         self._scalers = [(scaler, copy.deepcopy(scaler.state_dict())) for scaler in scalers]
+
+    def include(self, modules: Iterable[torch.nn.Module]) -> None:
+        """Take their parameters and buffers in as well, as they are now."""
+        for module in modules:
+            for tensor in (*module.parameters(), *module.buffers()):
+                self._take(tensor, self._seen)
 
     def _take(self, tensor: torch.Tensor, seen: set[int]) -> None:
         if id(tensor) in seen or not isinstance(tensor, torch.Tensor):

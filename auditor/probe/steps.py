@@ -60,9 +60,13 @@ class Steps:
         self.current = StepSeen()
         self.forwards = 0  # training forwards of a root in the current step
         self.interleaved = False  # several optimizers with backward calls in between: adversarial training
+        self.replaced_after: int | None = None  # steps, until none of the first step's optimizers was used any more
+        self._first: frozenset[int] = frozenset()
+        self._closed = 0
         self._order: list[int] = []
         self._last: int | None = None
-        self._between = 0
+        self._between = 0  # backward calls since the last update
+        self._turns: list[int] = []  # optimizers that stepped right after a backward, the latest last
         self._scaled: tuple[int, torch.Tensor, torch.Tensor] | None = None
 
     def scaled(self, outputs: torch.Tensor, result: torch.Tensor) -> None:
@@ -90,8 +94,11 @@ class Steps:
             self._order.append(key)
             if self._last is not None or len(self._order) > 1:
                 self._last = None  # a new optimizer joined: the cycle has to be learnt again
-        if len(self._order) > 1 and self.current.updates and self._between:
-            self.interleaved = True
+        if self._between:
+            # Back to an optimizer after another one had a backward of its own: they take turns.
+            since = self._turns[self._turns.index(key) + 1 :] if key in self._turns else []
+            self.interleaved = self.interleaved or bool(since)
+            self._turns = [turn for turn in self._turns if turn != key] + [key]
         self._between = 0
         self.current.updates.append(key)
         return key == (self._last if self._last is not None else self._order[0])
@@ -100,6 +107,11 @@ class Steps:
         """End the step and begin the next."""
         done = self.current
         done.zero_grads = self.zero_grad_calls
+        updates = frozenset(done.updates)
+        self._first = self._first or updates
+        if self.replaced_after is None and updates and not updates & self._first:
+            self.replaced_after = self._closed
+        self._closed += 1
         self.zero_grad_calls = 0
         self.forwards = 0
         self.current = StepSeen()

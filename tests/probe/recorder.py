@@ -1,6 +1,6 @@
 """Logs what a training script computes, bit by bit, and ends it after some backward calls.
 
-It patches torch.autograd.backward and nothing else, so it means the same with and without the probe.
+It patches torch.autograd.backward and grad, nothing else, so it means the same with and without the probe.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,9 @@ write = open  # what is recorded is not the script's to write
 
 def install(path: Path, last: int) -> None:
     """Write one line for each of the first `last` backward calls; the last one also tells the parameters."""
-    original = torch.autograd.backward
     count = 0
 
-    def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+    def record(tensors: Any) -> None:
         nonlocal count
         count += 1
         roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
@@ -40,9 +40,16 @@ def install(path: Path, last: int) -> None:
             file.write(json.dumps(entry) + "\n")
         if count >= last:
             os._exit(0)
-        original(tensors, *args, **kwargs)
 
-    torch.autograd.backward = backward  # type: ignore[assignment]
+    def recorded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def differentiate(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            record(tensors)
+            return original(tensors, *args, **kwargs)
+
+        return differentiate
+
+    torch.autograd.backward = recorded(torch.autograd.backward)
+    torch.autograd.grad = recorded(torch.autograd.grad)
 
 
 def leaves(roots: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:

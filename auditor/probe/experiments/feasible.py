@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from auditor.probe.batches import equal
+from auditor.probe.feed import MAX_RECORDED_BYTES
 from auditor.probe.replay import NotRun
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
+
+
+REPLACED = "after {steps} steps the script went on with another optimizer or another model"
 
 
 def require_rewindable(probe: Probe) -> None:
@@ -19,10 +23,17 @@ def require_rewindable(probe: Probe) -> None:
             "there is no single loss to follow",
             "not-applicable",
         )
+    if probe.loop.replaced_after is not None:
+        raise NotRun(REPLACED.format(steps=probe.loop.replaced_after))
     if probe.trouble:
         raise NotRun(f"the audit itself failed while it watched the loop: {probe.trouble}")
     if probe.initial is None or probe.observed < 1:
         raise NotRun("no complete training step was seen", "inconclusive")
+    if not probe.feed.has_loader and probe.feed.full and not any(step.calls for step in probe.feed.steps):
+        raise NotRun(
+            f"a batch of {probe.feed.largest / 2**20:.0f} MB is too large to be kept for a replay "
+            f"({MAX_RECORDED_BYTES / 2**20:.0f} MB are allowed)"
+        )
     if not probe.feed.has_loader:
         _require_repeatable_calls(probe)
 

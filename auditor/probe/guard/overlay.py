@@ -11,12 +11,13 @@ its own view of things; a *file* is where the bytes really are.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from auditor.probe.guard.disk import failure, shared_flag, shift
 
 # The real functions, whether this module is imported before or after `os` is patched.
 _readlink, _listdir, _makedirs, _rename = os.readlink, os.listdir, os.makedirs, os.rename
@@ -31,11 +32,6 @@ class _Busy(threading.local):
     now = False
 
 
-def failure(number: int, name: str) -> OSError:
-    """The error that the system would raise."""
-    return OSError(number, os.strerror(number), name)
-
-
 class Overlay:
     """The script's view of the file system."""
 
@@ -47,7 +43,7 @@ class Overlay:
         self._moved: dict[str, str] = {}  # places that a real file has been renamed to -> that file
         self._folders: dict[str, str] = {}  # folder as named -> its place
         self._busy = _Busy()
-        self._used = _shared_flag(self.layer + ".used")
+        self._used = shared_flag(self.layer + ".used")
         self.passed: set[str] = set()  # too large to copy: the script changed the real ones
 
     @contextmanager
@@ -350,7 +346,7 @@ class Overlay:
             for name in self.names(old):
                 self._move_out(os.path.join(old, name), os.path.join(new, name))
         elif self.is_kept(old):
-            _shift(self.kept(old), new)
+            shift(self.kept(old), new)
         else:
             shutil.copy2(self.file(old), new, follow_symlinks=False)
 
@@ -360,7 +356,7 @@ class Overlay:
         if os.path.isdir(kept) and not os.path.islink(kept):
             _rmdir(kept)
         if self.is_free(old) or self.is_kept(old):
-            _shift(file, kept)
+            shift(file, kept)
         elif os.path.islink(file):
             os.symlink(_readlink(file), kept + ".new")
             _rename(kept + ".new", kept)
@@ -378,7 +374,7 @@ class Overlay:
 
     def _move_folder(self, old: str, new: str) -> None:
         if self.is_free(old):
-            _shift(old, self._prepare(new))
+            shift(old, self._prepare(new))
             return self._cover(new)
         _makedirs(self.kept(new), exist_ok=True)
         for name in self.names(old):
@@ -386,24 +382,3 @@ class Overlay:
             move = self._move_folder if self._is_folder(inner) else self._move_file
             move(inner, os.path.join(new, name))
         return self._cover(new)
-
-
-def _shared_flag(file: str) -> mmap.mmap:
-    """One byte that all processes of the script see, forked and spawned ones."""
-    with open(file, "a+b") as flag:
-        if flag.tell() == 0:
-            flag.write(b"\0")
-            flag.flush()
-        return mmap.mmap(flag.fileno(), 1)
-
-
-def _shift(file: str, target: str) -> None:
-    """rename(), also between file systems."""
-    try:
-        _rename(file, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        if os.path.lexists(target):
-            (_rmdir if os.path.isdir(target) and not os.path.islink(target) else _unlink)(target)
-        shutil.move(file, target)

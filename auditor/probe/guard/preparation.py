@@ -9,11 +9,15 @@ from types import FrameType
 
 # Packages (and the modules below them) whose writing is fetching or preparing data.
 FETCHERS = (
-    "datasets",
+    "datasets.builder",
+    "datasets.download",
+    "datasets.load",
+    "datasets.utils.file_utils",
     "fastai.data.external",
     "fastdownload",
     "gdown",
-    "huggingface_hub",
+    "huggingface_hub._snapshot_download",
+    "huggingface_hub.file_download",
     "kagglehub",
     "keras.src.utils.file_utils",
     "medmnist",
@@ -33,6 +37,7 @@ FETCHERS = (
 )
 _PREFIXES = tuple(fetcher + "." for fetcher in FETCHERS)
 DEEPEST = 40  # frames looked at
+NEAR = 9  # of them our own come first
 
 CACHES = (
     "~/.cache",
@@ -83,7 +88,7 @@ def _modules() -> Iterator[str]:
 
 def is_making_temporary() -> bool:
     """True when the standard library makes a temporary file or folder: sockets and other programs may need it."""
-    return "tempfile" in list(_modules())[:4]
+    return "tempfile" in list(_modules())[:NEAR]
 
 
 def is_preparing_data() -> bool:

@@ -79,6 +79,13 @@ def cli() -> None:
     help="Limit of the whole audit: seconds, or 90s, 5m, 1h.  [default: 120]",
 )
 @click.option(
+    "--batch-memory",
+    type=click.IntRange(min=1),
+    metavar="MB",
+    envvar="AUDIT_BATCH_MEMORY",
+    help="Memory for batches that are kept for replays.  [default: 256]",
+)
+@click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
@@ -217,6 +224,7 @@ def settings_from(options: dict[str, Any], start: Path) -> Settings:
     overrides = {
         "steps": options.get("steps"),
         "max_time": options.get("max_time"),
+        "batch_memory": options.get("batch_memory"),
         "fail_on": options["fail_on"],
         "select": select or None,
         "ignore": tuple(Ignore(rule=word, reason="--ignore") for word in _words(options["ignore"])),

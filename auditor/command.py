@@ -43,6 +43,7 @@ class RunOptions:
     module: bool
     steps: int | None
     max_time: float | None
+    batch_memory: int | None
     device: Literal["auto", "cpu", "cuda"]
     seed: int | None
     no_experiments: bool
@@ -63,6 +64,7 @@ OWN_OPTIONS = frozenset(
     {
         "-o",
         "--output",
+        "--batch-memory",
         "--steps",
         "--max-time",
         "--select",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from auditor.declare import Options, Rule, Severity
 from auditor.registry import find
 from auditor.result import ReportedFinding
-from auditor.spec import DEFAULT_MAX_TIME, DEFAULT_STEPS
+from auditor.spec import DEFAULT_BATCH_MEMORY, DEFAULT_MAX_TIME, DEFAULT_STEPS
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)")
 _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -53,6 +53,7 @@ class Settings(BaseModel):
     max_time: Annotated[float, BeforeValidator(seconds)] = Field(
         default=DEFAULT_MAX_TIME, alias="max-time", gt=0, allow_inf_nan=False
     )
+    batch_memory: int = Field(default=DEFAULT_BATCH_MEMORY, alias="batch-memory", ge=1, strict=True)
     select: tuple[str, ...] = ("ALL",)
     ignore: tuple[Ignore, ...] = ()
     fail_on: Annotated[Severity | None, BeforeValidator(_threshold)] = Field(default=Severity.ERROR, alias="fail-on")

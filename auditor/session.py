@@ -164,6 +164,7 @@ class _Probe:
                 module=request.module,
                 run_dir=str(run_dir),
                 steps=self.settings.steps,
+                batch_memory=self.settings.batch_memory,
                 deadline=deadline,
                 experiments=request.experiments,
                 side_effects=request.side_effects,

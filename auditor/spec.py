@@ -19,6 +19,7 @@ from auditor.evidence import Absence, Frozen, Part, part_types
 
 DEFAULT_STEPS = 60
 DEFAULT_MAX_TIME = 120.0
+DEFAULT_BATCH_MEMORY = 256  # MB
 
 
 class ProbeSpec(Frozen):
@@ -31,6 +32,7 @@ class ProbeSpec(Frozen):
     steps: int = Field(DEFAULT_STEPS, ge=1, description="Optimizer steps to observe.")
     deadline: float = Field(description="time.monotonic() at which everything must be over.")
     experiments: bool = True
+    batch_memory: int = Field(DEFAULT_BATCH_MEMORY, ge=1, description="MB of batches kept for replays, at most.")
     side_effects: Literal["divert", "allow"] = "divert"
     parts: tuple[str, ...] = Field((), description="Evidence fields wanted; empty: all.")
     attempt: int = Field(0, description="0 for the first start; later starts finish pending experiments.")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
     from auditor.probe.program import LoaderSeen
 
-MAX_RECORDED_BYTES = 256 * 2**20
 HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut short
 HELD_OUT_SECONDS = 3.0
 
@@ -185,7 +184,8 @@ class Feed:
         """Whether it may be kept: all that is kept, and what waits to be known as training data, stays in bounds."""
         waiting = (fetched for _, fetched in (*self._pending, *self._candidates) if fetched is not None)
         size = batches.size_bytes(value)
-        self.full = self._bytes + sum(batches.size_bytes(each.batch) for each in waiting) + size > MAX_RECORDED_BYTES
+        kept = self._bytes + sum(batches.size_bytes(each.batch) for each in waiting)
+        self.full = kept + size > self._probe.spec.batch_memory * 2**20
         self.largest = max(self.largest, size)
         return not self.full
 

@@ -68,8 +68,8 @@ class Seen:
 class Zygote:
     """The warm process, and a fresh folder for every run."""
 
-    def __init__(self, folder: Path) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg"}
+    def __init__(self, folder: Path, **variables: str) -> None:
+        environment = {**os.environ, **variables, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg"}
         self._process = subprocess.Popen(
             [sys.executable, str(ZYGOTE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -94,11 +94,12 @@ class Zygote:
         parts: tuple[str, ...] = (),
         module: bool = False,
         side_effects: str = "divert",
+        batch_memory: int = 256,
         **options: Any,
     ) -> Seen:
         """Under the probe. `script`: source text, a path, or a module's name."""
         spec = {"steps": steps, "experiments": experiments, "parts": parts, "module": module}
-        spec["side_effects"] = side_effects
+        spec |= {"side_effects": side_effects, "batch_memory": batch_memory}
         return self._run(script, args, spec, **options)
 
     def _run(

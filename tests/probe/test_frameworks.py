@@ -1,4 +1,4 @@
-"""Training through frameworks: watching changes nothing, places are the user's, and each experiment runs or says why."""
+"""Training through frameworks: watching changes nothing, places are the user's, experiments run or say why not."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from auditor.probe.batches import equal
-from auditor.probe.feed import MAX_RECORDED_BYTES
 from auditor.probe.replay import NotRun
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def require_rewindable(probe: Probe) -> None:
     if not probe.feed.has_loader and probe.feed.full and not any(step.calls for step in probe.feed.steps):
         raise NotRun(
             f"a batch of {probe.feed.largest / 2**20:.0f} MB is too large to be kept for a replay "
-            f"({MAX_RECORDED_BYTES / 2**20:.0f} MB are allowed)"
+            f"({probe.spec.batch_memory} MB are allowed; see --batch-memory)"
         )
     if not probe.feed.has_loader:
         _require_repeatable_calls(probe)

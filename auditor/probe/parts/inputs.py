@@ -13,6 +13,7 @@ from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.locate import user_location
 
 STEPS = 5
+MOST_CHANNELS = 2**16
 BLOCK = 2**21  # elements looked at together: what is worked out on the way takes several times their memory
 SHOWN = 64
 NORMALIZATIONS = (
@@ -28,8 +29,8 @@ NORMALIZATIONS = (
 
 def axis_of(tensor: torch.Tensor) -> int | None:
     """The channel axis: features of (N, F), channels of (N, C, H, W) and (N, C, D, H, W), none for sequences, whose
-    layout cannot be told from the shape."""
-    if tensor.dim() == 2 or tensor.dim() >= 4:
+    layout cannot be told from the shape, and for very many features, whose statistics would take as much memory."""
+    if (tensor.dim() == 2 or tensor.dim() >= 4) and tensor.shape[1] <= MOST_CHANNELS:
         return 1
     return None
 

@@ -117,7 +117,7 @@ class Diversion:
 
     def _is_preparation(self, name: str) -> bool:
         """Data that a library fetches goes where it belongs; the folder for it may have been diverted before."""
-        if is_making_temporary():
+        if is_making_temporary(name):
             self.overlay.set_free(name)
             return True
         if not is_preparing_data():

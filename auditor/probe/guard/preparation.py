@@ -35,6 +35,7 @@ FETCHERS = (
     "torchvision.datasets",
     "urllib.request",
 )
+TEMPORARY = ("/tmp", "/var/tmp", "/usr/tmp")
 _PREFIXES = tuple(fetcher + "." for fetcher in FETCHERS)
 DEEPEST = 40  # frames looked at
 NEAR = 9  # of them our own come first
@@ -86,9 +87,10 @@ def _modules() -> Iterator[str]:
         frame = frame.f_back
 
 
-def is_making_temporary() -> bool:
-    """True when the standard library makes a temporary file or folder: sockets and other programs may need it."""
-    return "tempfile" in list(_modules())[:NEAR]
+def is_making_temporary(name: str) -> bool:
+    """True when the standard library makes a file or folder where temporary ones belong: sockets and other programs
+    may need it. One beside a checkpoint, to be renamed to it, is not meant."""
+    return os.path.dirname(name) in TEMPORARY and "tempfile" in list(_modules())[:NEAR]
 
 
 def is_preparing_data() -> bool:

@@ -98,7 +98,7 @@ class Run(Part):
     seed: int | None = None
     phases: tuple[Phase, ...] = ()
     diverted: tuple[str, ...] = Field((), description="Files the script wrote that were diverted to scratch.")
-    elsewhere: str = Field("", description="file:line of training in a process that the script started.")
+    elsewhere: str = Field("", description="file:line of training in a process that the script started, or its name.")
     notes: tuple[str, ...] = Field((), description="Sentences about choices the probe made.")
 
 

@@ -14,13 +14,13 @@ from auditor.assemble import assemble, failed, pending, steps
 from auditor.capture import Capture
 from auditor.config import Settings
 from auditor.declare import Rule
-from auditor.diverted import diverted_files
 from auditor.errors import AuditError
 from auditor.evidence import Evidence, Run, Status, part_types
 from auditor.result import Audit
+from auditor.scratch import diverted_files, scratch_folder
 from auditor.script import find_module, find_script, syntax_crash
 from auditor.spec import ProbeSpec, Progress
-from auditor.supervisor import Ending, Interrupts, scratch_folder, watch
+from auditor.supervisor import Ending, Interrupts, watch
 from auditor.untrusted import one_line
 
 JUDGING_RESERVE = 2.0  # seconds kept from the time limit for judging and reports

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ WARDEN = [sys.executable, "-S", "-P", warden.__file__]
 POLL = 0.05
 ASKED_TO_END = 2.0  # seconds between SIGTERM and SIGKILL after Ctrl-C
 LATE = 1.0  # seconds past the deadline before SIGTERM, and from there to SIGKILL
+ELSEWHERE = 10.0  # seconds of training in another process alone, after which more of it tells nothing
 UNKILLABLE = 5.0  # seconds after SIGKILL at which a process stuck in the kernel is left behind
 
 
@@ -72,18 +72,6 @@ class Interrupts:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A run_dir, with a short path because sockets live below it; removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="audit-")).resolve()
-    try:
-        (folder / "tmp").mkdir()
-        (folder / "files").mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -126,7 +114,7 @@ def watch(
     try:
         while not child.has_ended() and not stopper.gave_up():
             _take(source, ending)
-            stopper.look(interrupts.count)
+            stopper.look(interrupts.count, elsewhere=_trains_elsewhere(ending, source))
             if listen is not None:
                 listen(ending.gathered.progress)
             time.sleep(POLL)
@@ -205,15 +193,22 @@ class _Stopper:
         self._late = deadline + LATE
         self._kill_at: float | None = None
         self._killed_at: float | None = None
+        self._elsewhere_since: float | None = None
         self.timed_out = False
         self.interrupted = False
+        self.elsewhere = False
 
     @property
     def used(self) -> bool:
-        return self.timed_out or self.interrupted
+        return self.timed_out or self.interrupted or self.elsewhere
 
-    def look(self, interrupts: int) -> None:
+    def look(self, interrupts: int, elsewhere: bool = False) -> None:
+        """`elsewhere`: a process that is not followed trains, and this one has not trained yet. It gets a while."""
         now = time.monotonic()
+        if elsewhere and self._kill_at is None:
+            self._elsewhere_since = self._elsewhere_since or now
+            if now - self._elsewhere_since > ELSEWHERE:
+                self.elsewhere, self._kill_at = True, now
         if self._kill_at is None and (interrupts or now >= self._late):
             self.interrupted = interrupts > 0
             self.timed_out = not self.interrupted
@@ -226,6 +221,10 @@ class _Stopper:
 
     def gave_up(self) -> bool:
         return self._killed_at is not None and time.monotonic() - self._killed_at > UNKILLABLE
+
+
+def _trains_elsewhere(ending: Ending, source: Source) -> bool:
+    return bool(ending.gathered.run.get("elsewhere")) and not ending.steps_seen and not source.steps()
 
 
 def _take(source: Source, ending: Ending) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import multiprocessing.spawn
 import os
 import sys
@@ -88,7 +89,7 @@ def trained_elsewhere(run_dir: str) -> bool:
 
 
 def _training_line() -> str:
-    """file:line of the nearest frame outside of packages."""
+    """file:line of the nearest frame outside of packages; where a framework runs the loop, the name of the process."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -96,4 +97,4 @@ def _training_line() -> str:
         if not foreign:
             return f"{file}:{frame.f_lineno}"
         frame = frame.f_back
-    return ""
+    return multiprocessing.current_process().name

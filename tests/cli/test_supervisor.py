@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from auditor.capture import Capture
 from auditor.errors import AuditError
-from auditor.supervisor import BOOTSTRAP, Interrupts, child_command, scratch_folder, watch
+from auditor.scratch import diverted_files, scratch_folder
+from auditor.supervisor import BOOTSTRAP, Interrupts, child_command, watch
 
 
 def _alive(pid: int) -> bool:
@@ -263,4 +265,20 @@ def test_a_command_that_cannot_start_is_one_sentence(child):
 def test_the_scratch_folder_goes():
     with scratch_folder() as folder:
         assert (folder / "tmp").is_dir()
+    assert not folder.exists()
+
+
+def test_what_the_script_writes_goes_where_there_is_room(tmp_path, monkeypatch):
+    """Where temporary files have little of it, that is the folder .audit of the user's own disk."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".audit").mkdir()
+    free = {True: 2**40, False: 2**20}
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, free[".audit" in str(path)]))
+    with scratch_folder() as folder:
+        (folder / "files/home").mkdir()
+        (folder / "files/home/model.pt").write_text("x")
+        assert (folder / "files").resolve().parent == (tmp_path / ".audit").resolve()
+        assert diverted_files(folder / "files") == ["/home/model.pt"]
+    assert list((tmp_path / ".audit").iterdir()) == []
     assert not folder.exists()

@@ -43,3 +43,15 @@ def test_training_in_another_process_is_said(shell, how):
     assert "read back ['bias', 'weight']" in (shell.folder / ".audit/output.log").read_text()
     assert ended.audit["run"]["diverted"] == [str(shell.folder / "model0.pt")]
     assert not (shell.folder / "model0.pt").exists()
+
+
+def test_endless_training_in_another_process_is_not_waited_for(shell):
+    script = """
+import multiprocessing
+if __name__ == "__main__":
+    process = multiprocessing.get_context("fork").Process(target=train, args=(0, 10**9))
+    process.start(); process.join()
+"""
+    ended = shell.run(WORK + script, options=("--max-time", "90"))
+    assert (ended.code, ended.status) == (5, "nothing-to-audit")
+    assert ended.audit["run"]["seconds"] < 60

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from auditor.diverted import diverted_files
 from auditor.evidence import Part
+from auditor.scratch import diverted_files
 from auditor.spec import Gathered, ProbeSpec, Source
 
 ZYGOTE = Path(__file__).with_name("zygote.py")

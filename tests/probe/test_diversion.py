@@ -211,3 +211,22 @@ def test_downloads_are_kept(zygote, tmp_path):
     assert seen.noted("back") == ["1"], seen.output
     assert (tmp_path / "work/data/raw/x").exists()
     assert any("kept" in note for note in seen.run["notes"])
+
+
+def test_nothing_is_uploaded(zygote, tmp_path):
+    if importlib.util.find_spec("huggingface_hub") is None:
+        pytest.skip("huggingface_hub is not installed")
+    script = f"""{START}
+import huggingface_hub
+client = huggingface_hub.HfApi(token="none")
+client.create_repo("me/model", exist_ok=True)
+torch.save(model.state_dict(), "model.pt")
+answer = client.upload_file(path_or_fileobj="model.pt", path_in_repo="model.pt", repo_id="me/model")
+later = huggingface_hub.upload_file(
+    path_or_fileobj="model.pt", path_in_repo="model.pt", repo_id="me/model", token="none", run_as_future=True
+)
+note(back=[answer.oid, later.result().commit_message])
+"""
+    seen = zygote.probe(script, folder=tmp_path)
+    assert seen.noted("back") == [["0" * 40, "Upload model.pt with huggingface_hub"]], seen.output
+    assert any("Hub" in note for note in seen.run["notes"])

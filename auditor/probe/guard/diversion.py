@@ -31,6 +31,7 @@ class Diversion:
     def __init__(self, layer: str) -> None:
         self.overlay = Overlay(layer, free=(os.path.dirname(layer), *caches()))
         self.opener = self._wrap(io.open, self._open)  # stands for the built-in open
+        self.left_out: list[str] = []  # sentences on what was not done at all
         self.prepared: set[str] = set()  # folders in which libraries have put data, for real
 
     def install(self) -> None:
@@ -68,7 +69,7 @@ class Diversion:
         """Sentences on what was not simply diverted."""
         with self.overlay.at_work():
             removed = self.overlay.removed()
-        said = []
+        said = list(dict.fromkeys(self.left_out))
         if removed:
             said.append(f"What the script deleted was left in place: {_some(removed)}.")
         if self.prepared:

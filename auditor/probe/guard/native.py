@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from auditor.probe.guard.imports import Change, after_import
+from auditor.probe.guard.uploads import HUB, keep_from_hub
 
 if TYPE_CHECKING:
     from auditor.probe.guard.diversion import Diversion
@@ -63,6 +64,7 @@ def divert_native_code(diversion: Diversion) -> None:
             changes.setdefault(module, []).append(redirect)
     opener = diversion.opener
     changes.setdefault("numpy.lib._datasource", []).append(lambda module: _reopen(module, opener))
+    changes.setdefault(HUB, []).append(keep_from_hub(diversion.left_out.append))
     after_import(changes)
 
 

@@ -158,8 +158,8 @@ def _hidden_by_noise(learned: OverfitArm, arms: list[OverfitArm], overfit: Overf
     noisy = next((arm for arm in arms if not arm.frozen_noise and arm.rate_factor == learned.rate_factor), None)
     if noisy is None or not learned.frozen_noise or noisy.accuracy is None or overfit.floor is None:
         return
-    if diverged(noisy.losses) or len(noisy.losses) < limits.min_steps:
-        return
+    if diverged(noisy.losses) or len(noisy.losses) < max(limits.min_steps, len(learned.losses)):
+        return  # it was not given as many steps as the frozen one took
     progress = _progress(_end(noisy), overfit)
     if progress >= limits.max_noisy:
         return

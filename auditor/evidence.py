@@ -70,6 +70,11 @@ class Crash(Frozen):
     location: Location | None = None
     step: int = Field(0, description="Optimizer steps taken before the crash.")
 
+    @property
+    def name(self) -> str:
+        """What to call it: the exception, or the signal, as in 'SIGSEGV: segmentation fault in native code'."""
+        return self.message.partition(":")[0] if self.kind == "signal" else self.kind
+
 
 class Phase(Frozen):
     """One phase of the probe: start-up, observation, an experiment, a data scan."""

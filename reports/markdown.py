@@ -152,7 +152,7 @@ def _crash(audit: Audit) -> str:
     crash = audit.run.crash
     assert crash is not None
     where = f" at {_ticked(words.place(crash.location))}" if crash.location else ""
-    text = f"**The script ended with {_inert(crash.kind, 80)}**{where}: {_inert(crash.message)}"
+    text = f"**The script ended with {_inert(crash.name, 80)}**{where}: {_inert(crash.message)}"
     rows = clean.lines(crash.traceback, most=30, limit=200)
     return f"{text}\n\n{_fenced(rows, 'text')}" if rows else text
 

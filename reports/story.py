@@ -77,7 +77,7 @@ def _found(audit: Audit) -> str:
 def _ending(run: Run) -> str:
     after = f"after {plural(run.steps, 'step')}" if run.steps else "before its first step"
     if run.status is Status.SCRIPT_FAILED:
-        kind = f" with {clean.name(run.crash.kind, 40)}" if run.crash and run.crash.kind else ""
+        kind = f" with {clean.name(run.crash.name, 40)}" if run.crash and run.crash.name else ""
         return f"the script failed{kind} {after}"
     if run.status is Status.TIMEOUT:
         return f"the time was up {after}"

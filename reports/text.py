@@ -257,7 +257,7 @@ def _crash(page: _Page, audit: Audit) -> None:
         return
     page.gap()
     where = f" at {words.place(crash.location)}" if crash.location else ""
-    page.put(("The script ended with ", "bold"), (clean.name(crash.kind), "bold red"), (where, "bold"))
+    page.put(("The script ended with ", "bold"), (clean.name(crash.name), "bold red"), (where, "bold"))
     if crash.message:
         page.put(clean.line(crash.message), indent=2)
     for row in clean.lines(crash.traceback, most=12):

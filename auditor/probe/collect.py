@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,6 +79,9 @@ EVENTS = (
 # Parts that others, the experiments and every report build on.
 ALWAYS = frozenset({"program", "trajectory", "gradients", "nonfinite", "inputs"})
 
+# Of these, what can be worked out again and again.
+EARLY = frozenset({"program", "trajectory", "gradients", "nonfinite"})
+
 
 def sampled(step: int) -> bool:
     """Steps whose operations are watched: the first few, then every tenth. Dear statistics are taken there only."""
@@ -129,6 +133,13 @@ class Collectors:
             getattr(listener, event)(*args)
         except Exception as bug:
             self._broken[listener.name] = f"{type(bug).__name__}: {bug}"
+
+    def emit_early(self) -> None:
+        """Send the parts that cost little as they are so far: should the script die suddenly, they are known."""
+        for collector in self.all:
+            if collector.name in EARLY and collector.name not in self._broken:
+                with contextlib.suppress(Exception):  # they are sent again at the end, which then says what is wrong
+                    self._probe.sink.part(collector.name, collector.part())
 
     def emit(self) -> None:
         """Send every part, or why it is missing."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OBSERVATION_SHARE = 0.4  # of the time budget, at most, when experiments are to follow
 SETTLE = 0.5  # seconds kept for the last words
 PROGRESS_SECONDS = 0.2
+EARLY_STEP, EARLY_SECONDS = 3, 3.0  # when what was seen is sent before the end of the observation
 FEWEST_STEPS = 20  # of a loop whose end is known, for one more experiment
 LATER_START_STEPS = 8  # observed when the script is started again only to finish its experiments
 
@@ -41,6 +42,7 @@ class Director:
         self._experiment: Experiment | None = None
         self._steps_done = 0
         self._last_progress = 0.0
+        self._sent_early = time.monotonic()
         self._script_over = False
         self._until = probe.spec.deadline
 
@@ -62,6 +64,8 @@ class Director:
             elif self._observation_time_is_up():
                 self.finish_observation("the time budget")
                 self._next_experiment()
+            else:
+                self._send_early()
             return
         if self._probe.loop.replaced_after is not None:  # what was rewound is not what is trained now
             self.script_ended()
@@ -73,6 +77,13 @@ class Director:
                 self._next_experiment()
         elif self._now is not None and self.player.request is not None:
             self.progress(self._now.name, self.player.replayed, self.player.request.steps)
+
+    def _send_early(self) -> None:
+        """Between two steps, now and then."""
+        now = time.monotonic()
+        if self.observed == EARLY_STEP or now - self._sent_early > EARLY_SECONDS:
+            self._sent_early = now
+            self._probe.collectors.emit_early()
 
     def _observation_time_is_up(self) -> bool:
         left = self._probe.spec.deadline - time.monotonic()

@@ -206,7 +206,10 @@ class Director:
     def script_ended(self, why: str = "") -> None:
         """The user's loop is over before the audit was: by its own end, or by an exception."""
         how = why or "the script's loop ended by itself"
-        self._script_over = pending = not why
+        pending = not why
+        self._script_over = (
+            pending or not self.observing
+        )  # by an exception amid an experiment, a new start may fare better
         if not why and self._probe.feed.cut_at is None:
             self._probe.sink.write("run", loop_steps=self._probe.steps_taken)
         if self.observing:

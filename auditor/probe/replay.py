@@ -68,6 +68,7 @@ class Trail:
         """Raises NotRun when the replay is too short to judge."""
         if len(self.losses) >= fewest or self.ended in ("completed", "stopped"):
             return
+        needed = f"{self.fewest} steps" if self.fewest > 1 else "step"
         if self.ended in ("time", "not-started"):
-            raise NotRun(f"no time was left for the {self.fewest} steps that this needs; allow more with --max-time")
-        raise NotRun(f"the script's loop ended before the {self.fewest} steps that this needs")
+            raise NotRun(f"no time was left for the {needed} that this needs; allow more with --max-time")
+        raise NotRun(f"the script's loop ended before the {needed} that this needs")

@@ -66,6 +66,15 @@ memory = np.memmap("old.bin", dtype=np.uint8, mode="r+", shape=(4,)); memory[:] 
 note(back=[np.load("a.npy").tolist(), np.load("b.npz")["x"].tolist(), np.loadtxt("c.txt").tolist(),
            np.fromfile("d.bin", dtype=np.uint8).tolist(), np.memmap("old.bin", dtype=np.uint8, mode="r").tolist()])
 """,
+    "tokenizers": """
+import importlib.util
+assert importlib.util.find_spec("tokenizers")
+from tokenizers import Tokenizer, models
+tokenizer = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+os.makedirs("out/checkpoint-1")
+tokenizer.save("out/checkpoint-1/tokenizer.json")
+note(back=Tokenizer.from_file("out/checkpoint-1/tokenizer.json").get_vocab())
+""",
     "h5py": """
 import h5py
 with h5py.File("x.h5", "w") as file:
@@ -123,6 +132,9 @@ import subprocess
 pathlib.Path("numbers.txt").write_text("12")
 note(back=subprocess.run([sys.executable, "-c", "import sys; print(open(sys.argv[1]).read())", "numbers.txt"],
                          capture_output=True, text=True).stdout)
+os.makedirs("videos")
+subprocess.run([sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write('film')", "videos/1.txt"], check=True)
+note(back=open("videos/1.txt").read())
 """,
     "tensorboard": """
 from torch.utils.tensorboard import SummaryWriter
@@ -136,7 +148,7 @@ profile.export_chrome_trace("trace.json")
 note(back="traceEvents" in open("trace.json").read())
 """,
 }
-NEEDS = {"safetensors": "safetensors", "h5py": "h5py", "tensorboard": "tensorboard"}
+NEEDS = {"safetensors": "safetensors", "tokenizers": "tokenizers", "h5py": "h5py", "tensorboard": "tensorboard"}
 
 
 @pytest.fixture

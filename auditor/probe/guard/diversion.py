@@ -273,7 +273,9 @@ class Diversion:
             return argument
         with self.overlay.at_work():
             place = self.overlay.place(name)
-            return self.overlay.kept(place) if self.overlay.is_kept(place) else argument
+            folder = os.path.dirname(place)
+            new_there = self.overlay.is_kept(folder) and not os.path.isdir(folder)  # it may be going to write it
+            return self.overlay.kept(place) if self.overlay.is_kept(place) or new_there else argument
 
 
 def _name(path: Any, kwargs: dict[str, Any] | None = None) -> str | None:

@@ -43,12 +43,12 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             self._finding = False
         if spec is None or spec.loader is None or not hasattr(spec.loader, "exec_module"):
             return None
-        changes = self._changes.pop(fullname)
         execute = spec.loader.exec_module
 
         def execute_and_change(module: ModuleType) -> None:
             execute(module)
-            for change in changes:
+            # Only now: a module is also looked for by those who ask whether it is installed.
+            for change in self._changes.pop(fullname, []):
                 change(module)
 
         spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]

@@ -278,7 +278,7 @@ def _undecided(page: _Page, audit: Audit) -> None:
     for outcome, verb in ((Outcome.INCONCLUSIVE, "inconclusive"), (Outcome.ERROR, "broken")):
         verdicts = story.outcomes(audit, outcome)
         for verdict in verdicts[:_MOST_REASONS]:
-            reason = clean.line(verdict.reason, 160)
+            reason = clean.line(verdict.reason, 320)
             page.put(f"{page.sign(verb)} {_called(verdict)}", (f": {reason}", "dim"), hang=2)
         if len(verdicts) > _MOST_REASONS:
             page.put((f"  and {len(verdicts) - _MOST_REASONS} more", "dim"))

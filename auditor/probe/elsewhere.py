@@ -9,6 +9,7 @@ import contextlib
 import json
 import multiprocessing
 import multiprocessing.spawn
+import multiprocessing.util
 import os
 import sys
 from collections.abc import Callable
@@ -39,6 +40,18 @@ def follow_spawned(run_dir: str, divert: bool) -> None:
         return command
 
     multiprocessing.spawn.get_command_line = command_line
+    start: Callable[..., int] = multiprocessing.util.spawnv_passfds
+
+    @wraps(start)
+    def spawnv_passfds(path: Any, arguments: Any, descriptors: Any) -> int:
+        """What starts the fork server, from which workers are forked."""
+        arguments = list(arguments)
+        place = arguments.index("-c") + 1 if "-c" in arguments else 0
+        if place and arguments[place].startswith("from multiprocessing.forkserver import main"):
+            arguments[place] = BOOTSTRAP.format(run_dir=run_dir, divert=divert) + arguments[place]
+        return start(path, arguments, descriptors)
+
+    multiprocessing.util.spawnv_passfds = spawnv_passfds  # type: ignore[assignment]
 
 
 def in_spawned(run_dir: str, divert: bool) -> None:

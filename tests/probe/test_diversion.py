@@ -127,6 +127,47 @@ class Cached(Dataset):
 loader = DataLoader(Cached(), batch_size=2, num_workers=1)
 note(back=[[batch.tolist() for batch in loader] for _ in range(2)] + [sorted(os.listdir("cache"))])
 """,
+    "workers of a fork server": """
+import multiprocessing
+def save(index):
+    os.makedirs("cache", exist_ok=True)
+    np.save(f"cache/{index}.npy", np.full(3, index))
+if __name__ == "__main__":
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        pool.map(save, range(2))
+    note(back=sorted(os.listdir("cache")))
+""",
+    "temporary files beside the target": """
+import tempfile
+with tempfile.NamedTemporaryFile(dir=".") as file:
+    file.write(b"1"); file.flush()
+with tempfile.NamedTemporaryFile("w", dir=".", delete=False) as file:
+    file.write("whole")
+os.replace(file.name, "final.txt")
+note(back=open("final.txt").read())
+""",
+    "a module that is written and imported": """
+pathlib.Path("settings_of_run.py").write_text("rate = 0.25")
+os.makedirs("generated"); pathlib.Path("generated/__init__.py").write_text("x = 3")
+import importlib.util, generated, settings_of_run
+spec = importlib.util.spec_from_file_location("again", "settings_of_run.py")
+again = importlib.util.module_from_spec(spec); spec.loader.exec_module(again)
+note(back=[settings_of_run.rate, generated.x, again.rate])
+""",
+    "a copy of a folder with a link": """
+os.makedirs("runs/one"); pathlib.Path("runs/one/a").write_text("1"); os.symlink("one", "runs/latest")
+shutil.copytree("runs", "copied", symlinks=True)
+note(back=[os.readlink("copied/latest"), open("copied/latest/a").read()])
+""",
+    "functions held by others": """
+class Files:
+    open = open
+    names = os.listdir
+held = pickle.loads(pickle.dumps([open, os.stat, os.listdir]))
+with Files().open("a.txt", "w") as file: file.write("1")
+note(back=[sorted(name for name in Files().names(".") if name == "a.txt"), held[1]("a.txt").st_size,
+           os.path.basename(os.getcwdb()) == os.path.basename(os.getcwd()).encode()])
+""",
     "another program": """
 import subprocess
 pathlib.Path("numbers.txt").write_text("12")
@@ -208,6 +249,11 @@ def test_what_could_not_simply_be_diverted_is_said(zygote, tmp_path):
     seen = zygote.probe(f"{START}\nos.remove('old.txt')\nstep()\n", folder=tmp_path)
     assert (tmp_path / "old.txt").read_text() == "precious"
     assert any("old.txt" in note and "left in place" in note for note in seen.run["notes"])
+
+
+def test_other_programs_are_named(zygote, tmp_path):
+    seen = zygote.probe(f"{START}\nimport subprocess\nsubprocess.run(['true', 'x'])\nstep()\n", folder=tmp_path)
+    assert any("other programs" in note and "true" in note for note in seen.run["notes"])
 
 
 def test_downloads_are_kept(zygote, tmp_path):

@@ -15,13 +15,13 @@ def failure(number: int, name: str) -> OSError:
     return OSError(number, os.strerror(number), name)
 
 
-def shared_flag(file: str) -> mmap.mmap:
-    """One byte that all processes of the script see, forked and spawned ones."""
-    with open(file, "a+b") as flag:
-        if flag.tell() == 0:
-            flag.write(b"\0")
-            flag.flush()
-        return mmap.mmap(flag.fileno(), 1)
+def shared_bytes(file: str, count: int) -> mmap.mmap:
+    """Zeros at first, which all processes of the script see and may change, forked and spawned ones."""
+    with open(file, "a+b") as shared:
+        if shared.tell() == 0:
+            shared.write(bytes(count))
+            shared.flush()
+        return mmap.mmap(shared.fileno(), count)
 
 
 def shift(file: str, target: str) -> None:

@@ -7,22 +7,33 @@ import bz2
 import io
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+import tempfile
+import tokenize
+from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
+from auditor.probe.guard.entries import Entries
 from auditor.probe.guard.native import divert_native_code
 from auditor.probe.guard.overlay import Overlay
-from auditor.probe.guard.preparation import caches, is_making_temporary, is_preparing_data
+from auditor.probe.guard.patches import Replacement, let_imports_follow, rebind_defaults
+from auditor.probe.guard.preparation import caches, called_by, is_making_temporary, is_preparing_data
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _getcwd = os.getcwd
 
 Function = Callable[..., Any]
+# Modules of the standard library that hold `open` under a name of their own.
+OPENERS = (
+    (builtins, "open"),
+    (io, "open"),
+    (bz2, "_builtin_open"),
+    (tarfile, "bltn_open"),
+    (tokenize, "_builtin_open"),
+)
 
 
 class Diversion:
@@ -30,7 +41,8 @@ class Diversion:
 
     def __init__(self, layer: str) -> None:
         self.overlay = Overlay(layer, free=(os.path.dirname(layer), *caches()))
-        self.opener = self._wrap(io.open, self._open)  # stands for the built-in open
+        self.opener = self._wrap(io.open, self._open, "io")  # stands for the built-in open
+        self.programs: dict[str, None] = {}  # started by the script
         self.left_out: list[str] = []  # sentences on what was not done at all
         self.prepared: set[str] = set()  # folders in which libraries have put data, for real
 
@@ -38,8 +50,10 @@ class Diversion:
         """For the life of the process, and of those forked from it."""
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        for owner, name in ((builtins, "open"), (io, "open"), (bz2, "_builtin_open"), (tarfile, "bltn_open")):
+        unlink = os.unlink
+        for owner, name in OPENERS:
             setattr(owner, name, self.opener)
+        self._replace(io, "open_code", partial(self._read, True))
         for name in ("stat", "access", "statvfs", "listxattr", "getxattr"):
             self._replace(os, name, partial(self._read, True))
         for name in ("lstat", "readlink"):
@@ -59,10 +73,14 @@ class Diversion:
         self._replace(os, "replace", self._rename)
         self._replace(os, "listdir", self._listdir)
         self._replace(os, "scandir", self._scandir)
-        self._replace(os, "chdir", partial(self._read, True))
+        self._replace(os, "chdir", self._chdir)
         self._replace(os, "getcwd", self._getcwd)
+        self._replace(os, "getcwdb", lambda original: os.fsencode(self._getcwd(original)))
+        self._replace(os, "system", self._start_shell)
         self._replace(shutil, "rmtree", self._rmtree)
-        self._replace(subprocess.Popen, "__init__", self._start_process)
+        subprocess.Popen.__init__ = self._popen(subprocess.Popen.__init__)  # type: ignore[method-assign]
+        rebind_defaults(tempfile, unlink, os.unlink)
+        let_imports_follow()
         divert_native_code(self)
 
     def facts(self) -> list[str]:
@@ -72,6 +90,10 @@ class Diversion:
         said = list(dict.fromkeys(self.left_out))
         if removed:
             said.append(f"What the script deleted was left in place: {_some(removed)}.")
+        if self.programs:
+            said.append(
+                f"What other programs do to files is not diverted; the script started {_some([*self.programs])}."
+            )
         if self.prepared:
             said.append(f"Data that the script downloaded or prepared was kept: {_some(sorted(self.prepared))}.")
         if self.overlay.passed:
@@ -85,22 +107,15 @@ class Diversion:
         original = getattr(owner, name, None)
         if original is None:
             return
-        replacement = self._wrap(original, ours)
+        replacement = self._wrap(original, ours, owner.__name__)
         for supported in (os.supports_dir_fd, os.supports_follow_symlinks, os.supports_fd, os.supports_effective_ids):
             if original in supported:
                 supported.add(replacement)
         setattr(owner, name, replacement)
 
-    def _wrap(self, original: Function, ours: Function) -> Function:
+    def _wrap(self, original: Function, ours: Function, module: str) -> Function:
         """`ours(original, ...)`, unless the layer itself is at work."""
-
-        @wraps(original)
-        def replacement(*args: Any, **kwargs: Any) -> Any:
-            if self.overlay.working:
-                return original(*args, **kwargs)
-            return ours(original, *args, **kwargs)
-
-        return replacement
+        return Replacement(original, ours, module, self.overlay)
 
     def read(self, name: str, follow: bool = True) -> str:
         """The file to read for a name."""
@@ -177,7 +192,7 @@ class Diversion:
         with self.overlay.at_work():
             place = self.overlay.place(name, kwargs.get("follow_symlinks", True))
             real = self.overlay.exists(place) and not self.overlay.is_kept(place) and not self.overlay.is_free(place)
-        return None if real else original(self.read(name), *args, **kwargs)
+        return None if real else original(self.read(name, kwargs.get("follow_symlinks", True)), *args, **kwargs)
 
     # --------------------------------------------------------------------------------------------- folders and entries
 
@@ -194,7 +209,13 @@ class Diversion:
         if name is None or not self.overlay.used or isinstance(path, bytes):
             return original(path)
         with self.overlay.at_work():
-            return _Entries(name, self.overlay.names(name))
+            if self.overlay.is_untouched(name):
+                return original(path)
+            return Entries(name, self.overlay.names(name))
+
+    def _chdir(self, original: Function, path: Any) -> None:
+        self._read(True, original, path)
+        self.overlay.moved_to()
 
     def _getcwd(self, original: Function) -> str:
         with self.overlay.at_work():
@@ -257,8 +278,27 @@ class Diversion:
 
     # -------------------------------------------------------------------------------------------------- other programs
 
+    def _popen(self, original: Function) -> Function:
+        @wraps(original)
+        def init(process: Any, args: Any, *rest: Any, **kwargs: Any) -> None:
+            self._start_process(original, process, args, *rest, **kwargs)
+
+        return init
+
+    def _start_shell(self, original: Function, command: Any) -> Any:
+        self._note_program(command)
+        return original(command)
+
+    def _note_program(self, command: Any) -> None:
+        """Programs that the standard library itself starts to learn of the system are no one's business."""
+        first = command if isinstance(command, str | bytes | os.PathLike) else next(iter(command), "")
+        word = os.path.basename(next(iter(os.fsdecode(first).split()), ""))
+        if word and not called_by("platform", "uuid", "ctypes.util", "sysconfig"):
+            self.programs.setdefault(word)
+
     def _start_process(self, original: Function, process: Any, args: Any, *rest: Any, **kwargs: Any) -> None:
         """A program that is given the name of a diverted file gets the diverted one."""
+        self._note_program(args)
         if self.overlay.used:
             if isinstance(args, list | tuple):
                 args = [self._argument(argument) for argument in args]
@@ -291,60 +331,3 @@ def _name(path: Any, kwargs: dict[str, Any] | None = None) -> str | None:
 def _some(names: list[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-class _Entry:
-    """Stands for os.DirEntry, which cannot be made in Python."""
-
-    def __init__(self, folder: str, name: str) -> None:
-        self.name = name
-        self.path = os.path.join(folder, name)
-
-    def __fspath__(self) -> str:
-        return self.path
-
-    def __repr__(self) -> str:
-        return f"<DirEntry {self.name!r}>"
-
-    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        return os.stat(self.path) if follow_symlinks else os.lstat(self.path)
-
-    def inode(self) -> int:
-        return os.lstat(self.path).st_ino
-
-    def is_symlink(self) -> bool:
-        return os.path.islink(self.path)
-
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        return stat.S_ISDIR(self._mode(follow_symlinks))
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        return stat.S_ISREG(self._mode(follow_symlinks))
-
-    def _mode(self, follow_symlinks: bool) -> int:
-        try:
-            return self.stat(follow_symlinks=follow_symlinks).st_mode
-        except FileNotFoundError:
-            return 0
-
-
-class _Entries:
-    """What os.scandir returns."""
-
-    def __init__(self, folder: str, names: list[str]) -> None:
-        self._entries: Iterator[_Entry] = iter([_Entry(folder, name) for name in names])
-
-    def __iter__(self) -> _Entries:
-        return self
-
-    def __next__(self) -> _Entry:
-        return next(self._entries)
-
-    def __enter__(self) -> _Entries:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._entries = iter(())

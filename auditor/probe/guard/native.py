@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from auditor.probe.guard.uploads import HUB, keep_from_hub
 
 if TYPE_CHECKING:
     from auditor.probe.guard.diversion import Diversion
+    from auditor.probe.guard.overlay import Overlay
 
 # (module, attribute, position and name of the path) of functions that write, read, or open a file for both.
 WRITERS = (
@@ -22,6 +22,9 @@ WRITERS = (
     ("torch.serialization", "save", 1, "f"),
     ("torch.jit", "save", 1, "f"),
     ("torch.jit._script", "RecursiveScriptModule.save", 1, "f"),
+    ("torch.jit._script", "ScriptModule.save", 1, "f"),
+    ("torch.export", "save", 1, "f"),
+    ("torch.package", "PackageExporter.__init__", 1, "f"),
     ("torch.autograd.profiler", "profile.export_chrome_trace", 1, "path"),
     ("safetensors", "serialize_file", 1, "filename"),
     ("safetensors.torch", "serialize_file", 1, "filename"),
@@ -73,7 +76,7 @@ def divert_native_code(diversion: Diversion) -> None:
 
     for table, change in ((WRITERS, written), (READERS, diversion.read), (BOTH, changed)):
         for module, attribute, position, keyword in table:
-            redirect = functools.partial(_redirect, attribute, position, keyword, change, diversion.overlay.at_work)
+            redirect = functools.partial(_redirect, attribute, position, keyword, change, diversion.overlay)
             changes.setdefault(module, []).append(redirect)
     opener = diversion.opener
     changes.setdefault("numpy.lib._datasource", []).append(lambda module: _reopen(module, opener))
@@ -86,7 +89,7 @@ def _redirect(
     position: int,
     keyword: str,
     change: Callable[[str], str],
-    at_work: Callable[[], AbstractContextManager[None]],
+    overlay: Overlay,
     module: ModuleType,
 ) -> None:
     """Replace module.attribute by a function that is given the changed path."""
@@ -100,6 +103,8 @@ def _redirect(
 
     @functools.wraps(original)
     def replacement(*args: Any, **kwargs: Any) -> Any:
+        if overlay.working:
+            return original(*args, **kwargs)
         path = args[position] if len(args) > position else kwargs.get(keyword)
         if path is None or not _is_path(path):
             return original(*args, **kwargs)
@@ -108,7 +113,7 @@ def _redirect(
             args = (*args[:position], file, *args[position + 1 :])
         else:
             kwargs[keyword] = file
-        with at_work():  # where it opens the file by Python's means, that is not to be diverted again
+        with overlay.at_work():  # where it opens the file by Python's means, that is not to be diverted again
             return original(*args, **kwargs)
 
     replacement._diverted = True  # type: ignore[attr-defined]

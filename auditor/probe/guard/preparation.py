@@ -87,6 +87,11 @@ def _modules() -> Iterator[str]:
         frame = frame.f_back
 
 
+def called_by(*names: str) -> bool:
+    """True when one of these modules is near on the stack."""
+    return any(name in names for name in list(_modules())[:NEAR])
+
+
 def is_making_temporary(name: str) -> bool:
     """True when the standard library makes a file or folder where temporary ones belong: sockets and other programs
     may need it. One beside a checkpoint, to be renamed to it, is not meant."""

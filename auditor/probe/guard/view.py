@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from auditor.probe.guard.disk import failure, shared_bytes
 
 # The real functions, whether this module is imported before or after `os` is patched.
-_readlink, _listdir, _makedirs, _rename = os.readlink, os.listdir, os.makedirs, os.rename
-_unlink, _rmdir, _access, _getcwd = os.unlink, os.rmdir, os.access, os.getcwd
+_readlink, _listdir, _getcwd = os.readlink, os.listdir, os.getcwd
 
 SYSTEM = ("/dev/", "/proc/", "/sys/", "/run/")
 MOST_LINKS = 40

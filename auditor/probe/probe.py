@@ -224,11 +224,15 @@ class Probe:
             self.director.player.first_forward()
 
     def _starts(self) -> None:
-        """Before the first step: start-up is over, and the weights are still what they were built with."""
-        if self.initial is not None:
-            return
-        self.director.first_step_begins()
+        """Before the first step: start-up is over, and the weights are still what they were built with.
+
+        Models may have been tried out before those that are trained were built: then it is done again."""
         seen = self.program
+        if self.initial is None:
+            self.director.first_step_begins()
+        elif self.initial.covers(seen.trained_parameters()):
+            return
+        self.initial = None  # never two copies at once
         optimizers = [record.optimizer for record in seen.optimizers]
         models = [*(model for _, model in seen.models()), *seen.companions]
         self.initial = Snapshot(models, optimizers, seen.scalers, seen.trained_parameters())

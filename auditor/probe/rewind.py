@@ -76,6 +76,9 @@ class Snapshot:
         ]
         self._scalers = [(scaler, copy.deepcopy(scaler.state_dict())) for scaler in scalers]
 
+    def covers(self, tensors: Iterable[torch.Tensor]) -> bool:
+        return all(id(tensor) in self._seen for tensor in tensors)
+
     def include(self, modules: Iterable[torch.nn.Module]) -> None:
         """Take their parameters and buffers in as well, as they are now."""
         for module in modules:

@@ -496,6 +496,22 @@ for epoch in range(30):
         RUNS,
         RUNS,
     ),
+    "models tried out before the loop": (
+        """
+cell = nn.LSTM(6, 4)
+for row in x[:5]:
+    cell(row.view(1, 1, 6))
+model = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.2), nn.Linear(16, 2))
+print(model(x[:3]).shape)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+print(model(x[:3]).shape)
+for epoch in range(30):
+    for i in range(0, len(x), 16):
+        update(x[i:i + 16], y[i:i + 16])
+""",
+        RUNS,
+        RUNS,
+    ),
     "teacher and student": (
         """
 teacher = copy.deepcopy(model).eval()

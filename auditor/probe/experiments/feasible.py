@@ -44,7 +44,7 @@ def _require_repeatable_calls(probe: Probe) -> None:
             "the loop uses no DataLoader, and its training forward does not go through a call of the model: "
             "the probe has no place to feed it recorded data"
         )
-    if len({len(step.calls) for step in steps}) > 1:
+    if len({len(step.calls) for step in steps[1:] or steps}) > 1:
         raise NotRun(
             "the number of model calls differs from step to step: what the loop trains on depends on what the model "
             "did before (as in reinforcement learning), so a step cannot be repeated",
@@ -78,9 +78,12 @@ def choose_feeding(probe: Probe) -> None:
         probe.substituting, probe.first_recorded = False, 0
         return
     probe.substituting = can_substitute(probe)
-    # The state before the very first draw is not known: without substitution the second recorded step comes first.
+    # The state before the very first draw is not known: without substitution the second recorded step comes first. So
+    # it does where the model was tried out before the loop: what the first step recorded is more than the step.
     drawn = not probe.substituting and not is_constant(probe)
-    probe.first_recorded = 1 if drawn and probe.observed > 2 else 0
+    steps = probe.feed.steps[: probe.observed]
+    tried_out = len(steps) > 1 and len(steps[0].calls) != len(steps[1].calls)
+    probe.first_recorded = 1 if (drawn or tried_out) and probe.observed > 2 else 0
 
 
 def order(probe: Probe, shift: int = 0, backwards: bool = False) -> _Order:

@@ -143,6 +143,8 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
     accuracies = [arm.accuracy for arm in arms if arm.accuracy is not None and math.isfinite(arm.accuracy)]
     if not known and not accuracies and overfit.constant_output is not True:
         raise Inconclusive(f"{_story(best, overfit)}, but the lowest reachable loss is not known")
+    if max(arm.rate_factor for arm in tried) <= 1 and not diverged(best.losses) and end < overfit.initial:
+        raise Inconclusive(f"{_story(best, overfit)}; whether a higher rate learns them was not tried")
     yield _finding(best, arms, progress, overfit)
 
 

@@ -238,11 +238,20 @@ def test_noise_is_not_taken_for_falling():
 
 
 def test_an_unknown_floor_needs_another_sign():
-    stuck = (arm(1, 2.25), arm(0.1, 2.28))
+    stuck = (arm(1, 2.25), arm(10, 2.28))
     assert overfit(*stuck, floor=None).verdict.outcome == "inconclusive"
     assert overfit(*stuck, floor=None, constant_output=True).verdict.outcome == "fail"
-    assert overfit(*(arm(f, 2.25, accuracy=0.3) for f in (1, 0.1)), floor=None).verdict.outcome == "fail"
-    assert overfit(*(arm(f, 1.6, accuracy=0.3) for f in (1, 0.1)), floor=None).verdict.outcome == "inconclusive"
+    assert overfit(*(arm(f, 2.25, accuracy=0.3) for f in (1, 10)), floor=None).verdict.outcome == "fail"
+    assert overfit(*(arm(f, 1.6, accuracy=0.3) for f in (1, 10)), floor=None).verdict.outcome == "inconclusive"
+
+
+def test_a_rate_that_is_too_low_is_no_proof():
+    """A warm-up's first steps: the loss comes down a little, and nothing above that rate was tried for want of time."""
+    low = (arm(1, 2.2, accuracy=0.3), arm(0.1, 2.29, accuracy=0.3))
+    answer = overfit(*low)
+    assert answer.verdict.outcome == "inconclusive"
+    assert "a higher rate" in answer.verdict.reason
+    assert overfit(*low, arm(10, 2.2, accuracy=0.3)).verdict.outcome == "fail"
 
 
 def test_a_high_floor_is_reachable():

@@ -53,6 +53,8 @@ def overfit(probe: Probe) -> Experiment:
         arm = _arm(factor, frozen, trail, target)
         arms.append(arm)
         last = trail
+        if factor == 1.0 and _came_down(trail):  # a higher rate is the more likely one to do it, so it comes first
+            planned.sort(key=lambda entry: (entry[0] != 1.0, -entry[0]))
         if arm.reached:
             # Was it the rate or the frozen noise? The same rate with live noise is the control.
             planned = [(factor, False)] if frozen and factor != 1.0 else []
@@ -142,6 +144,10 @@ def _arm(factor: float, frozen: bool, trail: Trail, target: float) -> OverfitArm
         reached=reached,
         frozen_noise=frozen,
     )
+
+
+def _came_down(trail: Trail) -> bool:
+    return math.isfinite(trail.losses[-1]) and trail.losses[-1] < trail.losses[0]
 
 
 def _constant(trail: Trail) -> bool | None:

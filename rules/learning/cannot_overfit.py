@@ -84,7 +84,8 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
 
     ## When it may be wrong
 
-    - If another learning rate succeeds, the program is able to learn and this rule passes: the rate is the matter.
+    - If another learning rate succeeds, the program is able to learn and this rule passes: the rate is the matter. A
+      loss that comes down is inconclusive as long as no rate above yours was tried.
     - Label smoothing, soft targets and repeated inputs with different labels have a lowest loss above 0, from which
       the target is set.
     - Losses without a known floor (VAE, contrastive, reinforcement learning) are inconclusive rather than failed.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OBSERVATION_SHARE = 0.4  # of the time budget, at most, when experiments are to follow
 SETTLE = 0.5  # seconds kept for the last words
 PROGRESS_SECONDS = 0.2
+EARLY_SHARE = 0.005  # of the time may go into that
 EARLY_STEP, EARLY_SECONDS = 3, 3.0  # when what was seen is sent before the end of the observation
 FEWEST_STEPS = 20  # of a loop whose end is known, for one more experiment
 LATER_START_STEPS = 8  # observed when the script is started again only to finish its experiments
@@ -42,7 +43,7 @@ class Director:
         self._experiment: Experiment | None = None
         self._steps_done = 0
         self._last_progress = 0.0
-        self._sent_early = time.monotonic()
+        self._send_early_at = time.monotonic() + EARLY_SECONDS
         self._script_over = False
         self._until = probe.spec.deadline
 
@@ -81,9 +82,10 @@ class Director:
     def _send_early(self) -> None:
         """Between two steps, now and then."""
         now = time.monotonic()
-        if self.observed == EARLY_STEP or now - self._sent_early > EARLY_SECONDS:
-            self._sent_early = now
+        if self.observed == EARLY_STEP or now > self._send_early_at:
             self._probe.collectors.emit_early()
+            took = time.monotonic() - now
+            self._send_early_at = now + max(EARLY_SECONDS, took / EARLY_SHARE)
 
     def _observation_time_is_up(self) -> bool:
         left = self._probe.spec.deadline - time.monotonic()

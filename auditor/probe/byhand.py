@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from auditor.probe.rewind import is_lazy
+
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
@@ -41,6 +43,6 @@ class UpdatesByHand:
                 self.found = now is not None and not torch.equal(now, self._before)
 
     def _sample(self) -> torch.Tensor | None:
-        if self._weight is None or self._weight.is_sparse or torch.nn.parameter.is_lazy(self._weight):
+        if self._weight is None or self._weight.is_sparse or is_lazy(self._weight):
             return None
         return self._weight.detach().reshape(-1)[:ELEMENTS].cpu().clone()

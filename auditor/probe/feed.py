@@ -72,7 +72,6 @@ class Feed:
         self._history: dict[int, list[int]] = {}  # loader -> fetches by the end of each observed step
         self.epoch_starts: list[int] = []
         self.cut_at: int | None = None
-        self.data_seconds = 0.0
         self.feeding: Feeding | None = None
         self._served: dict[int, int] = {}
         self._bytes = 0
@@ -101,9 +100,7 @@ class Feed:
             return self._serve(seen)
         if self._cut_short(iterator, seen, ends_an_epoch):
             raise StopIteration
-        began = time.perf_counter()
         batch = original()
-        self.data_seconds += time.perf_counter() - began
         seen.fetches += 1
         count, since = self._pass.get(id(iterator), (0, time.monotonic()))
         self._pass[id(iterator)] = (count + 1, since)

@@ -131,7 +131,7 @@ class Probe:
 
     def manual(self) -> bool:
         """True when no torch optimizer is used: weights are updated by hand, or by a library's own optimizer."""
-        return not self.program.optimizers or self._by_hand.found
+        return not self.program.optimizers or (self._by_hand.found and not self.loop.updates)
 
     # ---------------------------------------------------------------------------------- questions of the experiments
 

@@ -21,7 +21,6 @@ ARMS = ((1.0, False), (1.0, True), (0.1, True), (10.0, True))
 LIVE_SEED = 40_009
 SUCCESS = 0.05  # of the way from the first loss down to the floor may remain
 ACCURACY = 0.99
-LARGEST_WHOLE = 64  # samples; a batch that cannot be cut is no tiny subset beyond that
 
 
 def overfit(probe: Probe) -> Experiment:

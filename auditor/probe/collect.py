@@ -16,6 +16,7 @@ from auditor.probe.steps import StepSeen
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
+    from auditor.probe.program import LoaderSeen
 
 
 class Unavailable(Exception):
@@ -30,7 +31,8 @@ class Collector:
     """Base: every event does nothing. Tensors kept must be detached, small, and left on their device; they are
     fetched between steps, never inside one."""
 
-    name = ""
+    name = ""  # the field of the evidence that it fills
+    turn = 5  # collectors hear of an event in this order: lower first, equal ones by name
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
@@ -39,9 +41,11 @@ class Collector:
     def step(self) -> int:
         return self.probe.observed
 
+    def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None: ...
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None: ...
     def forwarded(self, module: nn.Module, result: Any) -> None: ...
-    def evaluation_forward(self, module: nn.Module) -> None: ...
+    def evaluation_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None: ...
+    def evaluation_forwarded(self, module: nn.Module, result: Any) -> None: ...
     def evaluation_loss(self, call: LossCall) -> None: ...
     def loss_called(self, call: LossCall) -> None: ...
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None: ...
@@ -63,9 +67,11 @@ class Collector:
 
 
 EVENTS = (
+    "batch_fetched",
     "forward",
     "forwarded",
     "evaluation_forward",
+    "evaluation_forwarded",
     "evaluation_loss",
     "loss_called",
     "backward_begins",
@@ -92,10 +98,10 @@ class Collectors:
     """All collectors of the parts that are wanted; passes each event to those that override it."""
 
     def __init__(self, probe: Probe) -> None:
-        from auditor.probe.parts import COLLECTORS
+        from auditor.probe.parts import collectors
 
         self._probe = probe
-        self.all = [kind(probe) for kind in COLLECTORS if kind.name in ALWAYS or probe.spec.wants(kind.name)]
+        self.all = [kind(probe) for kind in collectors() if kind.name in ALWAYS or probe.spec.wants(kind.name)]
         self._broken: dict[str, str] = {}
         for event in EVENTS:
             listeners = [collector for collector in self.all if event in _overridden(type(collector))]
@@ -157,9 +163,11 @@ class Collectors:
                 self._probe.sink.absent(collector.name, "inconclusive", reason)
 
     # Filled in __init__; declared for type checkers.
+    def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None: ...
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None: ...
     def forwarded(self, module: nn.Module, result: Any) -> None: ...
-    def evaluation_forward(self, module: nn.Module) -> None: ...
+    def evaluation_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None: ...
+    def evaluation_forwarded(self, module: nn.Module, result: Any) -> None: ...
     def evaluation_loss(self, call: LossCall) -> None: ...
     def loss_called(self, call: LossCall) -> None: ...
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None: ...

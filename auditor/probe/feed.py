@@ -57,6 +57,7 @@ class Feeding:
     order: Callable[[int], int]
     samples: int | None = None  # tile the first rows of the batch
     pinned: bool = False  # one and the same batch, also for the micro-batches of a step
+    change: Callable[[Any], Any] | None = None
 
 
 class Feed:
@@ -108,6 +109,7 @@ class Feed:
             held_out = seen.held_out_credits and not seen.training_credits
             keep = self._wants_batches() and not held_out and self._has_room(batch)
             self._pending.append((loader, Fetched(batches.clone(batch), RandomState.capture()) if keep else None))
+            self._probe.batch_fetched(seen, batch)
         return batch
 
     def _cut_short(self, iterator: Any, seen: Any, ends_an_epoch: Callable[[], bool]) -> bool:
@@ -135,9 +137,10 @@ class Feed:
         offset = 0 if self.feeding.pinned else offset
         fetched = recorded[(self.feeding.order(step) * self._per_step(seen) + offset) % len(recorded)]
         self._probe.director.player.set_noise(fetched.noise, position)
+        batch = batches.clone(fetched.batch)
         if self.feeding.samples is not None:
-            return batches.tile(fetched.batch, self.feeding.samples)
-        return batches.clone(fetched.batch)
+            batch = batches.tile(batch, self.feeding.samples)
+        return batch if self.feeding.change is None else self.feeding.change(batch)
 
     # ------------------------------------------------------------------------------------------------- who consumed it
 

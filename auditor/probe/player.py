@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from auditor.probe.batches import map_tensors
+from auditor.probe.examination import Examination
 from auditor.probe.experiments.nonfinite import backward_with_check, set_anomaly_mode
 from auditor.probe.experiments.outputs import accuracy, spread
 from auditor.probe.feed import Feeding
@@ -52,7 +53,7 @@ class Player:
         self._losses, self._accuracies, self._spreads = [], {}, {}
         self._check = FiniteCheck(self._probe) if request.check_operations else None
         self._probe.dropout_off = not request.dropout
-        self._settling = feed.start_replay(Feeding(request.order, request.samples, request.pinned))
+        self._settling = feed.start_replay(Feeding(request.order, request.samples, request.pinned, request.batch_change))
         if not request.dropout:
             self._silence_recurrent_dropout()
         if self._settling == 0:
@@ -61,6 +62,8 @@ class Player:
     def _rewind(self) -> None:
         assert self._probe.initial is not None
         self._probe.initial.restore()
+        if self.request is not None and self.request.prepare is not None:
+            self.request.prepare()
         self._set_boundary_noise()
         if self._check is not None:
             self._checking = True
@@ -154,9 +157,25 @@ class Player:
             return args, kwargs
 
         def changed(tensor: torch.Tensor) -> torch.Tensor:
-            return change(tensor) if tensor.is_floating_point() and not tensor.requires_grad else tensor
+            return tensor if tensor.requires_grad else change(tensor)
 
         return map_tensors(args, changed), map_tensors(kwargs, changed)
+
+    def change_target(self, target: Any, in_model: bool) -> Any:
+        change = self.request.target_change if self.request is not None else None
+        if change is None or in_model or not isinstance(target, torch.Tensor) or target.requires_grad:
+            return target
+        return change(target)
+
+    def examine(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        """At the first training forward of a step. What the user's model raises ends the examination, not the loop."""
+        request = self.request
+        if request is None or request.examine is None or self._settling > 0 or self._trail.trouble:
+            return
+        try:
+            request.examine(Examination(module, args, kwargs), self.replayed)
+        except Exception as error:
+            self._trail.trouble = f"{type(error).__name__}: {str(error)[:200]}"
 
     def checks_operations(self) -> bool:
         return self._check is not None and self.request is not None
@@ -179,6 +198,8 @@ class Player:
         request = self.request
         if request is None or self._settling > 0:
             return
+        if request.at_update is not None:
+            request.at_update(self.replayed, self._probe.program.seen(optimizer).parameters)
         factor = request.rate(self.replayed)
         for index, group in enumerate(optimizer.param_groups):
             recorded = self._recorded_options(optimizer, index, request)

@@ -174,11 +174,18 @@ class Probe:
         if self.manual() and seen.training_credits:
             self._manual_boundary()
 
+    def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None:
+        """A loader has handed out a batch, in observation; what it is for is not known yet."""
+        if self.observing:
+            with self.paused():
+                self.collectors.batch_fetched(seen, batch)
+
     def root_forward(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
         if not gradients_wanted():
             self.feed.forward_without_gradient(module)
             if self.observing:
-                self.collectors.evaluation_forward(module)
+                with self.paused():
+                    self.collectors.evaluation_forward(module, args, kwargs)
             return args, kwargs
         self._by_hand.look()
         if self.manual():
@@ -192,6 +199,8 @@ class Probe:
             if self.observing:
                 self.collectors.forward(module, args, kwargs)
             args, kwargs = self.director.player.change_inputs(args, kwargs)
+            if not self.observing and self.loop.forwards == 1:
+                self.director.player.examine(module, args, kwargs)
         return args, kwargs
 
     def companion_called(self, module: nn.Module) -> None:
@@ -205,9 +214,12 @@ class Probe:
                     self.initial.include([module])
 
     def root_forwarded(self, module: nn.Module, result: Any) -> None:
-        if self.observing and gradients_wanted():
+        if self.observing:
             with self.paused():
-                self.collectors.forwarded(module, result)
+                if gradients_wanted():
+                    self.collectors.forwarded(module, result)
+                else:
+                    self.collectors.evaluation_forwarded(module, result)
 
     def watching_operations(self) -> AbstractContextManager[Any]:
         if not gradients_wanted() or not self.observing:
@@ -249,10 +261,13 @@ class Probe:
         inside = self.calls.inside_root > 0
         with self.paused():
             if len(args) > 1:
-                args = (args[0], self.feed.target(name, args[1], inside), *args[2:])
+                args = (args[0], self._target(name, args[1], inside), *args[2:])
             elif "target" in kwargs:
-                kwargs = {**kwargs, "target": self.feed.target(name, kwargs["target"], inside)}
+                kwargs = {**kwargs, "target": self._target(name, kwargs["target"], inside)}
         return args, kwargs
+
+    def _target(self, name: str, target: Any, in_model: bool) -> Any:
+        return self.director.player.change_target(self.feed.target(name, target, in_model), in_model)
 
     def loss_called(self, call: LossCall) -> None:
         call.in_model = self.calls.inside_root > 0

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from auditor.evidence import Part
+from auditor.probe.examination import Examination
 from auditor.probe.operations import FiniteCheck
 
 InputChange = Callable[[torch.Tensor], torch.Tensor]
@@ -41,7 +42,12 @@ class Replay:
     peak_rate: bool = False  # the factor applies to the reference rate instead of the recorded schedule
     dropout: bool = True
     weight_decay: bool = True
-    input_change: InputChange | None = None
+    input_change: InputChange | None = None  # every tensor that a root module is called with
+    target_change: InputChange | None = None  # the target of every loss function called outside the model
+    batch_change: Callable[[Any], Any] | None = None  # what the training loader hands out; its size may change
+    prepare: Callable[[], None] | None = None  # right after the rewind: other weights, for example
+    examine: Callable[[Examination, int], None] | None = None  # at the first training forward of each step (its number)
+    at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
     seed: int | None = None  # None: the random numbers of the recorded step
     stop: Callable[[list[float]], bool] | None = None
     check_operations: bool = False  # look for the first non-finite result, operation by operation
@@ -59,6 +65,7 @@ class Trail:
     fewest: int = 1  # steps that the request cannot do without
     asked: int = 0
     check: FiniteCheck | None = None
+    trouble: str = ""  # what the model raised while it was examined
 
     @property
     def usable(self) -> bool:

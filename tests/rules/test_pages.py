@@ -23,6 +23,13 @@ PREFIXES = {
     "leakage": "LEK",
     "loss": "LOS",
     "optimizer": "OPT",
+    "evaluation": "EVL",
+    "sequence": "SEQ",
+    "model": "MOD",
+    "precision": "PRC",
+    "reproducibility": "REP",
+    "efficiency": "EFF",
+    "distributed": "DST",
 }
 FOLDER = Path(__file__).resolve().parents[2] / "rules"
 

@@ -51,7 +51,7 @@ def standardization(shape: tuple[int, ...], axis: int | None, mean: torch.Tensor
     scale = torch.where(std > 1e-3 * typical, std, typical)
 
     def change(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.dim() != len(shape):
+        if tensor.dim() != len(shape) or not tensor.is_floating_point():
             return tensor
         if axis is None:
             return (tensor - mean.to(tensor)) / scale.to(tensor)

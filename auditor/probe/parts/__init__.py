@@ -1,33 +1,20 @@
-"""One collector for each part of the evidence that observation gathers."""
+"""One collector for each part of the evidence that observation gathers: every `Collector` in this folder."""
 
 from __future__ import annotations
 
-from auditor.probe.collect import Collector
-from auditor.probe.parts.activations import ActivationsCollector
-from auditor.probe.parts.gradients import GradientsCollector
-from auditor.probe.parts.initial_loss import InitialLossCollector
-from auditor.probe.parts.inputs import InputsCollector
-from auditor.probe.parts.labels import LabelsCollector
-from auditor.probe.parts.loss_inputs import LossInputsCollector
-from auditor.probe.parts.nonfinite import NonfiniteCollector
-from auditor.probe.parts.program import ProgramCollector
-from auditor.probe.parts.resets import GradientResetsCollector
-from auditor.probe.parts.symmetry import SymmetryCollector
-from auditor.probe.parts.trajectory import TrajectoryCollector
-from auditor.probe.parts.updates import UpdatesCollector
+import pkgutil
+from importlib import import_module
 
-# Order matters where one reads another: gradients are measured before the trajectory sums them up.
-COLLECTORS: tuple[type[Collector], ...] = (
-    GradientsCollector,
-    TrajectoryCollector,
-    ProgramCollector,
-    UpdatesCollector,
-    SymmetryCollector,
-    InitialLossCollector,
-    InputsCollector,
-    LabelsCollector,
-    ActivationsCollector,
-    LossInputsCollector,
-    GradientResetsCollector,
-    NonfiniteCollector,
-)
+from auditor.probe.collect import Collector
+
+
+def collectors() -> list[type[Collector]]:
+    """In the order in which they hear of events."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    kinds = {
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Collector) and value.name
+    }
+    return sorted(kinds, key=lambda kind: (kind.turn, kind.name))

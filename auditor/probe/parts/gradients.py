@@ -40,6 +40,7 @@ class GradientsCollector(Collector):
     """Gradients as the optimizer used them: after unscaling and clipping."""
 
     name = "gradients"
+    turn = 0  # the trajectory sums up what it has measured
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)

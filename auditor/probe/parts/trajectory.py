@@ -17,6 +17,7 @@ NAN = math.nan
 
 class TrajectoryCollector(Collector):
     name = "trajectory"
+    turn = 1
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)

@@ -1,0 +1,57 @@
+"""What the program is fed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from auditor.evidence.base import Frozen, Location, Part
+
+
+class Channel(Frozen):
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+class Inputs(Part):
+    """Statistics of the floating-point input of the model over the first observed batches."""
+
+    kind: Literal["image", "features", "sequence", "other"]
+    shape: tuple[int, ...] = Field(description="Of one batch.")
+    dtype: str = "float32"
+    samples: int
+    mean: float
+    std: float
+    min: float
+    max: float
+    channels: tuple[Channel, ...] = Field((), description="Per channel (image) or feature; the first 64.")
+    worst_channel: int | None = Field(None, description="Index with the largest |mean|/std.")
+    binary_share: float = Field(0.0, description="Share of values that are exactly 0 or 1.")
+    zero_share: float = 0.0
+    nonfinite: int = 0
+    first_layer: str = Field("", description="Name of the first module with parameters to see the input.")
+    first_layer_kind: str = ""
+    normalized_first: bool = Field(False, description="The first such module is a normalization layer.")
+    location: Location | None = Field(None, description="Where the data enter: the loader, else the model call.")
+    model_location: Location | None = None
+
+
+class Labels(Part):
+    """Class labels as the loss function received them, and how well each class is predicted at the end."""
+
+    classes: int
+    counts: tuple[int, ...] = Field(description="Training labels per class; of the whole dataset when `complete`.")
+    complete: bool = Field(False, description="Counted over the whole training set instead of the batches seen.")
+    held_out_counts: tuple[int, ...] = ()
+    seen: tuple[int, ...] = Field((), description="Per class, labels in the last third of the observed steps.")
+    hits: tuple[int, ...] = Field((), description="Per class, how many of `seen` were predicted right.")
+    predicted: tuple[int, ...] = Field((), description="Per class, how often it was predicted there.")
+    weighted_loss: bool = False
+    weighted_sampler: bool = False
+    per_position: bool = Field(False, description="Dense labels (segmentation, tokens) rather than one per sample.")
+    ignore_index: int | None = None
+    location: Location | None = Field(None, description="The loss call that received them.")
+    data_location: Location | None = Field(None, description="The training loader or dataset.")

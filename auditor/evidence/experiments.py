@@ -1,0 +1,80 @@
+"""What the experiments on the program's own loop gave."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from auditor.evidence.base import Frozen, Location, Part
+
+
+class OverfitArm(Frozen):
+    rate_factor: float = Field(description="1 is the user's own learning rate.")
+    learning_rate: float
+    losses: tuple[float, ...]
+    accuracy: float | None = Field(None, description="On the pinned samples over the last steps, class labels only.")
+    reached: bool
+    frozen_noise: bool = Field(
+        False, description="Every step drew the same random numbers; else fresh ones, as the loop does."
+    )
+
+
+class Overfit(Part):
+    """The user's own loop on a tiny pinned subset, dropout and weight decay off."""
+
+    samples: int = Field(description="Distinct samples in the pinned batch.")
+    batch_size: int
+    tiled: bool
+    floor: float | None = Field(description="Lowest reachable loss, where it is known.")
+    floor_reason: str = ""
+    target: float = Field(description="Success: the loss at or below this.")
+    initial: float
+    arms: tuple[OverfitArm, ...]
+    fidelity: float | None = Field(None, description="|replayed - observed first loss| / |observed|, rewind check.")
+    constant_output: bool | None = Field(None, description="All samples got the same output at the end.")
+    loss_function: str = ""
+    location: Location | None = None
+
+
+class RateSweep(Part):
+    """Exponential learning-rate sweep from the initial weights on recorded batches."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    user_rate: float
+    suggested: float | None = Field(
+        None, description="Rate of the steepest fall of the smoothed loss, divergence kept away."
+    )
+    diverged_at: float | None = Field(None, description="First rate at which the smoothed loss left its range.")
+    optimizer: str = ""
+    location: Location | None = None
+
+
+class PairedReplay(Frozen):
+    """The same batches from the same weights with the same random numbers, twice: as is, and with one change."""
+
+    start: Literal["initial", "later"]
+    control: tuple[float, ...]
+    treated: tuple[float, ...]
+    seed_offset: int = 0
+
+
+class LowerRate(Part):
+    """Replay at a quarter of the learning rate."""
+
+    factor: float
+    learning_rate: float = Field(description="The user's own, the highest of the observed steps.")
+    optimizer: str = ""
+    looks: tuple[PairedReplay, ...]
+    fidelity: float | None = None
+    location: Location | None = None
+
+
+class StandardizedInputs(Part):
+    """Replay with inputs standardized per channel or feature, by the statistics of `Inputs`."""
+
+    looks: tuple[PairedReplay, ...]
+    fidelity: float | None = None
+    location: Location | None = None

@@ -1,0 +1,45 @@
+"""The model before its first step."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from auditor.evidence.base import Frozen, Location, Part
+
+
+class LayerSymmetry(Frozen):
+    """Output units (rows) of one weight that equal an earlier row, bias included."""
+
+    name: str
+    location: Location | None = None
+    units: int
+    duplicates_start: int = Field(description="Units bit-equal to an earlier one before the first step.")
+    duplicates_end: int = Field(description="Units equal to an earlier one to 1e-6 after the last observed step.")
+    gradient_nonzero: bool = Field(description="Some gradient reached the weight during the observed steps.")
+    moved: bool = Field(description="Some element of the weight changed during the observed steps.")
+    zero_start: bool = Field(False, description="The weight was all zeros before the first step.")
+
+
+class Symmetry(Part):
+    steps: int
+    layers: tuple[LayerSymmetry, ...]
+
+
+class InitialLoss(Part):
+    """The loss of the untouched model at one recognised classification loss call."""
+
+    function: str
+    location: Location | None = None
+    value: float = Field(description="Mean per-sample loss, unweighted, reduction undone, at step 0.")
+    standard_error: float
+    samples: int
+    classes: int
+    uniform: float = Field(description="ln C: the loss of an indifferent prediction.")
+    marginal: float = Field(description="Entropy of the training labels seen: the best constant prediction.")
+    pretrained: bool = Field(False, description="load_state_dict was called on the model before step 0.")
+    weighted: bool = False
+    label_smoothing: float = 0.0
+    soft_targets: bool = False
+    max_logit: float = Field(0.0, description="Largest absolute logit at step 0.")
+    where: str = Field("", description="The layer that made the logits, if known.")
+    layer_location: Location | None = None

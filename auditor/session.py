@@ -94,6 +94,7 @@ def conduct(
     from auditor.judge import judge
     from auditor.registry import UnknownRule
     from auditor.registry import rules as installed
+    from auditor.static import facts
 
     if not hasattr(os, "killpg"):
         raise AuditError("running a script under observation needs Linux or macOS")
@@ -117,6 +118,8 @@ def conduct(
         last = capture.last_lines(1) if capture is not None else ""
         raise AuditError(f"the probe did not start: {one_line(last, 300) or f'exit code {endings[0].exit_code}'}")
     evidence = assemble(request.run(), endings, time.monotonic() - started)
+    if path is not None and (not parts or "source" in parts):
+        evidence = evidence.model_copy(update={"source": facts.of_script(path)})
     return Outcome(judge(evidence, known, settings), interrupts.signal if endings[-1].interrupted else None)
 
 

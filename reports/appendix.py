@@ -152,6 +152,10 @@ def _phases(run: Run) -> Grid | None:
 def _environment(audit: Audit) -> Iterator[tuple[str, str]]:
     run = audit.run
     yield "command", words.command(run)
+    if run.source_only:
+        yield "Python", run.python
+        yield audit.tool.name, audit.tool.version
+        return
     yield "status", run.status.value
     if run.exit_code is not None:
         yield "exit code of the script", str(run.exit_code)

@@ -134,6 +134,8 @@ def _details(summary: str, body: str) -> str:
 
 def _facts(audit: Audit) -> str:
     run = audit.run
+    if run.source_only:
+        return _ticked(words.command(run), 200)
     facts = [
         _ticked(words.command(run), 200),
         words.plural(run.steps, "step") + f" in {words.seconds(run.seconds)}",

@@ -48,6 +48,8 @@ def conclusion(audit: Audit) -> Conclusion:
     """The first sentence of every report."""
     summary, run = audit.summary, audit.run
     found = _found(audit)
+    if run.source_only:
+        return _source_only(audit, found)
     if run.status is not Status.COMPLETED:
         until = f"; until then: {found}" if audit.findings else ""
         return Conclusion("inconclusive", f"Inconclusive: {_ending(run)}{until}.")
@@ -60,6 +62,19 @@ def conclusion(audit: Audit) -> Conclusion:
     if summary.notes:
         return Conclusion("ready", f"Ready: nothing but {found} in {effort(audit)}{_open(audit)}.")
     return Conclusion("ready", f"Ready: nothing found in {effort(audit)}{_open(audit)}.")
+
+
+def _source_only(audit: Audit, found: str) -> Conclusion:
+    """Of `audit check`: what was read is no promise of what will run."""
+    source = audit.evidence.source
+    files = sum(not file.problem for file in source.files) if source is not None else 0
+    if not files:
+        return Conclusion("inconclusive", "Inconclusive: no file could be read.")
+    read = f"in the source of {plural(files, 'file')}; nothing was run"
+    if not audit.findings:
+        return Conclusion("ready", f"Nothing found {read}.")
+    kind = "not-ready" if audit.summary.errors else "caution" if audit.summary.warnings else "ready"
+    return Conclusion(kind, f"{found[:1].upper()}{found[1:]} {read}.")
 
 
 def _open(audit: Audit) -> str:

@@ -143,6 +143,8 @@ def _headline(page: _Page, audit: Audit) -> None:
 def _facts(audit: Audit) -> Iterable[str]:
     run = audit.run
     yield words.command(run)
+    if run.source_only:
+        return
     yield words.plural(run.steps, "step") + f" in {words.seconds(run.seconds)}"
     if run.overhead is not None:
         yield f"overhead {words.number(run.overhead)}×"

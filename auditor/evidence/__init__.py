@@ -12,10 +12,60 @@ from pydantic import Field
 
 from auditor.evidence.base import Frozen, Location, Part
 from auditor.evidence.data import Channel, Inputs, Labels
+from auditor.evidence.evaluation import (
+    BroadcastComparison,
+    Choice,
+    Comparisons,
+    DropoutCall,
+    EvaluationNoise,
+    HeldOutLoader,
+    HeldOutPass,
+    HeldOutPasses,
+    ModeEffect,
+    ModelModes,
+    Modes,
+    ModuleMode,
+    RandomDraw,
+    Selection,
+    SingleArgmax,
+)
 from auditor.evidence.experiments import LowerRate, Overfit, OverfitArm, PairedReplay, RateSweep, StandardizedInputs
 from auditor.evidence.initialization import InitialLoss, LayerSymmetry, Symmetry
 from auditor.evidence.leakage import Leakage, Overlap, SamplePair, Split
-from auditor.evidence.loss import LossInput, LossInputs
+from auditor.evidence.loss import LossInput, LossInputs, LossSite, LossSites, LossTerm
+from auditor.evidence.model import (
+    BiasedNorm,
+    CrossSample,
+    CustomFunction,
+    CustomFunctions,
+    GradientReach,
+    GraphCut,
+    GraphCuts,
+    HiddenModule,
+    HiddenModules,
+    InputUse,
+    LayerChains,
+    LinearPair,
+    Unreached,
+)
+from auditor.evidence.norms import BatchNorm, BatchNorms, DropoutShift, DropoutShifts
+from auditor.evidence.optimization import (
+    Accumulation,
+    CallOrder,
+    ClearedGradients,
+    DividedAccumulation,
+    EventTrace,
+    FrozenEarly,
+    LeftOut,
+    Motion,
+    Ownership,
+    ParameterMotion,
+    Schedule,
+    Schedules,
+    StaleGroup,
+    ValueClipping,
+)
+from auditor.evidence.precision import LostUpdates, LowPrecision, ScaleChange, ScaledClip, ScalerUse, Underflow
 from auditor.evidence.program import (
     Clipping,
     Layer,
@@ -27,7 +77,9 @@ from auditor.evidence.program import (
     Program,
     Scheduler,
 )
-from auditor.evidence.run import Crash, Phase, Run, Status
+from auditor.evidence.run import Crash, Phase, Run, Seeding, Status
+from auditor.evidence.signal import ForwardScale, LayerScale, Reinitialized, SaturatedLayer, Saturation
+from auditor.evidence.source import Accumulator, Mention, OwnTrainMethod, Source, SourceFile, WholeFit
 from auditor.evidence.training import (
     Activations,
     GradientReset,
@@ -45,52 +97,119 @@ from auditor.evidence.training import (
 __all__ = [
     "SCHEMA_VERSION",
     "Absence",
+    "Accumulation",
+    "Accumulator",
     "Activations",
+    "BatchNorm",
+    "BatchNorms",
+    "BiasedNorm",
+    "BroadcastComparison",
+    "CallOrder",
     "Channel",
+    "Choice",
+    "ClearedGradients",
     "Clipping",
+    "Comparisons",
     "Crash",
+    "CrossSample",
+    "CustomFunction",
+    "CustomFunctions",
+    "DividedAccumulation",
+    "DropoutCall",
+    "DropoutShift",
+    "DropoutShifts",
+    "EvaluationNoise",
+    "EventTrace",
     "Evidence",
+    "ForwardScale",
     "Frozen",
+    "FrozenEarly",
+    "GradientReach",
     "GradientReset",
     "GradientResets",
     "Gradients",
+    "GraphCut",
+    "GraphCuts",
+    "HeldOutLoader",
+    "HeldOutPass",
+    "HeldOutPasses",
+    "HiddenModule",
+    "HiddenModules",
     "InitialLoss",
+    "InputUse",
     "Inputs",
     "Labels",
     "Layer",
+    "LayerChains",
     "LayerGradients",
+    "LayerScale",
     "LayerSymmetry",
     "LayerUpdates",
     "Leakage",
+    "LeftOut",
+    "LinearPair",
     "Loader",
     "Location",
     "LossFunction",
     "LossInput",
     "LossInputs",
     "LossSeries",
+    "LossSite",
+    "LossSites",
+    "LossTerm",
+    "LostUpdates",
+    "LowPrecision",
     "LowerRate",
+    "Mention",
+    "ModeEffect",
     "ModeSwitch",
     "Model",
+    "ModelModes",
+    "Modes",
+    "ModuleMode",
+    "Motion",
     "Nonfinite",
     "Optimizer",
     "Overfit",
     "OverfitArm",
     "Overlap",
+    "OwnTrainMethod",
+    "Ownership",
     "PairedReplay",
+    "ParameterMotion",
     "Part",
     "Phase",
     "Program",
+    "RandomDraw",
     "RateSweep",
+    "Reinitialized",
     "Run",
     "SamplePair",
+    "SaturatedLayer",
+    "Saturation",
+    "ScaleChange",
+    "ScaledClip",
+    "ScalerUse",
+    "Schedule",
     "Scheduler",
+    "Schedules",
+    "Seeding",
+    "Selection",
+    "SingleArgmax",
+    "Source",
+    "SourceFile",
     "Split",
+    "StaleGroup",
     "StandardizedInputs",
     "Status",
     "Symmetry",
     "Trajectory",
+    "Underflow",
     "UnitActivity",
+    "Unreached",
     "Updates",
+    "ValueClipping",
+    "WholeFit",
     "part_types",
 ]
 
@@ -119,6 +238,7 @@ class Evidence(Frozen):
     labels: Labels | None = None
     activations: Activations | None = None
     loss_inputs: LossInputs | None = None
+    loss_sites: LossSites | None = None
     gradient_resets: GradientResets | None = None
     nonfinite: Nonfinite | None = None
     leakage: Leakage | None = None
@@ -126,6 +246,38 @@ class Evidence(Frozen):
     rate_sweep: RateSweep | None = None
     lower_rate: LowerRate | None = None
     standardized_inputs: StandardizedInputs | None = None
+    source: Source | None = None
+    seeding: Seeding | None = None
+    event_trace: EventTrace | None = None
+    ownership: Ownership | None = None
+    motion: Motion | None = None
+    accumulation: Accumulation | None = None
+    divided_accumulation: DividedAccumulation | None = None
+    schedules: Schedules | None = None
+    frozen_early: FrozenEarly | None = None
+    value_clipping: ValueClipping | None = None
+    forward_scale: ForwardScale | None = None
+    reinitialized: Reinitialized | None = None
+    saturation: Saturation | None = None
+    modes: Modes | None = None
+    mode_effect: ModeEffect | None = None
+    evaluation_noise: EvaluationNoise | None = None
+    comparisons: Comparisons | None = None
+    held_out_passes: HeldOutPasses | None = None
+    selection: Selection | None = None
+    scaler_use: ScalerUse | None = None
+    scale_change: ScaleChange | None = None
+    underflow: Underflow | None = None
+    low_precision: LowPrecision | None = None
+    hidden_modules: HiddenModules | None = None
+    gradient_reach: GradientReach | None = None
+    graph_cuts: GraphCuts | None = None
+    cross_sample: CrossSample | None = None
+    input_use: InputUse | None = None
+    layer_chains: LayerChains | None = None
+    custom_functions: CustomFunctions | None = None
+    batch_norms: BatchNorms | None = None
+    dropout_shifts: DropoutShifts | None = None
     absent: dict[str, Absence] = Field(default_factory=dict)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from auditor.evidence.base import Frozen, Location, Part
@@ -26,3 +28,62 @@ class LossInput(Frozen):
 
 class LossInputs(Part):
     calls: tuple[LossInput, ...]
+
+
+class LossSite(Frozen):
+    """One place where predictions meet targets: calls of one loss function, or a difference written by hand.
+
+    Taken at the sampled steps. Values are those of the prediction ("input") as the loss received it.
+    """
+
+    function: str = Field(description="'mse_loss' and the like; '-' or '*' where it is written by hand.")
+    location: Location | None = None
+    calls: int
+    reduction: str = "mean"
+    log_target: bool = Field(False, description="kl_div was told that its targets are log-probabilities.")
+    input_shape: tuple[int, ...] = Field((), description="Of the first call, or of the first that broadcast.")
+    target_shape: tuple[int, ...] = ()
+    broadcasts: int = Field(
+        0, description="Calls whose shapes differ by axes of size 1 only, and spread over each other to all pairs."
+    )
+    input_min: float = 0.0
+    input_max: float = 0.0
+    row_error: float | None = Field(
+        None, description="Largest |log sum exp| over the classes: 0 for log-probabilities."
+    )
+    sum_error: float | None = Field(None, description="Largest |sum - 1| over the classes: 0 for probabilities.")
+    target_min: float = 0.0
+    target_max: float = 0.0
+    target_mean: float = 0.0
+    targets: int = Field(0, description="Target values seen; 0 where the targets are made by the model.")
+    operation: str = Field("", description="Graph name of the operation that made the input, e.g. 'TanhBackward0'.")
+    operation_layer: str = ""
+    operation_location: Location | None = None
+    lower: float | None = Field(None, description="Values that this operation cannot go below.")
+    upper: float | None = None
+    outside: int = Field(0, description="Target values beyond these bounds.")
+    unreachable: float = Field(
+        0.0, description="Mean squared distance of the targets from the bounds, over their variance."
+    )
+    softmax_size: int | None = Field(
+        None, description="Size of the axis of the softmax that alone determines the input; None without one."
+    )
+    softmax_axis: int | None = Field(None, description="That axis, where the softmax itself is the input.")
+    own_index: bool = Field(False, description="The class labels are the positions in the batch: contrastive.")
+
+
+class LossTerm(Frozen):
+    """One summand of what backward() was called on."""
+
+    kind: Literal["sum", "mean", "other"]
+    factor: float = Field(1.0, description="Constant factors before it, multiplied.")
+    rows: int = Field(0, description="First size of what is summed.")
+
+
+class LossSites(Part):
+    """What each loss received, and how the value that backward() was called on is put together."""
+
+    sites: tuple[LossSite, ...] = ()
+    terms: tuple[LossTerm, ...] = Field((), description="Of the last sampled step.")
+    batch_size: int = Field(0, description="First size of the model's first tensor argument, 0 where not known.")
+    covered: bool = Field(False, description="backward() gets a fixed multiple of what torch's loss functions return.")

@@ -104,3 +104,4 @@ class Program(Part):
     scaler: bool = Field(False, description="A GradScaler is in use.")
     autocast: str = Field("", description="dtype of autocast, '' when off.")
     loss_location: Location | None = Field(None, description="Where backward() is called.")
+    module_kinds: tuple[str, ...] = Field((), description="Class names of all modules of the models, each once.")

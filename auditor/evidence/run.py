@@ -59,6 +59,15 @@ class Run(Part):
     python: str = ""
     seed: int | None = None
     phases: tuple[Phase, ...] = ()
+    source_only: bool = Field(False, description="Nothing was run: only the source was read.")
     diverted: tuple[str, ...] = Field((), description="Files the script wrote that were diverted to scratch.")
     elsewhere: str = Field("", description="file:line of training in a process that the script started, or its name.")
     notes: tuple[str, ...] = Field((), description="Sentences about choices the probe made.")
+
+
+class Seeding(Part):
+    """Which random number generators the script drew from by the end of its first steps, and which it seeded before."""
+
+    drawn: tuple[str, ...] = Field(description="Of 'torch', 'numpy' and 'random'.")
+    unseeded: tuple[str, ...] = Field(description="Those of them that had no fixed seed when they were first needed.")
+    by_audit: bool = Field(False, description="The audit itself seeded them, by --seed.")

@@ -37,7 +37,8 @@ class Examination:
     ) -> list[torch.Tensor]:
         """Every floating-point tensor that the model returns for these arguments (default: its own), detached.
 
-        `training`: the mode of all its modules. Each call draws the random numbers of `seed`. Raises what the model raises.
+        `training`: the mode of all its modules. Each call draws the random numbers of `seed`. Raises what the model
+        raises.
         """
         with self._untouched(), _in_mode(self.module, training), torch.no_grad():
             reseed(seed)

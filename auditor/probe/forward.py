@@ -22,6 +22,7 @@ class ForwardCalls:
         self.stack: list[nn.Module] = []
         self.quiet = False
         self.inside_root = 0
+        self.follows_layers = False  # in a root's training forward of a step for which a collector asks for them
         self.order: dict[int, int] = {}  # id(module) -> place in the order of first calls
 
     def forget_others(self) -> None:
@@ -41,14 +42,19 @@ class ForwardCalls:
         self.stack.append(module)
         try:
             if not root:
-                return original(module, *args, **kwargs)
+                result = original(module, *args, **kwargs)
+                if self.follows_layers:
+                    probe.layer_forwarded(module, args, result)
+                return result
             args, kwargs = probe.root_forward(module, args, kwargs)
             self.inside_root += 1
+            self.follows_layers = probe.following_layers()
             try:
                 with probe.watching_operations():
                     result = original(module, *args, **kwargs)
             finally:
                 self.inside_root -= 1
+                self.follows_layers = False
             probe.root_forwarded(module, result)
             return result
         finally:

@@ -31,6 +31,11 @@ def _kind(node: Any) -> str:
     return str(node.name()).removesuffix("Backward0").rstrip("0123456789")
 
 
+def kind_of(node: Any) -> str:
+    """'View' for a node called ViewBackward0."""
+    return _kind(node).removesuffix("Backward")
+
+
 def producing_node(tensor: torch.Tensor) -> Any:
     """The graph node of the operation that computed the tensor, views and copies looked through; None without one."""
     node: Any = tensor.grad_fn
@@ -84,3 +89,27 @@ def graph_leaves(roots: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
                 seen.add(following)
                 queue.append(following)
     return leaves
+
+
+def nodes(roots: tuple[torch.Tensor, ...], most: int = 100_000) -> list[Any]:
+    """Every node that a backward of `roots` would visit, `most` of them at most."""
+    queue = [root.grad_fn for root in roots if root.grad_fn is not None]
+    seen = set(queue)
+    for node in queue:  # grows while it is read
+        if len(queue) >= most:
+            break
+        for following, _index in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                queue.append(following)
+    return queue
+
+
+def consumers(roots: tuple[torch.Tensor, ...]) -> dict[Any, int]:
+    """node -> how many operations use its result, on the way to `roots`."""
+    uses: dict[Any, int] = {}
+    for node in nodes(roots):
+        for following, _index in node.next_functions:
+            if following is not None:
+                uses[following] = uses.get(following, 0) + 1
+    return uses

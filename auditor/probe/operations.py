@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 RECTIFIERS = frozenset({"relu", "relu_", "relu6", "threshold", "threshold_", "clamp_min", "clamp_min_"})
-NORMALIZERS = frozenset({"softmax"})
+NORMALIZERS = frozenset({"softmax", "log_softmax"})
+BOUNDED = frozenset({"sigmoid", "sigmoid_", "tanh", "tanh_", "softplus", "hardtanh", "hardtanh_", "exp", "abs"})
 
 
 def short_name(function: Any) -> str:
@@ -27,7 +28,8 @@ def short_name(function: Any) -> str:
 
 
 class OperationWatch(TorchFunctionMode):
-    """Reports outputs of rectifiers and of softmax. Computes nothing else: the step's own numbers stay as they are."""
+    """Reports outputs of rectifiers, of softmax and of other operations with a bounded result. Computes nothing else:
+    the step's own numbers stay as they are."""
 
     def __init__(self, report: Callable[[str, torch.Tensor], None], probe: Probe) -> None:
         super().__init__()
@@ -37,7 +39,7 @@ class OperationWatch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = short_name(func)
-        watched = name in NORMALIZERS or _is_rectifier(name, args, kwargs or {})
+        watched = name in NORMALIZERS or name in BOUNDED or _is_rectifier(name, args, kwargs or {})
         if watched and isinstance(result, torch.Tensor) and self._probe.alive():
             with self._probe.paused():
                 self._report(name, result)

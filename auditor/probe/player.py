@@ -13,6 +13,8 @@ from auditor.probe.experiments.nonfinite import backward_with_check, set_anomaly
 from auditor.probe.experiments.outputs import accuracy, spread
 from auditor.probe.feed import Feeding
 from auditor.probe.losscall import LossCall
+from auditor.probe.lossscale import loss_scaled
+from auditor.probe.modal import frozen
 from auditor.probe.operations import FiniteCheck
 from auditor.probe.randomness import RandomState, reseed
 from auditor.probe.replay import Replay, Trail
@@ -41,6 +43,7 @@ class Player:
         self._checking = False
         self._changed_groups: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._silenced: list[tuple[Any, float]] = []
+        self._modes: list[tuple[torch.nn.Module, bool]] = []
 
     # ------------------------------------------------------------------------------------------------ from start to end
 
@@ -53,7 +56,8 @@ class Player:
         self._losses, self._accuracies, self._spreads = [], {}, {}
         self._check = FiniteCheck(self._probe) if request.check_operations else None
         self._probe.dropout_off = not request.dropout
-        self._settling = feed.start_replay(Feeding(request.order, request.samples, request.pinned, request.batch_change))
+        feeding = Feeding(request.order, request.samples, request.pinned, request.batch_change)
+        self._settling = feed.start_replay(feeding)
         if not request.dropout:
             self._silence_recurrent_dropout()
         if self._settling == 0:
@@ -113,6 +117,7 @@ class Player:
         for module, value in self._silenced:
             module.dropout = value
         self._silenced = []
+        self.reset_mode()
         if self._check is not None and self._checking:
             self._checking = False
             self._check.__exit__(None, None, None)  # type: ignore[no-untyped-call]
@@ -161,6 +166,22 @@ class Player:
 
         return map_tensors(args, changed), map_tensors(kwargs, changed)
 
+    def set_mode(self, module: torch.nn.Module) -> None:
+        """For one training forward; the flags are as before after it."""
+        self.reset_mode()
+        wanted = self.request.mode if self.request is not None else None
+        if wanted is None or self._settling > 0:
+            return
+        for each in module.modules():
+            if not frozen(each):
+                self._modes.append((each, each.training))
+                each.training = wanted(self.replayed)
+
+    def reset_mode(self) -> None:
+        for module, training in self._modes:
+            module.training = training
+        self._modes = []
+
     def change_target(self, target: Any, in_model: bool) -> Any:
         change = self.request.target_change if self.request is not None else None
         if change is None or in_model or not isinstance(target, torch.Tensor) or target.requires_grad:
@@ -180,11 +201,21 @@ class Player:
     def checks_operations(self) -> bool:
         return self._check is not None and self.request is not None
 
-    def run_backward(self, original: Callable[[], None]) -> None:
-        if self._check is None:
-            original()
-        else:
+    def run_backward(self, original: Callable[[], None], roots: tuple[torch.Tensor, ...]) -> None:
+        if self._check is not None:
             backward_with_check(original, self._check)
+            return
+        request = self.request
+        if request is None or self._settling > 0 or (request.loss_scale == 1 and request.after_backward is None):
+            original()
+            return
+        with self._probe.paused():
+            parameters = self._probe.program.trained_parameters()
+        with loss_scaled(request.loss_scale, roots, parameters):
+            original()
+            if request.after_backward is not None:
+                with self._probe.paused():
+                    request.after_backward(self.replayed, parameters)
 
     def loss_called(self, call: LossCall) -> None:
         """Kept on the device, fetched between steps."""

@@ -15,8 +15,9 @@ from torch import nn
 from auditor.evidence import Location, Nonfinite
 from auditor.probe.byhand import UpdatesByHand
 from auditor.probe.clock import StepClock
-from auditor.probe.collect import Collectors, Unavailable
+from auditor.probe.collect import Collectors, LoopCall, Unavailable
 from auditor.probe.director import Director
+from auditor.probe.dropouts import DropoutHeard
 from auditor.probe.elsewhere import Notice
 from auditor.probe.feed import Feed
 from auditor.probe.forward import ForwardCalls, gradients_wanted
@@ -29,6 +30,7 @@ from auditor.probe.program import LoaderSeen, ProgramSeen
 from auditor.probe.randomness import RandomState
 from auditor.probe.rewind import Snapshot
 from auditor.probe.runfacts import describe_run
+from auditor.probe.seeds import Seeds
 from auditor.probe.steps import Steps
 from auditor.spec import ProbeSpec, Sink
 
@@ -44,6 +46,7 @@ class Probe:
         self.program = ProgramSeen()
         self.calls = ForwardCalls(self)
         self.loop = Steps()
+        self.seeds = Seeds()
         self.feed = Feed(self)
         self.director = Director(self)
         self.collectors = Collectors(self)
@@ -61,6 +64,7 @@ class Probe:
         self.steps_taken = 0  # observed and replayed
         self.trouble = ""  # a failure of the audit itself
         self.dropout_off = False
+        self.hears_dropout = False  # in an evaluation forward whose dropout calls are listened to
         self.own_seconds = 0.0
         self.step_clock = StepClock()
         self.notes: list[str] = []
@@ -201,6 +205,8 @@ class Probe:
             args, kwargs = self.director.player.change_inputs(args, kwargs)
             if not self.observing and self.loop.forwards == 1:
                 self.director.player.examine(module, args, kwargs)
+            if not self.observing:
+                self.director.player.set_mode(module)
         return args, kwargs
 
     def companion_called(self, module: nn.Module) -> None:
@@ -220,6 +226,32 @@ class Probe:
                     self.collectors.forwarded(module, result)
                 else:
                     self.collectors.evaluation_forwarded(module, result)
+        else:
+            self.director.player.reset_mode()
+
+    def following_layers(self) -> bool:
+        return self.observing and gradients_wanted() and self.collectors.follows_layers(self.observed)
+
+    def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        """A module inside a root's training forward has returned."""
+        if gradients_wanted():
+            with self.paused():
+                self.collectors.layer_forwarded(module, args, result)
+
+    def mode_switched(self, module: nn.Module, training: bool, location: Location | None) -> None:
+        """train() or eval() was called by the user."""
+        self.program.mode_switched(module, training, location)
+        if self.observing:
+            self.collectors.mode_switched(module, training, location)
+
+    def dropout_called(self, heard: DropoutHeard) -> None:
+        with self.paused():
+            self.collectors.dropout_called(heard)
+
+    def function_applied(self, kind: Any, args: tuple[Any, ...]) -> None:
+        """A custom autograd function is about to be applied, in an observed step."""
+        with self.paused():
+            self.collectors.function_applied(kind, args)
 
     def watching_operations(self) -> AbstractContextManager[Any]:
         if not gradients_wanted() or not self.observing:
@@ -287,18 +319,34 @@ class Probe:
             if self.manual():
                 self._manual_backward(roots)
             self.loop.backward(roots, location)
+            if self.observing and self.observed == 0 and self.initial is not None:
+                self.initial.note_modes()
             if self.observing:
                 self.collectors.backward_begins(roots)
 
-    def run_backward(self, original: Callable[[], None]) -> None:
-        self.director.player.run_backward(original)
+    def run_backward(self, original: Callable[[], None], roots: tuple[torch.Tensor, ...]) -> None:
+        self.director.player.run_backward(original, roots)
 
     def backward_ended(self) -> None:
-        if self.manual() and self.observing:
-            with self.paused():
+        if not self.observing:
+            return
+        with self.paused():
+            self.collectors.backward_ended()
+            if self.manual():
                 self.collectors.update_begins(None, self.program.trained_parameters())
 
+    def loop_call(self, what: LoopCall, subject: Any) -> None:
+        """One of the calls that order a step; see `LoopCall`."""
+        if self.observing:
+            with self.paused():
+                self.collectors.loop_call(what, subject)
+
     # -------------------------------------------------------------------------------------------------------- updates
+
+    def clip_begins(self, kind: str, parameters: Any, limit: float) -> None:
+        if self.observing:
+            with self.paused():
+                self.collectors.clip_begins(kind, parameters, float(limit))
 
     def clipped(self, kind: str, limit: float, result: Any, location: Location | None) -> None:
         if self.observing:

@@ -74,6 +74,8 @@ class ProgramSeen:
     loaders: list[LoaderSeen] = field(default_factory=list)
     schedulers: list[tuple[Any, Location | None]] = field(default_factory=list)
     scalers: list[Any] = field(default_factory=list)
+    scaler_location: Location | None = None  # where the latest one was built
+    autocasts: dict[Any, Location | None] = field(default_factory=dict)  # dtype, entered with gradients -> first place
     switches: list[SwitchSeen] = field(default_factory=list)
     kept: list[nn.Module] = field(default_factory=list)
     companions: list[nn.Module] = field(default_factory=list)  # called, not trained: teachers, averages, targets
@@ -110,8 +112,9 @@ class ProgramSeen:
         if all(known is not scheduler for known, _ in self.schedulers):
             self.schedulers.append((scheduler, location))
 
-    def scaler_built(self, scaler: Any) -> None:
+    def scaler_built(self, scaler: Any, location: Location | None) -> None:
         self.scalers.append(scaler)
+        self.scaler_location = location
 
     def loader_built(self, loader: Any, location: Location | None) -> None:
         self.loader(loader, location)
@@ -175,9 +178,22 @@ class ProgramSeen:
         known = self._modules.get(id(module)) if module is not None else None
         return known[1] if known is not None and known[0]() is module else None
 
+    def alive(self) -> list[nn.Module]:
+        """Every module that was built since the start and still exists, in the order of construction."""
+        found = [reference() for reference, _ in list(self._modules.values())]
+        return [module for module in found if module is not None and hasattr(module, "_parameters")]
+
+    def loaded_ids(self) -> set[int]:
+        """ids of the modules that were given weights by load_state_dict()."""
+        return {id(module) for reference in self._loaded if (module := reference()) is not None}
+
     def was_loaded(self) -> bool:
         """True when weights were loaded into a model that is trained now."""
         return any(module() is model for module in self._loaded for _, model in self.models())
+
+    def has_loaded(self, module: nn.Module) -> bool:
+        """True when weights were loaded into this module itself."""
+        return any(loaded() is module for loaded in self._loaded)
 
     def models(self) -> list[tuple[str, nn.Module]]:
         """The trained models, outermost module each, with a name; wrappers looked through."""

@@ -30,14 +30,21 @@ class RandomState:
 
     def differs(self, other: RandomState) -> bool:
         """True when numbers were drawn between the two."""
-        if self.python != other.python or not torch.equal(self.host, other.host):
-            return True
+        return bool(self.differing(other))
+
+    def differing(self, other: RandomState) -> tuple[str, ...]:
+        """Names of the libraries whose generators were drawn from, or seeded, between the two."""
         ours, theirs = self.numpy, other.numpy
-        if ours is not None and theirs is not None and (ours[2] != theirs[2] or (ours[1] != theirs[1]).any()):
-            return True
-        return len(self.cuda) != len(other.cuda) or any(
+        numpy = ours is not None and theirs is not None and (ours[2] != theirs[2] or (ours[1] != theirs[1]).any())
+        devices = len(self.cuda) != len(other.cuda) or any(
             not torch.equal(a, b) for a, b in zip(self.cuda, other.cuda, strict=True)
         )
+        drawn = {
+            "torch": devices or not torch.equal(self.host, other.host),
+            "numpy": numpy,
+            "random": self.python != other.python,
+        }
+        return tuple(name for name, differs in drawn.items() if differs)
 
     def restore(self) -> None:
         random.setstate(self.python)

@@ -48,6 +48,9 @@ class Replay:
     prepare: Callable[[], None] | None = None  # right after the rewind: other weights, for example
     examine: Callable[[Examination, int], None] | None = None  # at the first training forward of each step (its number)
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
+    mode: Callable[[int], bool] | None = None  # of all modules in training forwards but frozen ones: training or not
+    loss_scale: float = 1.0  # backward() runs on so many times the loss; its gradients are divided again right after
+    after_backward: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, their .grad still scaled
     seed: int | None = None  # None: the random numbers of the recorded step
     stop: Callable[[list[float]], bool] | None = None
     check_operations: bool = False  # look for the first non-finite result, operation by operation

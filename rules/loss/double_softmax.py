@@ -60,12 +60,13 @@ def double_softmax(inputs: LossInputs, limits: Limits) -> Judgement:
     ## How it is measured
 
     By identity, over every row of every observed call: no value is negative and each row sums to 1 within
-    `max-row-sum-error`. Or, because half precision rounds sums, the values were made by a softmax operation and lie in
-    [0, 1].
+    `max-row-sum-error`. Or, because half precision rounds sums, the values were made by a softmax operation and lie
+    in [0, 1].
 
     ## When it may be wrong
 
-    - Log-probabilities (a `log_softmax` before `cross_entropy`) are harmless, log-softmax of them is themselves: pass.
+    - Log-probabilities (a `log_softmax` before `cross_entropy`) are harmless, log-softmax of them is themselves:
+      pass.
     - A single class sums to 1 by itself: not judged.
     - One call with a few rows proves nothing unless the operation that made them is known: inconclusive.
     - `nll_loss`, which wants log-probabilities, is not this rule's matter.

@@ -11,10 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from auditor.probe.experiments.divided_accumulation import divided_accumulation
+from auditor.probe.experiments.frozen_early import frozen_early
+from auditor.probe.experiments.loss_scale import scale_change, underflow
 from auditor.probe.experiments.lower_rate import lower_rate
+from auditor.probe.experiments.modes import evaluation_noise, mode_effect
 from auditor.probe.experiments.nonfinite import trace_nonfinite
 from auditor.probe.experiments.overfit import overfit
 from auditor.probe.experiments.rate_sweep import rate_sweep
+from auditor.probe.experiments.reinitialized import reinitialized
 from auditor.probe.experiments.rewind_check import rewind_check
 from auditor.probe.experiments.standardized import standardized_inputs
 from auditor.probe.replay import Experiment
@@ -38,8 +43,15 @@ def plan(probe: Probe) -> list[Planned]:
     """Experiments that the wanted parts ask for, in order."""
     order = [
         ("nonfinite", "trace the first non-finite value", 20, 0.5, trace_nonfinite),
+        ("evaluation_noise", "evaluate one batch twice", 1, 0.3, evaluation_noise),
+        ("mode_effect", "compare the modes of the model", 40, 0.4, mode_effect),
+        ("scale_change", "halve the loss scale", 2, 0.3, scale_change),
+        ("underflow", "scale the loss", 16, 0.3, underflow),
         ("overfit", "overfit a tiny subset", 120, 0.45, overfit),
         ("lower_rate", "replay at a quarter of the rate", 120, 0.6, lower_rate),
+        ("frozen_early", "freeze the early layers", 60, 0.5, frozen_early),
+        ("reinitialized", "replay from other initial weights", 100, 0.6, reinitialized),
+        ("divided_accumulation", "replay with divided losses", 80, 0.6, divided_accumulation),
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),
         ("rate_sweep", "sweep the learning rate", 100, 1.0, rate_sweep),
     ]

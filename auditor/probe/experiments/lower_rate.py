@@ -11,6 +11,8 @@ from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.replay import Experiment, NotRun, Replay
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from auditor.probe.probe import Probe
     from auditor.probe.replay import InputChange
 
@@ -37,7 +39,14 @@ def lower_rate(probe: Probe) -> Experiment:
 
 
 def paired_looks(
-    probe: Probe, label: str, steps: int, fewest: int, *, factor: float = 1.0, change: InputChange | None = None
+    probe: Probe,
+    label: str,
+    steps: int,
+    fewest: int,
+    *,
+    factor: float = 1.0,
+    change: InputChange | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> _Looks:
     """One look at control and treatment; a second one, with the batches in reverse and other random numbers, when the
     first favours the treatment: one look has a false alarm in some thirty healthy programs."""
@@ -56,6 +65,7 @@ def paired_looks(
                 order=order(probe, backwards=backwards),
                 rate=(lambda step: factor) if treated else (lambda step: 1.0),
                 input_change=change if treated else None,
+                prepare=prepare if treated else None,
                 seed=seed,
                 stop=_hopeless,
             )

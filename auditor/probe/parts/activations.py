@@ -9,7 +9,7 @@ import torch
 from auditor.evidence import Activations, UnitActivity
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import producer
-from auditor.probe.operations import NORMALIZERS
+from auditor.probe.operations import BOUNDED, NORMALIZERS
 
 LARGEST = 2**24  # elements of one output
 ENOUGH = 600  # samples that a unit should have seen; small batches are watched at every step until then
@@ -47,7 +47,7 @@ class ActivationsCollector(Collector):
             self._steps.append(self.step)
 
     def operation(self, name: str, output: torch.Tensor) -> None:
-        if name in NORMALIZERS:
+        if name in NORMALIZERS or name in BOUNDED:
             return
         if output.dim() < 2 or output.numel() > LARGEST or not output.numel():
             return

@@ -64,6 +64,14 @@ class GradientsCollector(Collector):
             if norm != 0
         }
 
+    def graded(self) -> dict[int, int]:
+        """id of a parameter -> updates at which its gradient was not zero."""
+        counts: dict[int, int] = {}
+        for _, owners, vector in self._steps:
+            for owner, norm in zip(owners, vector.tolist(), strict=True):
+                counts[owner] = counts.get(owner, 0) + (norm != 0)
+        return counts
+
     def part(self) -> Gradients:
         if not self._steps:
             raise Unavailable("no gradient was seen at an update", "inconclusive")

@@ -12,7 +12,6 @@ from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import Producer, producer, producing_node
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
-from auditor.probe.operations import NORMALIZERS
 
 
 class _Site:
@@ -38,7 +37,7 @@ class LossInputsCollector(Collector):
         self._softmaxes = {}
 
     def operation(self, name: str, output: torch.Tensor) -> None:
-        if name not in NORMALIZERS or output.grad_fn is None:
+        if name != "softmax" or output.grad_fn is None:
             return
         stack = self.probe.calls.stack
         module = stack[-1] if stack else None

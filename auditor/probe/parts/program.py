@@ -71,6 +71,9 @@ class ProgramCollector(Collector):
         if self._backward_location is None and step.backwards:
             self._backward_location = step.backwards[0].location
 
+    def backwards_per_step(self) -> float:
+        return self._backwards / max(1, self.probe.observed)
+
     def part(self) -> Program:
         seen = self.probe.program
         if not seen.kept and not self._backwards:
@@ -82,6 +85,7 @@ class ProgramCollector(Collector):
         return Program(
             loop=loop,
             models=tuple(self._model(name, model) for name, model in seen.models()),
+            module_kinds=tuple(sorted({type(each).__name__ for _, model in seen.models() for each in model.modules()})),
             optimizers=tuple(_optimizer(record) for record in seen.optimizers),
             schedulers=tuple(
                 Scheduler(kind=type(scheduler).__name__, steps=max(0, int(scheduler.last_epoch)), location=location)
@@ -97,7 +101,7 @@ class ProgramCollector(Collector):
                 ModeSwitch(training=s.training, model=s.model, step=s.step, location=s.location) for s in seen.switches
             ),
             manual_updates=self.probe.manual(),
-            backwards_per_step=round(self._backwards / max(1, self.probe.observed), 3),
+            backwards_per_step=round(self.backwards_per_step(), 3),
             closure=any(record.closure for record in seen.optimizers),
             scaler=bool(seen.scalers),
             autocast=self._autocast,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from auditor.probe.locate import user_location
+from auditor.probe.locate import construction_location, user_location
 from auditor.probe.probe import Probe
 from auditor.probe.taps.patching import replace, wrap
 
@@ -23,6 +23,8 @@ def install(probe: Probe) -> None:
     wrap(torch.amp.GradScaler, "__init__", lambda original: _scaler_built(probe, original))
     wrap(torch.amp.GradScaler, "scale", lambda original: _scale(probe, original))
     wrap(torch.amp.GradScaler, "step", lambda original: _scaler_step(probe, original))
+    wrap(torch.amp.GradScaler, "update", lambda original: _scaler_update(probe, original))
+    wrap(torch.amp.GradScaler, "unscale_", lambda original: _unscale(probe, original))
 
 
 def _backward(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
@@ -34,7 +36,7 @@ def _backward(probe: Probe, original: Callable[..., None]) -> Callable[..., None
         probe.backward_begins(roots, user_location())
         probe.loop.in_backward = True
         try:
-            probe.run_backward(lambda: original(tensors, *args, **kwargs))
+            probe.run_backward(lambda: original(tensors, *args, **kwargs), roots)
         finally:
             probe.loop.in_backward = False
         probe.backward_ended()
@@ -85,10 +87,16 @@ def _are_parameters(inputs: Any) -> bool:
 
 
 def _clip(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    kind = "norm" if name == "clip_grad_norm_" else "value"
+
     def clip(parameters: Any, limit: float, *args: Any, **kwargs: Any) -> Any:
+        if probe.alive():
+            if not isinstance(parameters, torch.Tensor | list | tuple):
+                parameters = list(parameters)  # model.parameters() can be read but once
+            probe.clip_begins(kind, parameters, limit)
         result = original(parameters, limit, *args, **kwargs)
         if probe.alive():
-            probe.clipped("norm" if name == "clip_grad_norm_" else "value", limit, result, user_location())
+            probe.clipped(kind, limit, result, user_location())
         return result
 
     return clip
@@ -98,7 +106,7 @@ def _scaler_built(probe: Probe, original: Callable[..., None]) -> Callable[..., 
     def init(scaler: Any, *args: Any, **kwargs: Any) -> None:
         original(scaler, *args, **kwargs)
         if probe.alive() and scaler.is_enabled():
-            probe.program.scaler_built(scaler)
+            probe.program.scaler_built(scaler, construction_location(scaler))
 
     return init
 
@@ -108,6 +116,8 @@ def _scale(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
         result = original(scaler, outputs)
         if probe.alive() and isinstance(outputs, torch.Tensor) and isinstance(result, torch.Tensor):
             probe.loop.scaled(outputs, result)
+            if scaler.is_enabled():
+                probe.loop_call("scale", scaler)
         return result
 
     return scale
@@ -116,9 +126,34 @@ def _scale(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
 def _scaler_step(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
     def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         before = probe.loop.updates
+        enabled = probe.alive() and scaler.is_enabled()
+        if enabled:
+            probe.loop_call("scaler_step", optimizer)
         result = original(scaler, optimizer, *args, **kwargs)
+        if enabled:
+            probe.loop_call("scaler_stepped", optimizer)
         if probe.alive() and probe.loop.updates == before:
             probe.step_skipped(optimizer)
         return result
 
     return step
+
+
+def _scaler_update(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    def update(scaler: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(scaler, *args, **kwargs)
+        if probe.alive() and scaler.is_enabled():
+            probe.loop_call("scaler_update", scaler)
+        return result
+
+    return update
+
+
+def _unscale(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    def unscale(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(scaler, optimizer, *args, **kwargs)
+        if probe.alive():
+            probe.loop_call("unscale", optimizer)
+        return result
+
+    return unscale

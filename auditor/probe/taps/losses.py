@@ -7,6 +7,7 @@ from typing import Any
 
 import torch.nn.functional as functional
 
+from auditor.probe.dropouts import ATTENTION, heard
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
 from auditor.probe.probe import Probe
@@ -38,7 +39,7 @@ def install(probe: Probe) -> None:
     for name in LOSSES:
         wrap(functional, name, lambda original, name=name: _loss(probe, name, original, nesting))  # type: ignore[misc]
     for name in ("dropout", "alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d"):
-        wrap(functional, name, lambda original: _dropout(probe, original))
+        wrap(functional, name, lambda original, name=name: _dropout(probe, name, original))  # type: ignore[misc]
     wrap(functional, "scaled_dot_product_attention", lambda original: _attention(probe, original))
 
 
@@ -61,10 +62,12 @@ def _loss(probe: Probe, name: str, original: Callable[..., Any], nesting: list[i
     return loss
 
 
-def _dropout(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+def _dropout(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
         if probe.dropout_off and probe.alive():
             p = 0.0
+        if probe.hears_dropout and probe.alive():
+            probe.dropout_called(heard(name, p, training))
         return original(input, p, training, inplace)
 
     return dropout
@@ -76,6 +79,9 @@ def _attention(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]
             if len(args) > 1:  # (attn_mask, dropout_p, ...)
                 args = (args[0], 0.0, *args[2:])
             kwargs = {**kwargs, "dropout_p": 0.0} if "dropout_p" in kwargs else kwargs
+        if probe.hears_dropout and probe.alive():
+            rate = kwargs.get("dropout_p", args[1] if len(args) > 1 else 0.0)
+            probe.dropout_called(heard(ATTENTION, rate, rate > 0))
         return original(query, key, value, *args, **kwargs)
 
     return attention

@@ -51,7 +51,7 @@ def _mode_switch(probe: Probe, original: Callable[..., Any]) -> Callable[..., An
             depth -= 1
             if depth == 0 and probe.alive():
                 with probe.paused():
-                    probe.program.mode_switched(module, mode, user_location())
+                    probe.mode_switched(module, mode, user_location())
 
     return train
 

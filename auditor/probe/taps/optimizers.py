@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
+from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -24,6 +24,12 @@ def install(probe: Probe) -> None:
     for kind in (LRScheduler, ReduceLROnPlateau):
         if "__init__" in vars(kind):
             wrap(kind, "__init__", lambda original: _scheduler_built(probe, original))
+    nesting = [0]  # schedulers step others, and themselves while they are built: only the outer call is the user's
+    for kind in {value for value in vars(lr_scheduler).values() if isinstance(value, type)}:
+        if issubclass(kind, LRScheduler) and "step" in vars(kind):
+            wrap(kind, "step", lambda original: _scheduler_step(probe, original, nesting))
+        if issubclass(kind, LRScheduler) and "_initial_step" in vars(kind):
+            wrap(kind, "_initial_step", lambda original: _nested(original, nesting))
 
 
 def _built(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
@@ -40,6 +46,7 @@ def _zero_grad(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]
     def zero_grad(owner: Any, *args: Any, **kwargs: Any) -> Any:
         if probe.alive():
             probe.loop.zero_grad_calls += 1
+            probe.loop_call("zero_grad", owner)
         return original(owner, *args, **kwargs)
 
     return zero_grad
@@ -66,3 +73,26 @@ def _scheduler_built(probe: Probe, original: Callable[..., None]) -> Callable[..
                 probe.program.scheduler_built(scheduler, construction_location(scheduler))
 
     return init
+
+
+def _scheduler_step(probe: Probe, original: Callable[..., Any], nesting: list[int]) -> Callable[..., Any]:
+    inner = _nested(original, nesting)
+
+    def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
+        result = inner(scheduler, *args, **kwargs)
+        if not nesting[0] and probe.alive():
+            probe.loop_call("scheduler_step", scheduler)
+        return result
+
+    return step
+
+
+def _nested(original: Callable[..., Any], nesting: list[int]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nesting[0] += 1
+        try:
+            return original(*args, **kwargs)
+        finally:
+            nesting[0] -= 1
+
+    return call

@@ -12,7 +12,8 @@ _REPLACED: list[tuple[Any, str, Any, Any]] = []  # owner, name, original, ours
 
 def replace(owner: Any, name: str, ours: Callable[..., Any]) -> None:
     """Put `ours` at `owner.name`."""
-    _REPLACED.append((owner, name, getattr(owner, name), ours))
+    original = vars(owner).get(name, getattr(owner, name))  # a class method as such, not bound to its class
+    _REPLACED.append((owner, name, original, ours))
     setattr(owner, name, ours)
 
 

@@ -1,0 +1,59 @@
+"""How the size of a signal develops through the layers of one forward pass."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from auditor.evidence.base import Frozen, Location, Part
+from auditor.evidence.experiments import PairedReplay
+
+
+class LayerScale(Frozen):
+    """Output of one linear or convolutional layer in the first training forward."""
+
+    name: str
+    kind: str
+    location: Location | None = None
+    std: float = Field(description="Over all elements of its output.")
+    activation: str = Field("", description="The activation function that follows, '' when none was seen.")
+    fan_in: int = 0
+    weight_std: float = 0.0
+    loaded: bool = Field(False, description="Weights were loaded into the model that it is part of.")
+
+
+class ForwardScale(Part):
+    """Output sizes before the first step, in the order of execution, no normalization in between."""
+
+    layers: tuple[LayerScale, ...]
+    input_std: float = 0.0
+    normalized: bool = Field(False, description="The model has normalization layers.")
+    residual: bool = Field(False, description="Some layer's result is added to an earlier one.")
+
+
+class Reinitialized(Part):
+    """Replay with weights drawn anew for the activation that follows each layer (He, Glorot)."""
+
+    layers: int
+    looks: tuple[PairedReplay, ...]
+    fidelity: float | None = None
+
+
+class SaturatedLayer(Frozen):
+    """Units of one hidden tanh, sigmoid or hardtanh."""
+
+    name: str = Field(description="The layer that feeds it.")
+    function: str
+    location: Location | None = None
+    units: int
+    saturated_start: int = Field(description="Units that were saturated for most samples at the first sampled steps.")
+    saturated_end: int = Field(description="The same at the last third of the sampled steps.")
+    share_start: float = Field(description="Share of all outputs whose slope is below 1 % of the largest.")
+    share_end: float
+    samples: int
+
+
+class Saturation(Part):
+    """Bounded activations inside the model; gates, attention weights and the last layer are left out."""
+
+    steps: tuple[int, ...]
+    layers: tuple[SaturatedLayer, ...]

@@ -1,0 +1,67 @@
+"""What the user's source says by itself, read without running it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from auditor.evidence.base import Frozen, Location, Part
+
+
+class SourceFile(Frozen):
+    path: str
+    lines: int
+    problem: str = Field("", description="Why it could not be read, '' where it was.")
+
+
+class OwnTrainMethod(Frozen):
+    """A method of an nn.Module that stands where Module.train or Module.eval is expected."""
+
+    owner: str = Field(description="Name of the class.")
+    name: Literal["train", "eval"]
+    signature: str = Field(description="As written, e.g. '(self, x, y)'.")
+    location: Location
+
+
+class WholeFit(Frozen):
+    """A statistic of all rows that transforms rows which are split afterwards."""
+
+    what: str = Field(description="What is computed, e.g. 'StandardScaler.fit_transform' or 'x.mean'.")
+    data: str = Field(description="The variable that holds all rows.")
+    supervised: bool = Field(False, description="It looks at the targets too.")
+    location: Location
+    split: str = Field(description="What splits the rows, e.g. 'train_test_split'.")
+    split_location: Location
+
+
+class Accumulator(Frozen):
+    """A sum over batches that the epoch loop around them never starts anew, and that is divided as if it did."""
+
+    name: str
+    divisor: str
+    location: Location = Field(description="Where it is added to.")
+    started: Location | None = Field(None, description="Where it is set before the loops.")
+    used: Location = Field(description="Where it is divided.")
+
+
+class Mention(Frozen):
+    """A call or statement that says what its author meant."""
+
+    kind: Literal["freeze", "detach", "no-grad", "seed", "eval-mode", "train-mode", "dropout-switched-on", "backward"]
+    text: str = ""
+    location: Location
+
+
+class Source(Part):
+    """Facts from the script and the modules beside it that it imports."""
+
+    files: tuple[SourceFile, ...] = ()
+    train_methods: tuple[OwnTrainMethod, ...] = ()
+    whole_fits: tuple[WholeFit, ...] = ()
+    accumulators: tuple[Accumulator, ...] = ()
+    mentions: tuple[Mention, ...] = ()
+
+    def mentioned(self, *kinds: str) -> tuple[Mention, ...]:
+        """Mentions of these kinds, in the order of the source."""
+        return tuple(mention for mention in self.mentions if mention.kind in kinds)

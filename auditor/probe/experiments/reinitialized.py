@@ -1,0 +1,72 @@
+"""Replay from weights drawn anew for the activation that follows each layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from auditor.evidence import ForwardScale, Reinitialized
+from auditor.probe.collect import Unavailable
+from auditor.probe.experiments.feasible import require_rewindable
+from auditor.probe.experiments.lower_rate import paired_looks
+from auditor.probe.replay import Experiment, NotRun
+
+if TYPE_CHECKING:
+    from auditor.probe.parts.forward_scale import ForwardScaleCollector
+    from auditor.probe.probe import Probe
+
+STEPS = 50
+FEWEST = 20
+FEWEST_LAYERS = 4
+DRIFT = 5.0  # factor between the first and the last hidden layer from which the experiment is worth its steps
+SEED = 30_011
+GAINS = {"relu": math.sqrt(2.0), "leaky_relu": math.sqrt(2.0), "tanh": 5 / 3, "sigmoid": 1.0, "": 1.0}
+
+
+def reinitialized(probe: Probe) -> Experiment:
+    collector = probe.collectors.find("forward_scale")
+    if collector is None:
+        raise NotRun("the outputs of the layers were not measured")
+    try:
+        seen = collector.part()
+    except Unavailable as why:
+        raise NotRun(str(why), why.outcome) from None
+    if not suspicious(seen):
+        raise NotRun("the layers' outputs are of similar size, or a normalization keeps them so", "not-applicable")
+    require_rewindable(probe)
+    looks = yield from paired_looks(probe, "weights drawn anew", STEPS, FEWEST, prepare=redraw(collector))
+    return Reinitialized(layers=len(collector.modules), looks=tuple(looks), fidelity=probe.fidelity)
+
+
+def suspicious(seen: ForwardScale) -> bool:
+    """Whether the outputs shrink or grow from layer to layer; the last one is a head, whose size is its own affair."""
+    if seen.normalized or seen.residual or any(layer.loaded for layer in seen.layers):
+        return False
+    stds = [layer.std for layer in seen.layers[:-1]]
+    if len(stds) < FEWEST_LAYERS - 1 or not all(math.isfinite(std) and std > 0 for std in stds):
+        return False
+    drift = stds[-1] / stds[0]
+    return drift > DRIFT or drift < 1 / DRIFT
+
+
+def redraw(collector: ForwardScaleCollector) -> Callable[[], None]:
+    """Normal weights of std gain / sqrt(fan in), biases zero. Weights that start at zero stay: they are meant to."""
+
+    def prepare() -> None:
+        with torch.no_grad():
+            for place, (module, activation) in enumerate(zip(collector.modules, collector.activations, strict=True)):
+                weight = module.weight
+                assert isinstance(weight, nn.Parameter)
+                if not weight.requires_grad or not bool(weight.any()):
+                    continue
+                generator = torch.Generator().manual_seed(SEED + place)
+                std = GAINS.get(activation, 1.0) / math.sqrt(max(1, weight[0].numel()))
+                weight.data.copy_(torch.randn(weight.shape, generator=generator) * std)
+                if isinstance(module.bias, torch.Tensor):
+                    module.bias.data.zero_()
+
+    return prepare

@@ -1,0 +1,182 @@
+"""What the autograd graph tells about a loss: how its value is put together, and what its input can be at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from auditor.probe.graph import REARRANGING
+
+MOST_NODES = 256
+INFINITY = math.inf
+
+# Range of the operation's result, by the name of its graph node.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "Relu": (0, INFINITY),
+    "Threshold": (0, INFINITY),
+    "Sigmoid": (0, 1),
+    "Hardsigmoid": (0, 1),
+    "Softmax": (0, 1),
+    "_SafeSoftmax": (0, 1),
+    "Tanh": (-1, 1),
+    "Sin": (-1, 1),
+    "Cos": (-1, 1),
+    "Softplus": (0, INFINITY),
+    "Exp": (0, INFINITY),
+    "Abs": (0, INFINITY),
+    "Sqrt": (0, INFINITY),
+    "Silu": (-0.2785, INFINITY),
+    "Gelu": (-0.17, INFINITY),
+    "LogSoftmax": (-INFINITY, 0),
+    "LogSigmoid": (-INFINITY, 0),
+}
+SUMMING = frozenset({"Clone", "ToCopy", "Squeeze", "Unsqueeze", "View", "Reshape", "Alias"})
+LOSSES = frozenset(
+    {"MseLoss", "NllLoss", "NllLoss2D", "NllLossNd", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "HuberLoss",
+     "SmoothL1Loss", "SoftMarginLoss"}
+)  # fmt: skip
+SUM_REDUCTION = 2  # torch's own number for it
+
+
+def kind(node: Any) -> str:
+    """'Relu' for ReluBackward0, 'Sum' for SumBackward1."""
+    return str(node.name()).rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")
+
+
+def size(node: Any) -> tuple[int, ...]:
+    """Shape of what the operation returned; () where the graph does not tell."""
+    try:
+        return tuple(int(side) for side in node._input_metadata[0].shape)
+    except (AttributeError, IndexError, TypeError, ValueError, RuntimeError):
+        return ()
+
+
+def saved(node: Any, name: str) -> float | None:
+    """A number that the operation keeps for its backward."""
+    value: Any = getattr(node, f"_saved_{name}", None)
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and value.device.type == "cpu":
+        value = value.item()
+    return float(value) if isinstance(value, int | float) else None
+
+
+def bounds(node: Any) -> tuple[float | None, float | None]:
+    """(lowest, highest) value that the operation can return; None where there is no such bound."""
+    name = kind(node)
+    if name == "Clamp":
+        return saved(node, "min"), saved(node, "max")
+    if name in ("ClampMin", "ClampMax"):
+        low, high = saved(node, "min"), saved(node, "max")
+        return (low, None) if name == "ClampMin" else (None, high)
+    if name == "Hardtanh":
+        return saved(node, "min_val"), saved(node, "max_val")
+    if name == "Elu":
+        alpha, scale = saved(node, "alpha"), saved(node, "scale")
+        return (None, None) if alpha is None or scale is None else (-alpha * scale, None)
+    if name == "Pow":
+        return (0.0, None) if saved(node, "exponent") == 2 else (None, None)
+    low, high = BOUNDS.get(name, (-INFINITY, INFINITY))
+    return (low if math.isfinite(low) else None), (high if math.isfinite(high) else None)
+
+
+def parents(node: Any) -> list[Any]:
+    """The distinct nodes that the operation's own inputs came from."""
+    found: list[Any] = []
+    for parent, _ in node.next_functions:
+        if parent is not None and parent not in found:
+            found.append(parent)
+    return found
+
+
+def softmax_axis(node: Any) -> int | None:
+    """Axis of a softmax or log-softmax, counted from the front; None for other operations."""
+    if kind(node) not in ("Softmax", "LogSoftmax", "_SafeSoftmax"):
+        return None
+    axis, rank = getattr(node, "_saved_dim", None), len(size(node))
+    if not isinstance(axis, int) or not rank:
+        return None
+    return axis - 2**64 + rank if axis >= 2**63 else axis % rank
+
+
+def sole_softmax(node: Any) -> Any:
+    """The softmax that alone determines the value: every operation between has one input with a graph. Else None."""
+    for _ in range(MOST_NODES):
+        if node is None or softmax_axis(node) is not None:
+            return node
+        above = parents(node)
+        if len(above) != 1:
+            return None
+        node = above[0]
+    return None
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a loss. `kind`: how its values became one number."""
+
+    kind: Literal["sum", "mean", "other"]
+    factor: float
+    rows: int
+
+
+def terms(root: Any) -> list[Term]:
+    """The summands of the value that backward() is called on."""
+    return [_term(node, factor) for node, factor in _summands(root)]
+
+
+def _summands(root: Any) -> Iterator[tuple[Any, float]]:
+    """(node, constant factor) of every summand, found below additions and constant factors."""
+    queue, looked = [(root, 1.0)], 0
+    while queue and looked < MOST_NODES:
+        looked += 1
+        node, factor = queue.pop()
+        name, above = kind(node), parents(node)
+        if name in ("Add", "Sub") and above:
+            queue.extend((parent, factor) for parent in above)
+        elif name in SUMMING | {"Neg"} and len(above) == 1:
+            queue.append((above[0], factor))
+        elif name in ("Mul", "Div") and len(above) == 1:
+            other = saved(node, "other")
+            queue.append((above[0], math.nan if not other else factor * (other if name == "Mul" else 1 / other)))
+        else:
+            yield node, factor
+
+
+def _term(node: Any, factor: float) -> Term:
+    name = kind(node)
+    if name == "Mean":
+        return Term("mean", factor, 0)
+    if name in LOSSES:
+        summed = saved(node, "reduction") == SUM_REDUCTION
+        given = parents(node)
+        return Term("sum" if summed else "mean", factor, _first(size(given[0])) if given else 0)
+    if name == "Sum":
+        shape = getattr(node, "_saved_self_sym_sizes", ())
+        return Term("sum", factor, _first(tuple(shape)) if not size(node) else 0)
+    return Term("other", factor, 0)
+
+
+def _first(shape: tuple[int, ...]) -> int:
+    return shape[0] if shape else 0
+
+
+def differences_in(root: Any) -> set[Any]:
+    """Nodes of differences and products that the loss is made of: reached from it through operations that reduce or
+    reshape errors into one number, not through a model."""
+    passing = SUMMING | REARRANGING | frozenset(
+        {"Add", "Neg", "Mean", "Sum", "Abs", "Pow", "Sqrt", "Mul", "Div", "Sub", "Rsub", "LinalgVectorNorm", "Norm",
+         "LogCosh", "Where", "Clamp", "ClampMin", "Log1P", "MaskedSelect", "MaskedFill"}
+    )  # fmt: skip
+    queue, seen = [root], {root}
+    while queue and len(seen) < MOST_NODES:
+        node = queue.pop()
+        if kind(node) not in passing:
+            continue
+        for parent in parents(node):
+            if parent not in seen:
+                seen.add(parent)
+                queue.append(parent)
+    return {node for node in seen if kind(node) in ("Sub", "Mul", "Rsub")}

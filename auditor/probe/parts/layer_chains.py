@@ -1,0 +1,204 @@
+"""Which layer feeds which: linear layers in a row without a nonlinearity, and biases that a batch norm takes away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.dropout import _DropoutNd
+
+from auditor.evidence import BiasedNorm, LayerChains, LinearPair
+from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.graph import consumers
+from auditor.probe.graph import kind_of as kind
+
+WATCHED = 2  # steps
+LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+PLAIN = frozenset(layer.forward for layer in LINEAR)  # a subclass may compute more than the layer
+REARRANGING = frozenset(
+    {"View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "Transpose", "T", "Clone",
+     "Alias", "ToCopy"}
+)  # fmt: skip
+MOST_BETWEEN = 12
+
+
+@dataclass
+class _Call:
+    """One call of a layer: the graph nodes of its input and output, and their numbers of elements."""
+
+    module: Any
+    source: Any
+    result: Any
+    taken: int
+    given: int
+
+
+class LayerChainsCollector(Collector):
+    name = "layer_chains"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self._root: tuple[Any, Any] | None = None
+        self._calls: dict[Any, _Call] = {}  # by the node of the output
+        self._norms: list[tuple[_BatchNorm, Any]] = []  # with the node of the input
+        self._through: dict[Any, Any] = {}  # node of a dropout's output -> node of its input
+        self._linear: set[int] = set()
+        self._batch_norms: set[int] = set()
+        self._pairs: dict[tuple[int, int], LinearPair] = {}
+        self._biased: dict[int, BiasedNorm] = {}
+        self._branching: set[int] = set()  # first layers whose output was seen to go elsewhere too
+
+    def watches(self, step: int) -> bool:
+        return step < WATCHED
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._root = (module, args)
+
+    def forwarded(self, module: nn.Module, result: Any) -> None:
+        if self.step < WATCHED and self._root is not None and self._root[0] is module:
+            self.layer_forwarded(module, self._root[1], result)
+        self._root = None
+
+    def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        if self.step >= WATCHED or not args or not isinstance(args[0], torch.Tensor):
+            return
+        if not isinstance(result, torch.Tensor):
+            return
+        source, made = args[0].grad_fn, result.grad_fn
+        if type(module).forward in PLAIN:
+            self._linear.add(id(module))
+            if made is not None:
+                self._calls[made] = _Call(module, source, made, args[0].numel(), result.numel())
+        elif isinstance(module, _BatchNorm):
+            if module.training or module.running_mean is None:
+                self._batch_norms.add(id(module))
+                self._norms.append((module, source))
+        elif isinstance(module, _DropoutNd) and made is not None and made is not source:
+            self._through[made] = source
+
+    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
+        if self.step >= WATCHED or not self._calls:
+            return
+        chains = [(call, *self._before(call)) for call in self._calls.values()]
+        rows = [(before, call, passed, dropout) for call, before, passed, dropout in chains if before is not None]
+        biased = [(self._calls[node], norm) for norm, node in self._norms if node in self._calls]
+        if rows or biased:
+            uses = consumers(roots)
+            for before, call, passed, dropout in rows:
+                self._judge(before, call, dropout, all(uses.get(node, 0) == 1 for node in passed))
+            for call, norm in biased:
+                if call.module.bias is not None and uses.get(call.result, 0) == 1:
+                    self._note_bias(call.module, norm)
+        self._forget()
+
+    def step_ended(self, step: Any) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        """The nodes keep the graph alive."""
+        self._calls, self._norms, self._through, self._root = {}, [], {}, None
+
+    def _before(self, call: _Call) -> tuple[_Call | None, list[Any], bool]:
+        """(the linear layer that alone feeds this one, the nodes from there to here, whether a dropout is among
+        them)."""
+        node, passed, dropout = call.source, [], False
+        for _ in range(MOST_BETWEEN):
+            if node is None:
+                return None, [], False
+            passed.append(node)
+            if node in self._calls:
+                return self._calls[node], passed, dropout
+            if node in self._through:
+                node, dropout = self._through[node], True
+            elif kind(node) in REARRANGING and node.next_functions:
+                node = node.next_functions[0][0]
+            else:
+                return None, [], False
+        return None, [], False
+
+    def _judge(self, before: _Call, call: _Call, dropout: bool, alone: bool) -> None:
+        first, second = before.module, call.module
+        key = (id(first), id(second))
+        if not alone:
+            self._branching.add(id(first))
+            self._pairs.pop(key, None)
+            return
+        if id(first) in self._branching or first is second or before.given != call.taken or not _combine(first, second):
+            return
+        names = self.probe.program.module_names()
+        self._pairs[key] = LinearPair(
+            first=names.get(id(first), type(first).__name__),
+            second=names.get(id(second), type(second).__name__),
+            first_kind=type(first).__name__,
+            second_kind=type(second).__name__,
+            before=_widths(first)[0],
+            inner=_widths(first)[1],
+            after=_widths(second)[1],
+            weights=first.weight.numel() + second.weight.numel(),
+            needed=_needed(first, second, before, call),
+            dropout=dropout,
+            location=self.probe.program.location_of(second),
+        )
+
+    def _note_bias(self, layer: Any, norm: nn.Module) -> None:
+        if not layer.bias.requires_grad:
+            return
+        names = self.probe.program.module_names()
+        self._biased[id(layer)] = BiasedNorm(
+            layer=names.get(id(layer), type(layer).__name__),
+            norm=names.get(id(norm), type(norm).__name__),
+            bias=layer.bias.numel(),
+            location=self.probe.program.location_of(layer),
+        )
+
+    def part(self) -> LayerChains:
+        if not self._linear:
+            raise Unavailable("no linear or convolutional layer was called in the training forward")
+        return LayerChains(
+            linear=len(self._linear),
+            norms=len(self._batch_norms),
+            pairs=tuple(self._pairs.values()),
+            biased=tuple(self._biased.values()),
+        )
+
+
+def _widths(layer: Any) -> tuple[int, int]:
+    """Features or channels that go in and come out."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return layer.in_channels, layer.out_channels
+
+
+def _combine(first: Any, second: Any) -> bool:
+    """Whether one layer could take the place of both: not where they are parts of a factorised convolution, and not
+    where the first is not trained."""
+    if not (first.weight.requires_grad and second.weight.requires_grad):
+        return False
+    for layer in (first, second):
+        if isinstance(layer, _ConvNd) and layer.groups > 1:
+            return False
+    if isinstance(first, _ConvNd) and isinstance(second, _ConvNd):
+        if isinstance(first, _ConvTransposeNd) or isinstance(second, _ConvTransposeNd):
+            return False  # resampling on the way: no single layer does it
+        sizes = [tuple(first.kernel_size), tuple(second.kernel_size)]
+        one_way = [{axis for axis, size in enumerate(kernel) if size > 1} for kernel in sizes]
+        return one_way[0] == one_way[1]
+    return not isinstance(first, _ConvTransposeNd) and not isinstance(second, _ConvNd)
+
+
+def _needed(first: Any, second: Any, before: _Call, call: _Call) -> int:
+    """Elements of the weight of the one layer that computes the same."""
+    entering, leaving = _widths(first)[0], _widths(second)[1]
+    if isinstance(second, _ConvNd):
+        spans = [[d * (k - 1) + 1 for d, k in zip(c.dilation, c.kernel_size, strict=True)] for c in (first, second)]
+        kernel = [a + (b - 1) * stride for a, b, stride in zip(*spans, first.stride, strict=True)]
+        return entering * leaving * int(prod(kernel))
+    if isinstance(first, nn.Linear) and first.out_features == second.in_features:
+        return entering * leaving
+    # Flattened in between: all that enters counts, for each of the second layer's rows.
+    return before.taken // max(1, call.taken // int(second.in_features)) * leaving

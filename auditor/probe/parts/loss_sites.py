@@ -1,0 +1,260 @@
+"""What every loss receives: shapes, ranges, and the operation that made the prediction. And how the loss adds up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.evidence import Location, LossSite, LossSites, LossTerm
+from auditor.probe.batches import tensors
+from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.differences import Difference, DifferenceWatch
+from auditor.probe.graph import Producer, producer, producing_node
+from auditor.probe.locate import user_location
+from auditor.probe.losscall import LossCall
+from auditor.probe.lossgraph import Term, bounds, differences_in, size, softmax_axis, sole_softmax, terms
+from auditor.probe.steps import StepSeen
+
+ELEMENTS = 2**20  # of one tensor that are looked at, whole rows from the front
+WATCHED = (1, 4, 19)  # steps of which every operation outside the models is looked at
+LOG_PROBABILITIES = ("nll_loss", "kl_div")
+REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+BY_ELEMENT = (
+    *REGRESSION,
+    "kl_div",
+    "poisson_nll_loss",
+    "gaussian_nll_loss",
+    "soft_margin_loss",
+    "hinge_embedding_loss",
+)
+NOTHING = -1  # softmax size of an input that no softmax alone determines
+
+
+@dataclass
+class _Site:
+    function: str
+    location: Location | None
+    made_by: Producer
+    bounds: tuple[float | None, float | None]
+    input_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    reduction: str = "mean"
+    log_target: bool = False
+    calls: int = 0
+    broadcasts: int = 0
+    softmax_sizes: set[int] = field(default_factory=set)
+    softmax_axes: set[int | None] = field(default_factory=set)
+    inputs: list[torch.Tensor] = field(default_factory=list)  # (4,) each: min, max, error of log rows, error of rows
+    targets: list[torch.Tensor] = field(default_factory=list)  # (7,) each: see _target_sums
+    own: list[torch.Tensor] = field(default_factory=list)  # 0-d: labels are the positions in the batch
+
+
+class LossSitesCollector(Collector):
+    name = "loss_sites"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self._sites: dict[tuple[str, Location | None], _Site] = {}
+        self._places: dict[Any, Producer] = {}  # graph node -> where it was called, of the step at hand
+        self._terms: list[Term] = []
+        self._batch_size = 0
+        self._watch = DifferenceWatch(probe)
+
+    # -------------------------------------------------------------------------------------------------------- events
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not self._batch_size:
+            given = next((tensor for tensor in tensors((args, kwargs)) if tensor.dim()), None)
+            self._batch_size = int(given.shape[0]) if given is not None else 0
+
+    def operation(self, name: str, output: torch.Tensor) -> None:
+        if output.grad_fn is None:
+            return
+        stack = self.probe.calls.stack
+        module = stack[-1] if stack else None
+        own = module is not None and type(module).__module__.startswith("torch.nn")  # nn.Sigmoid: where it was built
+        place = self.probe.program.location_of(module) if own else None
+        layer = self.probe.program.module_names().get(id(module), "") if own else ""
+        self._places[output.grad_fn] = Producer(str(output.grad_fn.name()), layer, place or user_location())
+
+    def loss_called(self, call: LossCall) -> None:
+        if not sampled(self.step) or not call.input.numel() or not call.target.numel():
+            return
+        key = (call.name, call.location)
+        site = self._sites.get(key)
+        if site is None:
+            site = self._sites[key] = self._new(call.name, call.location, call.input, call.target)
+            site.reduction, site.log_target = call.reduction, bool(call.options.get("log_target", False))
+        self._add(site, call.input, call.target, spreads=call.name in BY_ELEMENT)
+        site.inputs.append(_input_sums(call))
+        labels = call.target.detach()
+        if call.class_labels and labels.dim() == 1:
+            site.own.append((labels == torch.arange(len(labels), device=labels.device)).all())
+
+    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
+        root = roots[0].grad_fn if roots else None
+        if root is not None and sampled(self.step):
+            self._terms = terms(root)
+            self._root(root, roots[0])
+        if root is not None and self._watch.found:
+            inside = differences_in(root)
+            for difference in self._watch.found:
+                if difference.node in inside:
+                    self._difference(difference)
+        self._watch.clear()
+        self._places = {}
+
+    def step_ended(self, step: StepSeen) -> None:
+        if not self.probe.manual():  # there a step ends where the backward of the next one begins: it is looked at next
+            self._watch.clear()
+            self._places = {}
+        if self._watch.end() and self.step + 1 in WATCHED and self.step + 1 < self.probe.director.steps_to_observe:
+            self._watch.begin()
+
+    # ---------------------------------------------------------------------------------------------------- what is kept
+
+    def _new(self, name: str, location: Location | None, input: torch.Tensor, target: torch.Tensor) -> _Site:
+        node = producing_node(input)
+        made_by = self._places.get(node) or producer(input, self.probe)
+        limits = bounds(node) if node is not None else (None, None)
+        return _Site(name, location, made_by, limits, tuple(input.shape), tuple(target.shape))
+
+    def _add(self, site: _Site, input: torch.Tensor, target: torch.Tensor, spreads: bool) -> None:
+        site.calls += 1
+        if spreads and spread_over_each_other(tuple(input.shape), tuple(target.shape)):
+            if not site.broadcasts:
+                site.input_shape, site.target_shape = tuple(input.shape), tuple(target.shape)
+            site.broadcasts += 1
+        node = producing_node(input)
+        if (str(node.name()) if node is not None else "") != site.made_by.operation:
+            site.made_by, site.bounds = Producer(), (None, None)  # not always the same: nothing is known
+        softmax = sole_softmax(input.grad_fn)
+        axis = softmax_axis(softmax) if softmax is not None else None
+        site.softmax_sizes.add(NOTHING if softmax is None or axis is None else size(softmax)[axis])
+        site.softmax_axes.add(softmax_axis(input.grad_fn) if input.grad_fn is not None else None)
+        if (
+            site.function in (*REGRESSION, "binary_cross_entropy_with_logits", "kl_div", "-")
+            and not target.requires_grad
+        ):
+            site.targets.append(_target_sums(target, site.bounds))
+
+    def _root(self, root: Any, value: torch.Tensor) -> None:
+        """A loss that is nothing but a function of one softmax over an axis of size 1: written by hand."""
+        softmax = sole_softmax(root)
+        axis = softmax_axis(softmax) if softmax is not None else None
+        if softmax is None or axis is None or size(softmax)[axis] != 1:
+            return
+        made_by = self._places.get(softmax) or producer(value, self.probe)
+        key = ("backward", made_by.location)
+        site = self._sites.get(key)
+        if site is None:
+            site = self._sites[key] = _Site("backward", made_by.location, made_by, (None, None), size(softmax), ())
+        site.calls += 1
+        site.softmax_sizes.add(1)
+
+    def _difference(self, seen: Difference) -> None:
+        key = (seen.symbol, seen.location)
+        site = self._sites.get(key)
+        if site is None:
+            site = self._sites[key] = self._new(seen.symbol, seen.location, seen.input, seen.target)
+        self._add(site, seen.input, seen.target, spreads=not seen.reshaped)
+
+    # -------------------------------------------------------------------------------------------------------- the part
+
+    def part(self) -> LossSites:
+        if not self._sites and not self._terms:
+            raise Unavailable("no loss with a graph was seen at a sampled step", "inconclusive")
+        return LossSites(
+            sites=tuple(map(_describe, self._sites.values())),
+            terms=tuple(LossTerm(kind=term.kind, factor=term.factor, rows=term.rows) for term in self._terms[:32]),
+            batch_size=self._batch_size,
+            covered=self.probe.loss_facts().covers_loss(),
+        )
+
+
+def spread_over_each_other(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """True for (B, 1) and (B,): equal but for axes of size 1, and broadcasting makes all pairs of them."""
+    if len(one) == len(other) or [side for side in one if side != 1] != [side for side in other if side != 1]:
+        return False
+    rank = max(len(one), len(other))
+    padded = [(1,) * (rank - len(shape)) + shape for shape in (one, other)]
+    sides = list(zip(*padded, strict=True))
+    if any(a != b and 1 not in (a, b) for a, b in sides):
+        return False
+    whole: int = math.prod(max(a, b) for a, b in sides)
+    return whole > max(math.prod(one), math.prod(other))
+
+
+def _front(tensor: torch.Tensor) -> torch.Tensor:
+    """Whole rows from the front, detached, in single precision at least."""
+    rows = max(1, ELEMENTS // max(1, tensor.numel() // tensor.shape[0])) if tensor.dim() else 1
+    kept = tensor.detach()[:rows] if tensor.dim() else tensor.detach()
+    return kept.float() if kept.dtype in (torch.float16, torch.bfloat16) or not kept.is_floating_point() else kept
+
+
+def _input_sums(call: LossCall) -> torch.Tensor:
+    """(4,): minimum, maximum; for log-probabilities the largest errors of log sum exp and of the sum over classes."""
+    values = _front(call.input)
+    low, high = values.aminmax()
+    nothing = torch.zeros_like(low)
+    if call.name not in LOG_PROBABILITIES or values.dim() < 1:
+        return torch.stack([low, high, nothing, nothing])
+    # The classes of nll_loss lie on axis 1; kl_div has no say in that, so the axis that fits best counts.
+    axes = {values.dim() - 1} | ({1} if values.dim() > 1 else set())
+    chosen = sorted(axes) if call.name == "kl_div" else [1 if values.dim() > 1 else 0]
+    logs = torch.stack([values.logsumexp(axis).abs().max() for axis in chosen]).amin()
+    sums = torch.stack([(values.sum(axis) - 1).abs().max() for axis in chosen]).amin()
+    return torch.stack([low, high, logs, sums])
+
+
+def _target_sums(target: torch.Tensor, limits: tuple[float | None, float | None]) -> torch.Tensor:
+    """(7,): minimum, maximum, count, sum, sum of squares, values outside the limits, their squared distances summed."""
+    values = _front(target).double().reshape(-1)
+    distance = torch.zeros_like(values)
+    if limits[0] is not None:
+        distance = torch.maximum(distance, limits[0] - values)
+    if limits[1] is not None:
+        distance = torch.maximum(distance, values - limits[1])
+    low, high = values.aminmax()
+    count = torch.full_like(low, values.numel())
+    outside = (distance > 1e-6).sum().double()
+    return torch.stack([low, high, count, values.sum(), values.square().sum(), outside, distance.square().sum()])
+
+
+def _describe(site: _Site) -> LossSite:
+    described = LossSite(
+        function=site.function,
+        location=site.location,
+        calls=site.calls,
+        reduction=site.reduction,
+        log_target=site.log_target,
+        input_shape=site.input_shape,
+        target_shape=site.target_shape,
+        broadcasts=site.broadcasts,
+        operation=site.made_by.operation,
+        operation_layer=site.made_by.layer,
+        operation_location=site.made_by.location,
+        lower=site.bounds[0],
+        upper=site.bounds[1],
+        softmax_size=max(site.softmax_sizes) if site.softmax_sizes and NOTHING not in site.softmax_sizes else None,
+        softmax_axis=next(iter(site.softmax_axes)) if len(site.softmax_axes) == 1 else None,
+        own_index=bool(site.own) and bool(torch.stack(site.own).any()),
+    )
+    values: dict[str, Any] = {}
+    if site.inputs:
+        table = torch.stack(site.inputs).double().cpu()
+        values |= {"input_min": float(table[:, 0].min()), "input_max": float(table[:, 1].max())}
+        if site.function in LOG_PROBABILITIES:
+            values |= {"row_error": float(table[:, 2].max()), "sum_error": float(table[:, 3].max())}
+    if site.targets:
+        table = torch.stack(site.targets).cpu()
+        low, high = float(table[:, 0].min()), float(table[:, 1].max())
+        count, total, squares, outside, distance = table[:, 2:].sum(0).tolist()
+        variance = squares / count - (total / count) ** 2
+        values |= {"target_min": low, "target_max": high, "target_mean": total / count, "targets": int(count)}
+        values |= {"outside": int(outside), "unreachable": distance / count / variance if variance > 0 else 0.0}
+    return described.model_copy(update=values)

@@ -1,0 +1,243 @@
+"""What the updates did to each parameter: whether it moved, how its norm grew, whether masked elements moved too."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from auditor.evidence import Motion, ParameterMotion
+from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.owners import Owners, owners, sample
+from auditor.probe.parts.gradients import dense_gradients, norms
+from auditor.probe.program import OptimizerSeen
+from auditor.probe.rewind import is_lazy
+from auditor.probe.steps import StepSeen, fetch
+
+NORM_EVERY = 4  # steps
+LARGEST_MASK = 2**24  # elements of a parameter whose gradient is compared before and after the user's own changes
+ORTHOGONAL = 1e-4  # largest cosine of weight and gradient of a weight whose size does not matter
+MOST_NORMS = 50
+MOST_PARAMETERS = 200  # that are described; of larger models the noteworthy ones
+GRADED = 5  # updates
+
+
+@dataclass
+class _Mask:
+    """Elements whose gradient is set to zero between backward() and the step."""
+
+    after_backward: torch.Tensor | None = None
+    always_zero: torch.Tensor | None = None  # at every sampled update
+    cut: torch.Tensor | None = None  # had a gradient after backward(), and none at the update, once at least
+
+
+@dataclass
+class _Watched:
+    parameter: torch.Tensor
+    graded: int = 0
+    moved_within: list[torch.Tensor] = field(default_factory=list)
+    cosines: list[torch.Tensor] = field(default_factory=list)
+    mask: _Mask | None = None
+
+
+class MotionCollector(Collector):
+    name = "motion"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self._watched: dict[int, _Watched] = {}
+        self._before: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._nonzero: dict[int, torch.Tensor] = {}  # after the last backward
+        self._cuts: list[tuple[int, torch.Tensor]] = []
+        self._norms: list[tuple[int, list[int], torch.Tensor]] = []
+
+    # ------------------------------------------------------------------------------------------------- inside a step
+
+    def backward_ended(self) -> None:
+        """Noted: which elements have a gradient now. The first steps show which parameters are worth it later."""
+        if not sampled(self.step) or self.probe.updating:
+            return
+        parameters = [p for p in self.probe.program.trained_parameters() if _maskable(p)]
+        if self.step < 3:
+            self._nonzero = {id(p): p.grad.detach().count_nonzero() for p in parameters if p.grad is not None}
+        for parameter in parameters:
+            watched = self._watched.get(id(parameter))
+            if watched is not None and watched.mask is not None and parameter.grad is not None:
+                watched.mask.after_backward = parameter.grad.detach() != 0
+
+    def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
+        if optimizer is None or not sampled(self.step):
+            return
+        with_grad = [p for p in parameters if p.grad is not None and p.is_floating_point() and not is_lazy(p)]
+        for parameter in with_grad:
+            watched = self._watched.setdefault(id(parameter), _Watched(parameter))
+            self._look_at_mask(watched)
+            if self.step > 1 and len(watched.cosines) < 3 and parameter.dim() > 1:
+                watched.cosines.append(_cosine(parameter))
+        self._nonzero = {}
+        if not self.probe.program.seen(optimizer).closure:
+            self._before = [(parameter, sample(parameter)) for parameter in with_grad]
+
+    def _look_at_mask(self, watched: _Watched) -> None:
+        parameter = watched.parameter
+        before = self._nonzero.get(id(parameter))
+        if before is not None and parameter.grad is not None and watched.mask is None:
+            self._cuts.append((id(parameter), before - parameter.grad.detach().count_nonzero()))
+        mask = watched.mask
+        if mask is None or mask.after_backward is None or parameter.grad is None:
+            return
+        zero = parameter.grad.detach() == 0
+        cut = zero & mask.after_backward
+        mask.cut = cut if mask.cut is None else mask.cut | cut
+        mask.always_zero = zero if mask.always_zero is None else mask.always_zero & zero
+        mask.after_backward = None
+
+    def update_ended(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
+        for parameter, before in self._before:
+            self._watched[id(parameter)].moved_within.append((sample(parameter) != before).any())
+        self._before = []
+
+    # ------------------------------------------------------------------------------------------------- between steps
+
+    def step_ended(self, step: StepSeen) -> None:
+        cuts, self._cuts = self._cuts, []
+        for (key, _), gone in zip(cuts, fetch([gone for _, gone in cuts]), strict=True):
+            watched = self._watched[key]
+            if gone > 0 and watched.mask is None:
+                watched.mask = _Mask()
+        if self.step % NORM_EVERY == 0 and len(self._norms) < MOST_NORMS and not self.probe.manual():
+            weights = [p for p in self.probe.program.trained_parameters() if p.dim() > 1 and _maskable(p, None)]
+            if weights:
+                self._norms.append((self.step, [id(p) for p in weights], norms([p.detach() for p in weights])))
+
+    # ------------------------------------------------------------------------------------------------------ the part
+
+    def part(self) -> Motion:
+        probe = self.probe
+        stepped = probe.program.stepped()
+        if probe.manual() or not stepped:
+            raise Unavailable("the weights are updated without a torch optimizer")
+        if probe.initial is None or not probe.observed:
+            raise Unavailable("no training step was complete", "inconclusive")
+        graded = probe.collectors.find("gradients").graded()
+        starts = probe.initial.kept()
+        known = owners(probe.program)
+        table: dict[int, dict[int, float]] = defaultdict(dict)
+        for step, keys, vector in self._norms:
+            for key, value in zip(keys, vector.tolist(), strict=True):
+                table[key][step] = float(f"{value:.5g}")
+        steps = tuple(step for step, _, _ in self._norms)
+        found = [
+            self._motion(parameter, record, rates, decay, graded, starts, known, table.get(id(parameter), {}), steps)
+            for record in stepped
+            for parameter, rates, decay in self._held(record)
+        ]
+        if not found:
+            raise Unavailable("the optimizer holds no parameters", "inconclusive")
+        kept = found if len(found) <= MOST_PARAMETERS else sorted(found, key=_noteworthy)[:MOST_PARAMETERS]
+        return Motion(
+            steps=probe.observed,
+            total=len(found),
+            graded=sum(each.graded_updates >= GRADED for each in found),
+            norm_steps=steps,
+            parameters=tuple(kept),
+        )
+
+    def _held(self, record: OptimizerSeen) -> list[tuple[torch.Tensor, list[float], float]]:
+        """(parameter, rates of its group at each update, weight decay of its group)."""
+        found = []
+        for index, group in enumerate(record.optimizer.param_groups):
+            options = self.probe.recorded_groups.get((id(record.optimizer), index), [])
+            rates = [_rate(option.get("lr")) for option in options]
+            decay = group.get("weight_decay", 0.0)
+            for parameter in group["params"]:
+                if isinstance(parameter, torch.Tensor) and not is_lazy(parameter):
+                    found.append((parameter, rates, float(decay) if isinstance(decay, int | float) else 0.0))
+        return found
+
+    def _motion(
+        self,
+        parameter: torch.Tensor,
+        record: OptimizerSeen,
+        rates: list[float],
+        decay: float,
+        graded: dict[int, int],
+        starts: dict[int, torch.Tensor],
+        known: Owners,
+        norms_seen: dict[int, float],
+        steps: tuple[int, ...],
+    ) -> ParameterMotion:
+        module, own = known.of.get(id(parameter), (None, ""))
+        start = starts.get(id(parameter))
+        now = parameter.detach().cpu()
+        watched = self._watched.get(id(parameter))
+        within = watched.moved_within if watched is not None else []
+        masked, moved, rows, drift = _masked(watched.mask if watched is not None else None, start, now)
+        cosines = fetch(list(watched.cosines)) if watched is not None else []
+        return ParameterMotion(
+            name=f"{known.name(module)}.{own}" if module is not None else "(a loose parameter)",
+            kind=type(module).__name__ if module is not None else "",
+            location=self.probe.program.location_of(module),
+            shape=tuple(parameter.shape),
+            dtype=str(parameter.dtype).removeprefix("torch."),
+            optimizer=type(record.optimizer).__name__,
+            graded_updates=min(graded.get(id(parameter), 0), sum(1 for rate in rates if rate > 0)),
+            moved=start is None or start.shape != now.shape or not torch.equal(start, now),
+            moved_within=any(bool(value) for value in within) or not within,
+            rate=max((rate for rate in rates if rate == rate), default=0.0),
+            norms=tuple(norms_seen.get(step, float("nan")) for step in steps) if norms_seen else (),
+            scale_invariant=len(cosines) > 1 and max(cosines) < ORTHOGONAL,
+            masked=masked,
+            masked_moved=moved,
+            masked_rows=rows,
+            drift=drift,
+            weight_decay=decay,
+            optimizer_location=record.location,
+        )
+
+
+def _noteworthy(each: ParameterMotion) -> tuple[bool, bool, float]:
+    """A key: what did not move first, then what was masked, then what grew most."""
+    grown = each.norms[-1] / each.norms[0] if each.norms and each.norms[0] > 0 else 0.0
+    return each.moved, not each.masked, -grown if grown == grown else 0.0
+
+
+def _maskable(parameter: torch.Tensor, largest: int | None = LARGEST_MASK) -> bool:
+    if is_lazy(parameter) or parameter.layout != torch.strided or not parameter.is_floating_point():
+        return False
+    sparse = parameter.grad is not None and parameter.grad.is_sparse
+    return not sparse and (largest is None or parameter.numel() <= largest)
+
+
+def _cosine(parameter: torch.Tensor) -> torch.Tensor:
+    """0-d: |cos| of weight and gradient; infinite where one of them is zero."""
+    _, [grad] = dense_gradients([parameter])
+    weight = parameter.detach()
+    if grad.shape != weight.shape:
+        return torch.tensor(float("inf"))
+    size = weight.norm() * grad.norm()
+    product = (weight * grad).sum().abs() / size
+    return torch.where(size > 0, product, torch.full_like(product, float("inf"))).double()
+
+
+def _masked(mask: _Mask | None, start: torch.Tensor | None, now: torch.Tensor) -> tuple[int, int, int, float]:
+    """(masked elements, those that moved, rows of masked elements only, relative size of the move)."""
+    if mask is None or mask.cut is None or mask.always_zero is None or start is None or start.shape != now.shape:
+        return 0, 0, 0, 0.0
+    frozen = (mask.cut & mask.always_zero).cpu()
+    count = int(frozen.sum())
+    if not count:
+        return 0, 0, 0, 0.0
+    rows = int(frozen.reshape(frozen.shape[0], -1).all(1).sum()) if frozen.dim() > 1 else 0
+    change = (now - start)[frozen].double()
+    size = float(start[frozen].double().norm())
+    return count, int((change != 0).sum()), rows, float(change.norm()) / size if size > 0 else 0.0
+
+
+def _rate(value: Any) -> float:
+    try:
+        return float(value) if not (isinstance(value, torch.Tensor) and value.device.type != "cpu") else float("nan")
+    except (TypeError, ValueError):
+        return float("nan")

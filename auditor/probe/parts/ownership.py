@@ -1,0 +1,137 @@
+"""Which parameters the gradients reach and which ones the optimizers hold, by identity, from the executed graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.evidence import LeftOut, Ownership, StaleGroup
+from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.graph import graph_leaves
+from auditor.probe.owners import Owners, from_outside, owners, sample
+from auditor.probe.parts.gradients import dense_gradients, norms
+from auditor.probe.program import WRAPPERS, OptimizerSeen
+from auditor.probe.rewind import is_lazy
+from auditor.probe.steps import StepSeen
+
+MOST_NAMED = 8  # tensors of one module
+
+
+class OwnershipCollector(Collector):
+    name = "ownership"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self._reached: dict[int, tuple[nn.Parameter, torch.Tensor]] = {}  # with a sample of its first value
+        self._graded: set[int] = set()  # left out, and with a gradient other than zero
+        self._norms: list[tuple[tuple[int, ...], torch.Tensor]] = []
+        self._with_gradient: set[int] = set()  # had a .grad at an update
+        self._looks = 0
+
+    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
+        if not sampled(self.step) or self.step > 30:
+            return
+        self._looks += 1
+        for leaf in graph_leaves(roots):
+            if isinstance(leaf, nn.Parameter) and id(leaf) not in self._reached and not is_lazy(leaf):
+                self._reached[id(leaf)] = (leaf, sample(leaf))
+
+    def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
+        self._with_gradient.update(id(parameter) for parameter in parameters if parameter.grad is not None)
+
+    def step_ended(self, step: StepSeen) -> None:
+        if not sampled(self.step) or not self._reached:
+            return
+        held = self._held()
+        loose = [leaf for key, (leaf, _) in self._reached.items() if key not in held and key not in self._graded]
+        found, grads = dense_gradients(list(loose))
+        if grads:
+            self._norms.append((tuple(map(id, found)), norms(grads)))
+
+    def _held(self) -> set[int]:
+        return {id(p) for record in self.probe.program.optimizers for p in record.parameters}
+
+    def part(self) -> Ownership:
+        probe = self.probe
+        stepped = probe.program.stepped()
+        if probe.manual() or not stepped:
+            raise Unavailable("the weights are updated without a torch optimizer")
+        if not self._looks:
+            raise Unavailable("no backward() was seen", "inconclusive")
+        known = owners(probe.program)
+        if any(type(module).__name__ == "FullyShardedDataParallel" for module, _ in known.parents.values()):
+            raise Unavailable("the parameters are sharded: the optimizer holds flat copies of them")
+        for keys, vector in self._norms:
+            graded = (key for key, norm in zip(keys, vector.tolist(), strict=True) if norm > 0)
+            self._graded.update(graded)
+        held = self._held()
+        graph = set(self._reached)
+        return Ownership(
+            steps=probe.observed,
+            trained=sum(p.numel() for record in stepped for p in record.parameters if id(p) in self._with_gradient),
+            left_out=self._left_out(known, held),
+            stale=tuple(group for record in stepped if (group := self._stale(record, known, graph)) is not None),
+            optimizers=tuple(type(record.optimizer).__name__ for record in stepped),
+            optimizer_location=stepped[0].location,
+            own_tensors=not any(isinstance(p, nn.Parameter) for record in stepped for p in record.parameters),
+        )
+
+    def _left_out(self, known: Owners, held: set[int]) -> tuple[LeftOut, ...]:
+        groups: dict[int, LeftOut] = {}
+        for key, (parameter, first) in self._reached.items():
+            if key in held or key not in self._graded:
+                continue
+            module, own = known.of.get(key, (None, ""))
+            moved = not torch.equal(sample(parameter), first)
+            found = groups.get(id(module))
+            if found is None:
+                path = known.path(module) if module is not None else []
+                found = LeftOut(
+                    name=_without_wrappers(known, module) if module is not None else "(a loose parameter)",
+                    kind=type(module).__name__ if module is not None else "",
+                    parameters=0,
+                    loaded=module is None or from_outside(self.probe.program, path),
+                    location=self.probe.program.location_of(module),
+                )
+            groups[id(module)] = found.model_copy(
+                update={
+                    "parameters": found.parameters + parameter.numel(),
+                    "tensors": (*found.tensors, own)[:MOST_NAMED],
+                    "moved": found.moved or moved,
+                }
+            )
+        return tuple(groups.values())
+
+    def _stale(self, record: OptimizerSeen, known: Owners, graph: set[int]) -> StaleGroup | None:
+        """What the optimizer holds though no model in use has it and no gradient ever came."""
+        roots = [known.outermost(known.of[key][0]) for key in graph & set(known.of)]
+        used = {id(module): module for module in roots}
+        current = {id(parameter) for module in used.values() for parameter in module.parameters()}
+        gone = [
+            parameter
+            for parameter in record.parameters
+            if isinstance(parameter, nn.Parameter)
+            and not is_lazy(parameter)
+            and parameter.requires_grad
+            and id(parameter) not in self._with_gradient | graph | current
+        ]
+        if not gone:
+            return None
+        return StaleGroup(
+            optimizer=type(record.optimizer).__name__,
+            tensors=len(gone),
+            parameters=sum(parameter.numel() for parameter in gone),
+            shapes=tuple(tuple(parameter.shape) for parameter in gone[:MOST_NAMED]),
+            all_of_it=len(gone) == len(record.parameters),
+            location=record.location,
+        )
+
+
+def _without_wrappers(known: Owners, module: nn.Module) -> str:
+    """The name inside the user's own model: DDP's 'module.' and the like are left out."""
+    path = known.path(module)
+    while len(path) > 1 and type(path[-1][0]).__name__ in WRAPPERS:
+        path = path[:-1]
+    return ".".join(name for _, name in reversed(path[:-1])) or type(module).__name__

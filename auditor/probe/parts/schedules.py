@@ -1,0 +1,139 @@
+"""When each learning-rate scheduler is stepped, and the lengths that it and the loop declare."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+from auditor.evidence import Location, Schedule, Schedules
+from auditor.probe.collect import Collector, LoopCall, Unavailable
+from auditor.probe.locate import user_location
+from auditor.probe.planned import planned_epochs
+from auditor.probe.probe import rate_of
+
+PERIODS = ("total_steps", "T_max", "T_0", "step_size", "total_iters", "total_size")
+MOST_RATES = 200
+_STEP_CALL = re.compile(r"([\w.\[\]]+)\s*\.step\s*\(")
+_OPTIMIZERS = re.compile(r"optim|opt\b|opt_|scaler|^o$|engine", re.IGNORECASE)
+
+
+@dataclass
+class _Calls:
+    scheduler: Any
+    at: list[int] = field(default_factory=list)  # steps complete at each call
+    rates: list[float] = field(default_factory=list)
+    before_update: int = 0
+    location: Location | None = None
+
+
+class SchedulesCollector(Collector):
+    name = "schedules"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self._calls: dict[int, _Calls] = {}
+        self._planned: dict[int, int | None] = {}
+
+    def batch_fetched(self, seen: Any, batch: Any) -> None:
+        if id(seen) not in self._planned:
+            self._planned[id(seen)] = planned_epochs()
+
+    def loop_call(self, what: LoopCall, subject: Any) -> None:
+        if what != "scheduler_step":
+            return
+        calls = self._calls.get(id(subject))
+        if calls is None:
+            calls = self._calls[id(subject)] = _Calls(subject, location=user_location())
+        optimizer = getattr(subject, "optimizer", None)
+        if optimizer is not None:
+            if not self.probe.program.seen(optimizer).steps:
+                calls.before_update += 1
+            if len(calls.rates) < MOST_RATES and optimizer.param_groups:
+                calls.rates.append(rate_of(optimizer, 0))
+        calls.at.append(self.step)
+
+    def part(self) -> Schedules:
+        probe = self.probe
+        known = {id(scheduler): (scheduler, location) for scheduler, location in probe.program.schedulers}
+        inner = {id(part) for scheduler, _ in known.values() for part in getattr(scheduler, "_schedulers", ())}
+        outer = [entry for key, entry in known.items() if key not in inner]
+        if not outer:
+            raise Unavailable("no learning-rate scheduler of torch is used")
+        if not probe.program.stepped():
+            raise Unavailable("no step of an optimizer was seen", "inconclusive")
+        training = max(
+            (seen for seen in probe.program.loaders if seen.training_credits),
+            key=lambda seen: seen.training_credits,
+            default=None,
+        )
+        starts = sorted({start for start in probe.feed.epoch_starts if start > 0})
+        trajectory = probe.collectors.find("trajectory")
+        backwards = probe.collectors.find("program")
+        return Schedules(
+            steps=probe.observed,
+            schedules=tuple(self._schedule(scheduler, location, starts) for scheduler, location in outer),
+            epochs_seen=len(starts),
+            batches_per_epoch=_length(training.loader) if training is not None else None,
+            backwards_per_step=max(1, round(backwards.backwards_per_step())) if backwards is not None else 1,
+            planned_epochs=self._planned.get(id(training)) if training is not None else None,
+            cut_short=probe.feed.cut_at is not None,
+            skipped_steps=bool(trajectory is not None and trajectory.skipped()),
+            loop="loader" if training is not None else "other",
+        )
+
+    def _schedule(self, scheduler: Any, location: Location | None, starts: list[int]) -> Schedule:
+        calls = self._calls.get(id(scheduler)) or _Calls(scheduler)
+        optimizer = getattr(scheduler, "optimizer", None)
+        name = next((name for name in PERIODS if isinstance(getattr(scheduler, name, None), int)), "")
+        gamma = getattr(scheduler, "gamma", None)
+        milestones = getattr(scheduler, "milestones", None) or ()
+        try:
+            marks = tuple(sorted(int(mark) for mark in milestones))
+        except (TypeError, ValueError):
+            marks = ()
+        used = optimizer is None or self.probe.program.seen(optimizer).steps > 0
+        return Schedule(
+            kind=type(scheduler).__name__,
+            location=location,
+            step_location=calls.location,
+            calls=len(calls.at),
+            per_step=self._per_step(calls, starts),
+            per_epoch=self._per_epoch(calls, starts),
+            before_update=calls.before_update,
+            per_period=getattr(scheduler, name) if name else None,
+            period_name=name,
+            gamma=float(gamma) if isinstance(gamma, int | float) else None,
+            milestones=marks,
+            rates=tuple(calls.rates),
+            mentioned=not used or self._mentioned(location),
+        )
+
+    def _per_step(self, calls: _Calls, starts: list[int]) -> float | None:
+        """Median over the steps, the first one and those at the ends of epochs left out."""
+        inside = [step for step in range(1, self.probe.observed) if step not in starts]
+        return statistics.median(calls.at.count(step) for step in inside) if inside else None
+
+    def _per_epoch(self, calls: _Calls, starts: list[int]) -> float | None:
+        """Mean over the passes that ended."""
+        if not starts:
+            return None
+        return sum(1 for at in calls.at if at <= starts[-1]) / len(starts)
+
+    def _mentioned(self, location: Location | None) -> bool:
+        """Whether the sources that build the scheduler or step the optimizer call step() of anything else."""
+        places = [record.step_location for record in self.probe.program.stepped()]
+        if location is None or any(place is None for place in places):
+            return True
+        files = {location.file, *(place.file for place in places if place is not None)}
+        found = [match for file in files for match in _STEP_CALL.findall("".join(linecache.getlines(file)))]
+        return not found or any(not _OPTIMIZERS.search(match.rpartition(".")[2]) for match in found)
+
+
+def _length(loader: Any) -> int | None:
+    try:
+        return len(loader)
+    except Exception:
+        return None

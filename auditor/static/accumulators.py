@@ -1,0 +1,129 @@
+"""Sums over batches that the loop over epochs never starts anew."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from auditor.evidence import Accumulator, Location
+from auditor.static.names import LOOPS, assigned, scopes, statements
+
+_VALUES = ("item", "sum", "tolist", "numpy", "mean")  # methods that make a number of a batch's loss or of its hits
+_Loop = ast.For | ast.AsyncFor | ast.While
+
+
+def accumulators(path: str, tree: ast.Module) -> Iterator[Accumulator]:
+    for body in scopes(tree):
+        for loop in _epoch_loops(body):
+            yield from _of_loop(path, body, loop)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from _of_class(path, node)
+
+
+def _epoch_loops(body: list[ast.stmt]) -> Iterator[_Loop]:
+    """Loops of the scope that contain another one, and are in none themselves."""
+    inside: set[int] = set()
+    for statement in statements(body):
+        if isinstance(statement, LOOPS) and id(statement) not in inside:
+            inner = [each for each in statements(statement.body) if isinstance(each, LOOPS)]
+            inside.update(id(each) for each in inner)
+            if inner:
+                yield statement
+
+
+def _of_loop(path: str, body: list[ast.stmt], epochs: _Loop) -> Iterator[Accumulator]:
+    batches = [each for each in statements(epochs.body) if isinstance(each, LOOPS)]
+    inner = {id(each) for loop in batches for each in statements(loop.body)}
+    outer = [each for each in statements(epochs.body) if id(each) not in inner]
+    carried = {
+        name: each
+        for loop in batches
+        for each in statements(loop.body)
+        for name in _added(each)
+        if not any(name in assigned(other) for other in statements(epochs.body) if not _added(other))
+    }
+    counter = set(assigned(epochs))
+    for name, added in carried.items():
+        started = next(
+            (each for each in statements(body) if each.lineno < epochs.lineno and name in assigned(each)), None
+        )
+        if started is None or not _is_metric(added):
+            continue
+        for statement in outer:
+            if statement.lineno > added.lineno and not isinstance(statement, LOOPS):
+                yield from _divided(path, name, added, started, statement, {*carried, *counter})
+
+
+def _of_class(path: str, node: ast.ClassDef) -> Iterator[Accumulator]:
+    """`self.total += ...` in the loop of a method that divides it afterwards, while only __init__ ever sets it."""
+    methods = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+    setting = {
+        name: (method.name, statement)
+        for method in methods
+        for statement in statements(method.body)
+        for name in assigned(statement)
+        if name.startswith("self.") and not _added(statement)
+    }
+    for method in methods:
+        loops = [each for each in statements(method.body) if isinstance(each, LOOPS)]
+        added = {name: each for loop in loops for each in statements(loop.body) for name in _added(each)}
+        carried = {
+            name: each
+            for name, each in added.items()
+            if setting.get(name, ("", None))[0] == "__init__" and method.name != "__init__"
+        }
+        elsewhere = {name for other in methods for each in statements(other.body) if not _added(each)
+                     for name in assigned(each) if other.name != "__init__"}  # fmt: skip
+        inside = {id(each) for loop in loops for each in statements(loop.body)}
+        for name, each in carried.items():
+            if name in elsewhere or not _is_metric(each):
+                continue
+            for statement in statements(method.body):
+                if id(statement) not in inside and statement.lineno > each.lineno and not isinstance(statement, LOOPS):
+                    yield from _divided(path, name, each, setting[name][1], statement, set(carried))
+
+
+def _added(statement: ast.stmt) -> list[str]:
+    """The name that `x += ...` or `x = x + ...` adds to."""
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add):
+        return assigned(statement)
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.value, ast.BinOp):
+        target = ast.unparse(statement.targets[0])
+        sides = (ast.unparse(statement.value.left), ast.unparse(statement.value.right))
+        return [target] if isinstance(statement.value.op, ast.Add) and target in sides else []
+    return []
+
+
+def _is_metric(statement: ast.stmt) -> bool:
+    """It adds a loss or hits, not a constant or the size of a batch."""
+    value = statement.value if isinstance(statement, ast.AugAssign | ast.Assign) else statement
+    calls = {
+        node.func.attr
+        for node in ast.walk(value)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    words = ast.unparse(value).lower()
+    return bool(calls & set(_VALUES)) or "loss" in words or "correct" in words
+
+
+def _divided(
+    path: str, name: str, added: ast.stmt, started: ast.stmt, statement: ast.stmt, carried: set[str]
+) -> Iterator[Accumulator]:
+    """Divisions of the sum by something that does not grow from epoch to epoch as the sum does."""
+    for node in ast.walk(statement) if not isinstance(statement, ast.FunctionDef | ast.ClassDef) else ():
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+            continue
+        over = {ast.unparse(each) for each in ast.walk(node.right) if isinstance(each, ast.Name | ast.Attribute)}
+        if (
+            name in {ast.unparse(each) for each in ast.walk(node.left) if isinstance(each, ast.expr)}
+            and not over & carried
+        ):
+            yield Accumulator(
+                name=name,
+                divisor=ast.unparse(node.right)[:60],
+                location=Location(file=path, line=added.lineno),
+                started=Location(file=path, line=started.lineno),
+                used=Location(file=path, line=node.lineno),
+            )
+            return

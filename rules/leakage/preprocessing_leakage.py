@@ -1,0 +1,105 @@
+"""LEK104: rows of the held-out part take a part in fitting the preprocessing."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field
+
+from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Options, Severity, rule
+from auditor.evidence import Loader, Program, Source, WholeFit
+
+from ..words import listing, number
+
+
+class Limits(Options):
+    max_shift: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Shift of a mean, in standard deviations, that the held-out rows can cause; below, it is a note.",
+    )
+
+
+@rule(
+    "LEK104",
+    "preprocessing-leakage",
+    severity=Severity.WARNING,
+    fix="""Split first, fit on the training rows, apply to the others:
+    `scaler.fit(x_train); x_test = scaler.transform(x_test)`.""",
+    references=(
+        "https://scikit-learn.org/stable/common_pitfalls.html#data-leakage",
+        "https://doi.org/10.1016/j.patter.2023.100804",
+    ),
+)
+def preprocessing_leakage(source: Source, program: Program | None, limits: Limits) -> Judgement:
+    """Statistics of all rows prepare the data before they are split.
+
+    ## What it does
+
+    Reads the source for a mean, a scale, a decomposition or a selection of features that is computed over all rows,
+    used to transform these rows, and followed by the split into training and held-out rows.
+
+    ## Why is it bad?
+
+    What the model is tested on has then shaped what it is trained on, and the score promises more than new data will
+    keep. With a mean and a standard deviation of many rows the difference is small. With features selected, or
+    categories encoded, by means of the targets of all rows, random numbers can be made to look predictable.
+
+    ## How it is measured
+
+    From the source alone, following variables from statement to statement: a reduction over rows (`x.mean(0)`,
+    `scaler.fit(x)`), a transformation of the same rows by it, and a split of the result (`train_test_split`,
+    `random_split`, a fold, two complementary slices). A statistic that does not look at the targets is a note when the
+    script was run and had so many training rows that the held-out ones shift a mean by less than `max-shift` standard
+    deviations.
+
+    ## When it may be wrong
+
+    - Constants, statistics of the training slice alone, and statistics of each row by itself pass.
+    - Values that pass through functions of your own are not followed.
+    - Where all rows that will ever be seen are there already (a fixed set of nodes in a graph), using them is
+      legitimate.
+
+    ## How to fix
+
+    ```python
+    x_train, x_test = x[:n], x[n:]
+    mean, std = x_train.mean(0), x_train.std(0)
+    x_train, x_test = (x_train - mean) / std, (x_test - mean) / std
+    ```
+    """
+    if not any(file.problem == "" for file in source.files):
+        raise NotApplicable("there is no source that could be read")
+    names = listing([f"{fit.what} of {fit.data}" for fit in source.whole_fits])
+    yield Measured(float(len(source.whole_fits)), 0.0, f"{names} before the split" if names else "")
+    for fit in source.whole_fits:
+        yield _finding(fit, _shift(program), limits)
+
+
+def _finding(fit: WholeFit, shift: float | None, limits: Limits) -> Finding:
+    targets = " and looks at the targets" if fit.supervised else ""
+    small = not fit.supervised and shift is not None and shift < limits.max_shift
+    detail = [f"the split ({fit.split}) is at line {fit.split_location.line}"]
+    if shift is not None and not fit.supervised:
+        detail.append(f"the held-out rows shift a mean by about {number(shift)} standard deviations")
+    return Finding(
+        message=f"{fit.what} uses all rows of {fit.data}{targets}, which are split into training and test rows later",
+        where=fit.data,
+        location=fit.location,
+        measured=shift,
+        limit=limits.max_shift if shift is not None else None,
+        severity=Severity.NOTE if small else None,
+        confidence=Confidence.CONFIRMED if fit.supervised else Confidence.SUSPECTED,
+        detail=tuple(detail),
+    )
+
+
+def _shift(program: Program | None) -> float | None:
+    """Typical difference of the mean of the training rows from the mean of all, in standard deviations."""
+    loaders: tuple[Loader, ...] = program.loaders if program is not None else ()
+    training = max((loader.samples or 0 for loader in loaders if loader.role == "training"), default=0)
+    held_out = max((loader.samples or 0 for loader in loaders if loader.role == "held-out"), default=0)
+    if not training or not held_out:
+        return None
+    return math.sqrt(1 / training - 1 / (training + held_out))

@@ -1,0 +1,205 @@
+"""LOS102: a loss receives what its formula is not made for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import LossSite, LossSites
+
+from ..words import count, number
+
+JUDGED = ("nll_loss", "kl_div", "binary_cross_entropy_with_logits", "cross_entropy")
+# Operations whose result cannot have been meant as log-probabilities, by their names in the graph.
+LAYERS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Addbmm", "Convolution", "MkldnnLinear", "Relu", "LeakyRelu", "Elu", "Gelu",
+          "Silu", "Tanh", "Sigmoid", "Softplus")  # fmt: skip
+
+
+class Limits(Options):
+    max_row_error: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Rows whose log-sum-exp differs from 0 by no more than this are log-probabilities.",
+    )
+    min_calls: int = Field(3, ge=1, description="Looked-at calls of one loss that have to agree.")
+
+
+@rule(
+    "LOS102",
+    "loss-activation-mismatch",
+    severity=Severity.ERROR,
+    explains=("cannot-overfit", "class-imbalance", "initial-loss"),
+    fix="""Give each loss what it is made for: raw outputs to `cross_entropy` and `binary_cross_entropy_with_logits`,
+    `log_softmax(x, dim=1)` to `nll_loss` and `kl_div`, `sigmoid(x)` to `binary_cross_entropy`.""",
+    references=(
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.NLLLoss.html",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.KLDivLoss.html",
+    ),
+)
+def loss_activation_mismatch(sites: LossSites, limits: Limits) -> Judgement:
+    """The last activation does not fit the loss: probabilities for logits, or the reverse.
+
+    ## What it does
+
+    Looks at what `nll_loss`, `kl_div`, `binary_cross_entropy_with_logits` and `cross_entropy` really received, and at
+    the operation in the graph that made it.
+
+    ## Why is it bad?
+
+    Nothing fails, the number just means something else. `nll_loss` of raw outputs is minus one output: it falls
+    without end while the other classes are never pushed down. `nll_loss` of probabilities hardly has a gradient. A
+    sigmoid before `binary_cross_entropy_with_logits` is applied twice: the loss cannot fall below 0.313 for
+    positives and 0.693 for negatives, however good the model is. `kl_div` of probabilities is no divergence.
+
+    ## How it is measured
+
+    By identity, over at least `min-calls` looked-at calls, on the values and on the name of the operation that made
+    them (views and copies looked through):
+
+    - `nll_loss`, `kl_div`: the input comes straight out of a layer, an activation or a softmax, some of its values
+      are positive, and its rows are no log-probabilities (their log-sum-exp is not 0 within `max-row-error`);
+    - `kl_div`: targets that are negative without `log_target=True`, or positive with it;
+    - `binary_cross_entropy_with_logits`: the input comes straight out of a sigmoid or softmax;
+    - `cross_entropy`: the input comes straight out of a sigmoid (a softmax is `double-softmax`).
+
+    ## When it may be wrong
+
+    - ReLU outputs used as logits, soft targets and scaled activations (`5 * tanh(x)`) pass: only the operation
+      counts, not the range of the values.
+    - Weighted log-probabilities, as in a focal loss written with `nll_loss`, are not normalised, and right: products
+      are not judged.
+    - `nll_loss` used to pick a column out of raw outputs, with the normaliser added by hand, is right as well: where
+      the loss has further terms, the rule says inconclusive.
+
+    ## How to fix
+
+    ```python
+    loss = F.cross_entropy(net(x), y)                        # net ends in a Linear layer
+    loss = F.nll_loss(F.log_softmax(net(x), dim=1), y)       # the same
+    loss = F.binary_cross_entropy_with_logits(net(x), y)     # and no sigmoid in the network
+    loss = F.kl_div(F.log_softmax(net(x), dim=1), probabilities, reduction="batchmean")
+    ```
+    """
+    judged = [site for site in sites.sites if site.function in JUDGED and site.calls > 0]
+    if not judged:
+        raise NotApplicable("no loss that takes logits or log-probabilities was called")
+    seen = [site for site in judged if site.calls >= limits.min_calls]
+    if not seen:
+        most = max(site.calls for site in judged)
+        raise Inconclusive(f"needs {limits.min_calls} looked-at calls of one loss, saw {most}")
+    found = [(site, finding) for site in seen for finding in _findings(site, limits)]
+    yield Measured(
+        float(len(found)), 0.0, f"{count(len(seen), 'loss call site')} seen, {len(found)} given what does not fit"
+    )
+    unsure = False
+    for site, finding in found:
+        if site.function == "nll_loss" and not sites.covered and _operation(site) in LAYERS:
+            unsure = True
+        else:
+            yield finding
+    if unsure:
+        raise Inconclusive("nll_loss receives raw outputs, but the loss has further terms that may normalise them")
+
+
+def _findings(site: LossSite, limits: Limits) -> Iterator[Finding]:
+    made_by = _operation(site)
+    if site.function == "binary_cross_entropy_with_logits" and made_by in ("Sigmoid", "Softmax", "_SafeSoftmax"):
+        yield _finding(site, f"{_received(site)} and applies a sigmoid again: {_binary_floor(site)}")
+    elif site.function == "cross_entropy" and made_by == "Sigmoid":
+        classes = _classes(site)
+        floor = math.log1p((classes - 1) / math.e)
+        limit = (
+            f"with {classes} classes the loss cannot fall below {number(floor)}" if classes > 1 else "nothing is left"
+        )
+        yield _finding(site, f"{_received(site)} as its logits: {limit}")
+    elif site.function in ("nll_loss", "kl_div"):
+        error = site.row_error
+        positive = site.input_max > 1e-4
+        unfit = error is not None and not abs(error) <= limits.max_row_error and math.isfinite(site.input_max)
+        if unfit and positive and (made_by in LAYERS or made_by in ("Softmax", "_SafeSoftmax")):
+            yield _finding(
+                site,
+                f"{_received(site)} where it needs log-probabilities: values reach {number(site.input_max)}, and "
+                f"log-sum-exp of a row is off 0 by up to {number(error or 0.0)}",
+            )
+        if site.function == "kl_div" and site.targets:
+            yield from _targets(site)
+
+
+def _targets(site: LossSite) -> Iterator[Finding]:
+    if not site.log_target and site.target_max <= 0 and site.target_min < -1e-3:
+        yield _finding(
+            site,
+            f"gets log-probabilities as targets (from {number(site.target_min)} to {number(site.target_max)}) and "
+            "takes them for probabilities",
+            fix="Say that the targets are logarithms: `F.kl_div(input, target, log_target=True)`.",
+        )
+    elif site.log_target and site.target_min >= 0 and site.target_max > 1e-3:
+        yield _finding(
+            site,
+            f"is told log_target=True and gets probabilities as targets (from {number(site.target_min)} to "
+            f"{number(site.target_max)})",
+            fix="Drop `log_target=True`, or give it `target.log()`.",
+        )
+
+
+def _operation(site: LossSite) -> str:
+    return site.operation.removesuffix("0").removesuffix("1").removesuffix("Backward")
+
+
+def _received(site: LossSite) -> str:
+    layer = f" of {site.operation_layer}" if site.operation_layer else ""
+    names = {
+        "Sigmoid": "the output of a sigmoid",
+        "Softmax": "the output of a softmax",
+        "_SafeSoftmax": "the output of a softmax",
+    }
+    return f"receives {names.get(_operation(site), f'the output{layer} as it is')}"
+
+
+def _binary_floor(site: LossSite) -> str:
+    """Least loss with inputs in [0, 1]: 0 for the negatives and 1 for the positives."""
+    share = site.target_mean
+    if not site.targets or not 0 <= share <= 1:
+        return "with logits in [0, 1] no answer can be sure"
+    floor = share * math.log1p(math.exp(-1)) + (1 - share) * math.log(2)
+    return f"with these targets the loss cannot fall below {number(floor)}"
+
+
+def _classes(site: LossSite) -> int:
+    return site.input_shape[1] if len(site.input_shape) > 1 else 1
+
+
+def _finding(site: LossSite, text: str, fix: str | None = None) -> Finding:
+    place = site.operation_location if fix is None else None
+    detail = [
+        f"{count(site.calls, 'call')} looked at: values from {number(site.input_min)} to {number(site.input_max)}",
+        f"made by {_operation(site) or 'an unknown operation'}"
+        + (f" in line {place.line}" if place is not None else "")
+        + (f"; the loss is in line {site.location.line}" if place is not None and site.location is not None else ""),
+    ]
+    return Finding(
+        message=f"{site.function} {text}",
+        where=site.operation_layer or site.function,
+        location=site.location or place,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(detail),
+        fix=fix,
+    )

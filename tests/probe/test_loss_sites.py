@@ -1,0 +1,264 @@
+"""What losses receive, and how they add up, against what plain torch says about the same tensors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+approx = pytest.approx
+
+LOOP = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+torch.manual_seed(0)
+x = torch.randn(96, 5)
+y = TARGET
+net = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), HEAD)
+loader = DataLoader(TensorDataset(x, y), batch_size=8)
+optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+for epoch in range(2):
+    for xb, yb in loader:
+        out = net(xb)
+        loss = LOSS
+        note(out=out.detach().tolist(), target=yb.tolist(), loss=loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+REAL = "torch.randn(96)"
+CLASSES = "torch.randint(0, 3, (96,))"
+
+
+def sites(zygote, target, head, loss, **changes):
+    script = LOOP.replace("TARGET", target).replace("HEAD", head).replace("LOSS", loss)
+    for name, value in changes.items():
+        script = script.replace(name, value)
+    seen = zygote.probe(script, steps=12, parts=("loss_sites", "program"))
+    return seen["loss_sites"], seen
+
+
+def only(part, function):
+    (site,) = [site for site in part.sites if site.function == function]
+    return site
+
+
+def test_a_regression_loss(zygote):
+    part, seen = sites(zygote, REAL, "nn.Linear(6, 1), nn.ReLU(), nn.Flatten(0)", "F.mse_loss(out, yb)")
+    site = only(part, "mse_loss")
+    targets = [value for step in (0, 1, 2, 9) for value in seen.noted("target")[step]]
+    outputs = [value for step in (0, 1, 2, 9) for value in seen.noted("out")[step]]
+    assert (site.calls, site.broadcasts, site.input_shape, site.target_shape) == (4, 0, (8,), (8,))
+    assert (site.operation, site.lower, site.upper) == ("ReluBackward0", 0.0, None)
+    assert (site.targets, site.outside) == (32, sum(value < 0 for value in targets))
+    mean = sum(targets) / 32
+    variance = sum((value - mean) ** 2 for value in targets) / 32
+    below = sum(min(value, 0) ** 2 for value in targets) / 32
+    assert site.target_mean == approx(mean, rel=1e-5)
+    assert site.unreachable == approx(below / variance, rel=1e-4)
+    assert (site.target_min, site.target_max) == (approx(min(targets)), approx(max(targets)))
+    assert (site.input_min, site.input_max) == (approx(min(outputs)), approx(max(outputs)))
+    assert [(term.kind, term.factor) for term in part.terms] == [("mean", 1.0)]
+    assert (part.batch_size, part.covered) == (8, True)
+
+
+@pytest.mark.parametrize(
+    ("head", "bounds"),
+    [
+        ("nn.Linear(6, 1), nn.Sigmoid()", (0.0, 1.0)),
+        ("nn.Linear(6, 1), nn.Tanh()", (-1.0, 1.0)),
+        ("nn.Linear(6, 1), nn.Softplus()", (0.0, None)),
+        ("nn.Linear(6, 1), nn.Hardtanh(-2, 3)", (-2.0, 3.0)),
+        ("nn.Linear(6, 1), nn.ReLU6()", (0.0, 6.0)),
+        ("nn.Linear(6, 1), nn.ELU(0.5)", (-0.5, None)),
+        ("nn.Linear(6, 1), nn.LeakyReLU()", (None, None)),
+        ("nn.Linear(6, 1)", (None, None)),
+    ],
+)
+def test_bounds_of_the_last_operation_and_shapes_that_spread(zygote, head, bounds):
+    part, _ = sites(zygote, REAL, head, "F.mse_loss(out, yb)")
+    site = only(part, "mse_loss")
+    assert (site.lower, site.upper) == bounds
+    assert (site.broadcasts, site.input_shape, site.target_shape) == (4, (8, 1), (8,))
+
+
+def test_the_line_of_the_activation(zygote):
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 1), nn.Sigmoid()", "F.mse_loss(out.squeeze(1), yb)")
+    site = only(part, "mse_loss")
+    assert (site.operation_layer, site.operation_location.line) == ("3", 9)
+
+
+def test_differences_written_by_hand(zygote):
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 1), nn.Tanh()", "0.5 * ((out - yb) ** 2).mean()")
+    site = only(part, "-")
+    assert (site.calls, site.broadcasts) == (2, 2)
+    assert (site.lower, site.upper) == (-1.0, 1.0)
+    assert site.outside > 0
+    assert [(term.kind, term.factor) for term in part.terms] == [("mean", 0.5)]
+    assert not part.covered
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "((out.squeeze(1) - yb) ** 2).mean()",
+        "((out.squeeze(1)[:, None] - yb) ** 2).mean()",  # all pairs on purpose
+        "((out - yb.unsqueeze(1)) ** 2).mean()",
+        "((out - yb.mean()) ** 2).mean()",
+        "((out - yb[:1]) ** 2).mean()",
+        "(out - torch.linspace(0, 1, 5)).abs().mean()",
+    ],
+)
+def test_shapes_that_fit(zygote, loss):
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 1)", loss)
+    assert all(site.broadcasts == 0 for site in part.sites)
+
+
+def test_products_written_by_hand(zygote):
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 1), nn.LogSigmoid()", "-(out * yb).mean()")
+    assert only(part, "*").broadcasts == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "size", "axis"),
+    [
+        ("nn.Linear(6, 1), nn.Softmax(dim=1)", "F.mse_loss(out, yb[:, None])", 1, 1),
+        ("nn.Linear(6, 1), nn.Softmax(dim=-1)", "F.binary_cross_entropy(out.squeeze(1), (yb > 0).float())", 1, None),
+        ("nn.Linear(6, 3), nn.LogSoftmax(dim=0)", "F.nll_loss(out, (yb > 0).long())", 8, 0),
+        ("nn.Linear(6, 3), nn.Softmax(dim=1)", "F.nll_loss((out + 1e-9).log(), (yb > 0).long())", 3, None),
+        ("nn.Linear(6, 3)", "F.cross_entropy(out, (yb > 0).long())", None, None),
+        ("nn.Linear(6, 1), nn.Softmax(dim=1), nn.Linear(1, 1)", "F.mse_loss(out, yb[:, None])", None, None),
+    ],
+)
+def test_the_softmax_that_alone_decides(zygote, head, loss, size, axis):
+    part, _ = sites(zygote, REAL, head, loss)
+    site = part.sites[0]
+    assert (site.softmax_size, site.softmax_axis) == (size, axis)
+
+
+def test_a_hand_written_loss_of_a_single_unit_softmax(zygote):
+    part, _ = sites(
+        zygote, REAL, "nn.Linear(6, 1), nn.Softmax(dim=1)", "-((yb > 0).float() * out.squeeze(1).log()).sum()"
+    )
+    site = only(part, "backward")
+    assert (site.softmax_size, site.calls) == (1, 4)
+
+
+def test_log_probabilities_and_probabilities(zygote):
+    part, seen = sites(zygote, CLASSES, "nn.Linear(6, 3), nn.LogSoftmax(dim=1)", "F.nll_loss(out, yb)")
+    site = only(part, "nll_loss")
+    assert site.row_error == approx(0, abs=1e-5)
+    assert not site.own_index
+    part, seen = sites(zygote, CLASSES, "nn.Linear(6, 3)", "F.nll_loss(out, yb)")
+    site = only(part, "nll_loss")
+    rows = [row for step in (0, 1, 2, 9) for row in seen.noted("out")[step]]
+    assert site.row_error == approx(max(abs(math.log(sum(map(math.exp, row)))) for row in rows), rel=1e-5)
+    assert site.operation == "AddmmBackward0"
+
+
+def test_divergence_takes_the_axis_that_fits(zygote):
+    loss = "F.kl_div(F.log_softmax(out, 1), F.softmax(yb[:, None] * torch.ones(3), 1), reduction='batchmean')"
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 3)", loss)
+    site = only(part, "kl_div")
+    assert site.row_error == approx(0, abs=1e-5)
+    assert (site.targets, site.log_target) == (96, False)
+    assert (site.target_min, site.target_max) == (approx(1 / 3), approx(1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("loss", "terms"),
+    [
+        ("F.mse_loss(out, yb[:, None], reduction='sum')", [("sum", 1.0, 8)]),
+        ("F.mse_loss(out, yb[:, None], reduction='sum') / len(xb)", [("sum", 0.125, 8)]),
+        ("((out - yb[:, None]) ** 2).sum()", [("sum", 1.0, 8)]),
+        ("((out - yb[:, None]) ** 2).sum(dim=1).mean()", [("mean", 1.0, 0)]),
+        ("((out - yb[:, None]) ** 2).mean(dim=1).sum()", [("sum", 1.0, 8)]),
+        ("F.mse_loss(out, yb[:, None], reduction='sum') - 0.5 * out.exp().sum()", [("sum", 1.0, 8), ("sum", 0.5, 8)]),
+        ("F.cross_entropy(out.repeat(1, 2), (yb > 0).long(), reduction='sum')", [("sum", 1.0, 8)]),
+        ("F.l1_loss(out, yb[:, None]) + 1e-3 * out.pow(2).mean()", [("mean", 1.0, 0), ("mean", 1e-3, 0)]),
+    ],
+)
+def test_how_a_loss_adds_up(zygote, loss, terms):
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 1)", loss)
+    assert sorted((term.kind, round(abs(term.factor), 6), term.rows) for term in part.terms) == sorted(terms)
+
+
+def test_a_contrastive_loss_is_known_by_its_labels(zygote):
+    loss = "F.nll_loss(F.log_softmax(out @ out.T, dim=0), torch.arange(len(xb)))"
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 3)", loss)
+    assert only(part, "nll_loss").own_index
+
+
+def test_targets_that_the_model_makes_are_left_out(zygote):
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 2)", "F.mse_loss(out[:, 0], out[:, 1])")
+    assert only(part, "mse_loss").targets == 0
+
+
+CLOSURE = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+x, y = torch.randn(16, 3), torch.randn(16)
+w = nn.Linear(3, 1)
+optimizer = torch.optim.LBFGS(w.parameters(), max_iter=3)
+for step in range(6):
+    def closure():
+        optimizer.zero_grad()
+        loss = ((w(x) - y) ** 2).mean()
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+"""
+MANUAL = """
+import torch
+torch.manual_seed(0)
+x, y = torch.randn(16, 3), torch.randn(16)
+w = torch.randn(3, 1, requires_grad=True)
+for step in range(8):
+    loss = ((x @ w - y) ** 2).mean()
+    loss.backward()
+    with torch.no_grad():
+        w -= 0.01 * w.grad
+        w.grad = None
+"""
+DEVICE = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+x, y = torch.randn(16, 3), torch.randn(16)
+w = nn.Linear(3, 1)
+optimizer = torch.optim.SGD(w.parameters(), lr=0.01)
+for step in range(8):
+    with torch.device("cpu"):
+        loss = ((w(x) - y) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    note(stack=len(torch.overrides._get_current_function_mode_stack()))
+"""
+
+
+def test_a_loop_without_modules_and_optimizer(zygote):
+    part = zygote.probe(MANUAL, steps=6, parts=("loss_sites",))["loss_sites"]
+    (site,) = part.sites
+    assert (site.function, site.broadcasts > 0, site.input_shape) == ("-", True, (16, 1))
+
+
+def test_closures_are_left_alone(zygote):
+    part = zygote.probe(CLOSURE, steps=6, parts=("loss_sites",))["loss_sites"]
+    assert part.sites == ()
+
+
+def test_a_mode_of_the_scripts_own_is_not_disturbed(zygote):
+    seen = zygote.probe(DEVICE, steps=6, parts=("loss_sites",))
+    assert seen.noted("stack") == [0] * 6 or set(seen.noted("stack")) == {0}
+    assert seen["loss_sites"].sites == ()
+
+
+def test_numbers_of_the_script_stay_bit_equal(zygote):
+    script = LOOP.replace("TARGET", REAL).replace("HEAD", "nn.Linear(6, 1), nn.Dropout(0.3)")
+    script = script.replace("LOSS", "((out - yb) ** 2).mean()")
+    bare, seen = zygote.bare(script), zygote.probe(script, steps=20, parts=("loss_sites",))
+    assert seen.noted("loss") == bare.noted("loss")[: len(seen.noted("loss"))]

@@ -1,0 +1,269 @@
+"""What losses receive: loss-activation-mismatch, single-unit-softmax, broadcast-in-loss, restricted-output-range,
+sum-reduction."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from auditor.evidence import Clipping, Loader, LossSite, LossSites, LossTerm, Optimizer, Program
+from auditor.testing import judge, place
+
+
+def site(function="mse_loss", **changes):
+    given = {
+        "location": place(40),
+        "calls": 8,
+        "input_shape": (16, 3),
+        "target_shape": (16,),
+        "input_min": -3.0,
+        "input_max": 4.0,
+        "operation": "AddmmBackward0",
+        "operation_layer": "head",
+        "operation_location": place(12),
+    }
+    return LossSite(function=function, **{**given, **changes})
+
+
+def ask(rule, *sites, covered=True, **changes):
+    return judge(rule, LossSites(sites=sites, covered=covered, **changes))
+
+
+# ---------------------------------------------------------------------------- loss-activation-mismatch
+
+
+def mismatch(*sites, **changes):
+    return ask("loss-activation-mismatch", *sites, **changes)
+
+
+def test_raw_outputs_to_nll_loss_fail():
+    (finding,) = mismatch(site("nll_loss", row_error=3.2)).findings
+    assert finding.confidence == "confirmed"
+    assert finding.location.line == 40
+    assert "log-probabilities" in finding.message
+    assert "3.2" in finding.message
+
+
+def test_probabilities_to_nll_loss_fail():
+    given = site("nll_loss", row_error=1.4, input_min=0.0, input_max=1.0, operation="SoftmaxBackward0")
+    assert "softmax" in mismatch(given).findings[0].message
+
+
+def test_a_sigmoid_before_bce_with_logits_fails_and_names_the_floor():
+    given = site(
+        "binary_cross_entropy_with_logits", operation="SigmoidBackward0", input_min=0.1, input_max=0.9,
+        target_mean=0.25, targets=64,
+    )  # fmt: skip
+    (finding,) = mismatch(given).findings
+    assert f"{0.25 * math.log1p(math.exp(-1)) + 0.75 * math.log(2):.3g}" in finding.message
+
+
+def test_a_sigmoid_before_cross_entropy_fails():
+    assert "0.551" in mismatch(site("cross_entropy", operation="SigmoidBackward0")).findings[0].message
+
+
+def test_targets_of_a_divergence_in_the_wrong_scale_fail():
+    logs = site("kl_div", row_error=0.0, targets=48, target_min=-5.0, target_max=-0.1)
+    (finding,) = mismatch(logs).findings
+    assert "log_target=True" in finding.fix
+    shares = site("kl_div", row_error=0.0, targets=48, target_min=0.0, target_max=0.9, log_target=True)
+    (finding,) = mismatch(shares).findings
+    assert "drop" in finding.fix.lower()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        site("nll_loss", row_error=1e-6, input_max=-0.01, operation="LogSoftmaxBackward0"),
+        site("nll_loss", row_error=2.0, input_max=0.0, operation="MulBackward0"),  # a focal loss
+        site("nll_loss", row_error=2.0, input_max=3.0, operation="MulBackward0"),  # weighted by advantages
+        site("nll_loss", row_error=math.nan, input_max=math.nan),
+        site("nll_loss", row_error=math.inf, input_max=math.inf),
+        site("binary_cross_entropy_with_logits", operation="ReluBackward0", input_min=0.0),
+        site("binary_cross_entropy_with_logits", operation="MulBackward0", input_min=0.0, input_max=1.0),
+        site("cross_entropy", operation="ReluBackward0", input_min=0.0),
+        site("cross_entropy", operation="SoftmaxBackward0", input_min=0.0, input_max=1.0),  # double-softmax
+        site("kl_div", row_error=0.0, targets=48, target_min=0.0, target_max=0.9),
+        site("kl_div", row_error=0.0, targets=48, target_min=-9.0, target_max=-0.1, log_target=True),
+    ],
+)
+def test_what_fits_passes(given):
+    assert mismatch(given).verdict.outcome == "pass"
+
+
+def test_raw_outputs_with_a_normaliser_beside_are_not_decided():
+    answer = mismatch(site("nll_loss", row_error=3.2), covered=False)
+    assert answer.verdict.outcome == "inconclusive"
+
+
+def test_few_calls_are_inconclusive():
+    answer = mismatch(site("nll_loss", row_error=3.2, calls=2))
+    assert answer.verdict.outcome == "inconclusive"
+    assert "needs 3 looked-at calls of one loss, saw 2" in answer.verdict.reason
+
+
+def test_losses_of_other_kinds_are_not_judged():
+    assert mismatch(site("mse_loss")).verdict.outcome == "not-applicable"
+
+
+# --------------------------------------------------------------------------------- single-unit-softmax
+
+
+def single(*sites):
+    return ask("single-unit-softmax", *sites)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        site("mse_loss", softmax_size=1, input_shape=(16, 1)),
+        site("binary_cross_entropy", softmax_size=1, input_shape=(16,)),
+        site("cross_entropy", input_shape=(16, 1)),
+        site("backward", softmax_size=1, input_shape=(16, 1), target_shape=()),
+        site("-", softmax_size=1),
+    ],
+)
+def test_a_softmax_over_one_unit_fails(given):
+    (finding,) = single(given).findings
+    assert finding.confidence == "confirmed"
+    assert finding.location is not None
+
+
+def test_one_softmax_is_reported_once():
+    both = site("mse_loss", softmax_size=1), site("backward", softmax_size=1, location=place(12))
+    (finding,) = single(*both).findings
+    assert finding.message.startswith("mse_loss")
+
+
+@pytest.mark.parametrize(
+    "given", [site("nll_loss", softmax_size=3), site("cross_entropy"), site("cross_entropy", input_shape=(16, 2, 9, 9))]
+)
+def test_softmax_over_several_units_passes(given):
+    assert single(given).verdict.outcome == "pass"
+
+
+def test_losses_without_a_softmax_are_not_judged():
+    assert single(site("mse_loss")).verdict.outcome == "not-applicable"
+    assert single(site("mse_loss", softmax_size=1, calls=1)).verdict.outcome == "inconclusive"
+
+
+# ----------------------------------------------------------------------------------- broadcast-in-loss
+
+
+def spread(*sites):
+    return ask("broadcast-in-loss", *sites)
+
+
+@pytest.mark.parametrize("function", ["mse_loss", "-", "*"])
+def test_shapes_that_spread_fail(function):
+    (finding,) = spread(site(function, broadcasts=8, input_shape=(64, 1), target_shape=(64,))).findings
+    assert finding.confidence == "confirmed"
+    assert finding.location.line == 40
+    assert "(64, 1)" in finding.message
+    assert "4096 pairs, of which 64" in finding.message
+
+
+def test_equal_shapes_pass():
+    assert spread(site(input_shape=(64,), target_shape=(64,))).verdict.outcome == "pass"
+    assert spread(site("backward", target_shape=())).verdict.outcome == "not-applicable"
+
+
+# ----------------------------------------------------------------------------- restricted-output-range
+
+
+def bounded(*sites, **limits):
+    return judge("restricted-output-range", LossSites(sites=sites), limits=limits)
+
+
+def relu(**changes):
+    given = {
+        "operation": "ReluBackward0", "lower": 0.0, "targets": 200, "outside": 100, "unreachable": 0.5,
+        "target_min": -2.4, "target_max": 2.2,
+    }  # fmt: skip
+    return site(**{**given, **changes})
+
+
+def test_targets_below_a_relu_fail_at_its_line():
+    (finding,) = bounded(relu()).findings
+    assert finding.confidence == "confirmed"
+    assert finding.location.line == 12
+    assert "50 %" in finding.message
+    assert "[0, infinity]" in finding.message
+
+
+def test_a_difference_written_by_hand_counts_too():
+    assert bounded(relu(function="-")).verdict.outcome == "fail"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outside": 0, "unreachable": 0.0},
+        {"outside": 1},  # half a percent
+        {"outside": 20, "unreachable": 1e-4},  # noise around zero
+        {"lower": None},
+        {"unreachable": math.nan},
+    ],
+)
+def test_targets_within_reach_pass(changes):
+    assert bounded(relu(**changes)).verdict.outcome == "pass"
+
+
+def test_few_targets_are_inconclusive_and_other_losses_not_judged():
+    assert bounded(relu(targets=8, outside=4)).verdict.outcome == "inconclusive"
+    assert bounded(relu(function="nll_loss")).verdict.outcome == "not-applicable"
+    assert bounded(relu(targets=0)).verdict.outcome == "not-applicable"
+
+
+# --------------------------------------------------------------------------------------- sum-reduction
+
+
+def program(kind="SGD", samples=320, **changes):
+    optimizer = Optimizer(kind=kind, learning_rates=(0.1,), steps=60)
+    loader = Loader(name="loader", role="training", samples=samples, batch_size=32)
+    return Program(
+        **{"loop": "loader", "optimizers": (optimizer,), "loaders": (loader,), "loss_location": place(30), **changes}
+    )
+
+
+def summed(*terms, program=program(), batch_size=32):  # noqa: B008
+    return judge("sum-reduction", LossSites(terms=terms, batch_size=batch_size), program)
+
+
+SUM = LossTerm(kind="sum", factor=1.0, rows=32)
+
+
+def test_a_plain_sum_with_sgd_is_noted():
+    (finding,) = summed(SUM).findings
+    assert finding.location.line == 30
+    assert "0.1 acts like 3.2" in finding.message
+    assert summed(SUM.model_copy(update={"factor": 0.5})).verdict.outcome == "fail"
+    assert summed(SUM.model_copy(update={"rows": 64})).verdict.outcome == "fail"  # two rows a sample
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        (SUM.model_copy(update={"factor": 1 / 32}),),
+        (SUM.model_copy(update={"factor": math.nan}),),
+        (SUM.model_copy(update={"rows": 7}),),  # not over the batch
+        (LossTerm(kind="mean"),),
+        (SUM, SUM.model_copy(update={"factor": 0.5})),  # an evidence lower bound
+    ],
+)
+def test_means_and_objectives_pass(terms):
+    assert summed(*terms).verdict.outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        program(kind="Adam"),
+        program(samples=32),
+        program(loaders=()),
+        program(clippings=(Clipping(kind="norm", limit=1.0, calls=60),)),
+    ],
+)
+def test_where_a_sum_changes_nothing(given):
+    assert summed(SUM, program=given).verdict.outcome == "not-applicable"

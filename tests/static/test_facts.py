@@ -1,0 +1,250 @@
+"""Facts from the source, read without running it."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from auditor.evidence import Source
+from auditor.static import facts
+
+IMPORTS = """
+import numpy as np
+import torch
+import torch.nn as nn
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest
+from sklearn.model_selection import KFold, train_test_split
+from sklearn.preprocessing import StandardScaler
+from torch.utils.data import DataLoader, TensorDataset, random_split
+"""
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    def read_text(text: str) -> Source:
+        path = tmp_path / "train.py"
+        path.write_text(IMPORTS + textwrap.dedent(text))
+        return facts.of_script(path)
+
+    return read_text
+
+
+def line_of(text: str, part: str) -> int:
+    whole = (IMPORTS + textwrap.dedent(text)).splitlines()
+    return next(number for number, line in enumerate(whole, 1) if part in line)
+
+
+# ------------------------------------------------------------------------------------------------------ train and eval
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "def train(self, x, y): self.fit(x, y)",
+        "def train(self): return self.loss",
+        "def train(self, batch, epochs=3): self.run(batch)",
+        "def eval(self, loader): return self(loader)",
+        "def train(self, mode=True): print(mode)",
+        "@staticmethod\n    def train(mode=True): super().train(mode)",
+        "async def train(self, stream): await stream",
+    ],
+)
+def test_methods_that_hide_the_modes(read, method):
+    (found,) = read(f"class Net(nn.Module):\n    {method}").train_methods
+    assert found.owner == "Net"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "def train(self, mode=True): super().train(mode); self.bn.eval(); return self",
+        "def train(self, mode: bool = True): self.training = mode; return self",
+        "def train(self, *args): return super().train(*args)",
+        "def eval(self): return self.train(False)",
+        "def training_step(self, x, y): return self(x)",
+    ],
+)
+def test_methods_that_keep_them(read, method):
+    assert not read(f"class Net(nn.Module):\n    {method}").train_methods
+
+
+@pytest.mark.parametrize("base", ["object", "Trainer", "unittest.TestCase"])
+def test_classes_that_are_no_modules_may_have_a_train_of_their_own(read, base):
+    assert not read(f"class Loop({base}):\n    def train(self, x, y): pass").train_methods
+
+
+def test_a_module_by_way_of_another_file(tmp_path):
+    (tmp_path / "base.py").write_text("from torch.nn import Module\nclass Base(Module): pass\n")
+    script = tmp_path / "train.py"
+    script.write_text("from base import Base\nclass Net(Base):\n    def train(self, x): pass\n")
+    source = facts.of_script(script)
+    assert [found.owner for found in source.train_methods] == ["Net"]
+    assert len(source.files) == 2
+
+
+# ------------------------------------------------------------------------------------------------------- preprocessing
+
+WHOLE = [
+    ("x = (x - x.mean(0)) / x.std(0)\na, b = random_split(TensorDataset(x, y), [8, 2])", "x.mean", False),
+    ("mu, sd = x.mean(dim=0), x.std(dim=0)\nx = (x - mu) / sd\ntrain, test = x[:80], x[80:]", "x.mean", False),
+    ("x -= x.mean()\na, b, c, d = train_test_split(x, y)", "x.mean", False),
+    ("x = (x - np.mean(x, axis=0)) / x.std()\na = x[train_idx]\nb = x[test_idx]", "np.mean", False),
+    (
+        "sc = StandardScaler()\nz = sc.fit_transform(x)\na, b = train_test_split(z)",
+        "StandardScaler.fit_transform",
+        False,
+    ),
+    ("sc = StandardScaler().fit(x)\nz = sc.transform(x)\na, b = train_test_split(z)", "StandardScaler.fit", False),
+    ("z = PCA(9).fit_transform(x)\na, b = train_test_split(torch.tensor(z))", "PCA.fit_transform", False),
+    ("z = SelectKBest(k=9).fit_transform(x, y)\na, b = train_test_split(z)", "SelectKBest.fit_transform", True),
+    ("r = (x * y[:, None]).mean(0)\nk = r.abs().topk(9).indices\nx = x[:, k]\na, b = x[:80], x[80:]", "mean", True),
+    ("x = (x - x.mean(0)) / x.std(0)\nfor tr, te in KFold(5).split(x): pass", "x.mean", False),
+    ("im = (im - im.mean(dim=(0, 2, 3), keepdim=True))\na, b = random_split(im, [8, 2])", "im.mean", False),
+    ("def load():\n    x = get()\n    x = (x - x.mean(0)) / x.std(0)\n    return x[:8], x[8:]", "x.mean", False),
+]
+
+
+@pytest.mark.parametrize(("body", "what", "supervised"), WHOLE, ids=range(len(WHOLE)))
+def test_statistics_of_rows_that_are_split_later(read, body, what, supervised):
+    (found,) = read(body).whole_fits
+    assert what in found.what
+    assert found.supervised is supervised
+    assert found.location.line <= found.split_location.line
+
+
+PARTS = [
+    "a, b = x[:80], x[80:]\nmu = a.mean(0)\na, b = a - mu, b - mu",
+    "a, b = train_test_split(x)\nsc = StandardScaler()\na = sc.fit_transform(a)\nb = sc.transform(b)",
+    "mu = x[:80].mean(0)\nx = x - mu\na, b = x[:80], x[80:]",
+    "x = x / 255.0\na, b = random_split(x, [8, 2])",
+    "x = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)\na, b = x[:80], x[80:]",
+    "x = (x - x.mean(dim=-1, keepdim=True))\na, b = x[:80], x[80:]",
+    "print(x.mean(0), x.std(0))\na, b = x[:80], x[80:]",
+    "x = (x - 0.5) / 0.25\na, b = train_test_split(x)",
+    "x = (x - x.mean(0)) / x.std(0)\nloader = DataLoader(TensorDataset(x, y))",
+    "x = x / x.max()\na, b = x[:80], x[80:]",
+    "x = x - x.mean(0)\nfirst = x[:10]\nlast = x[-3:]",
+    "loss = ((model(x) - y) ** 2).mean()\na, b = x[:80], x[80:]",
+    "x_train = x_train - x_train.mean(0)\nx_test = x_test - x_train.mean(0)",
+]
+
+
+@pytest.mark.parametrize("body", PARTS, ids=range(len(PARTS)))
+def test_statistics_that_leak_nothing(read, body):
+    assert not read(body).whole_fits
+
+
+# --------------------------------------------------------------------------------------------------------- accumulators
+
+CARRIED = [
+    "total = 0\nfor e in range(9):\n    for x in dl:\n        total += step(x).item()\n    print(total / len(dl))",
+    "ok = 0\nfor e in range(9):\n    for x, y in dl:\n        ok = ok + (f(x) == y).sum()\n    acc = ok / len(data)",
+    "def fit():\n    s = 0.\n    for e in range(9):\n        with no_grad():\n            for x in dl:\n"
+    "                s += loss(x)\n        log(s / n)",
+    "class T:\n    def __init__(self):\n        self.s = 0\n    def epoch(self):\n        for x in dl:\n"
+    "            self.s += loss(x).item()\n        return self.s / len(dl)",
+]
+
+
+@pytest.mark.parametrize("body", CARRIED, ids=range(len(CARRIED)))
+def test_sums_that_go_on(read, body):
+    (found,) = read(body).accumulators
+    assert found.location.line == line_of(body, "+= " if "+=" in body else "ok + ")
+
+
+RESET = [
+    "for e in range(9):\n    total = 0\n    for x in dl:\n        total += step(x).item()\n    print(total / len(dl))",
+    "total = 0\nfor e in range(9):\n    for x in dl:\n        total += loss(x).item()\n    print(total / (e + 1))",
+    "total = seen = 0\nfor e in range(9):\n    for x in dl:\n        total += loss(x).item()\n        seen += len(x)\n"
+    "    print(total / seen)",
+    "step = 0\nfor e in range(9):\n    for x in dl:\n        step += 1\n    print(step / len(dl))",
+    "total = 0\nfor e in range(9):\n    for x in dl:\n        total += loss(x).item()\n    print(total / 9)\n"
+    "    total = 0",
+    "total = 0\nfor e in range(9):\n    for x in dl:\n        total += loss(x).item()\nprint(total / len(dl))",
+    "class T:\n    def __init__(self):\n        self.s = 0\n    def reset(self):\n        self.s = 0\n"
+    "    def epoch(self):\n        for x in dl:\n            self.s += loss(x).item()\n        return self.s / len(dl)",
+    "total = 0\nfor x in dl:\n    total += loss(x).item()\nprint(total / len(dl))",
+]
+
+
+@pytest.mark.parametrize("body", RESET, ids=range(len(RESET)))
+def test_sums_that_start_anew_or_mean_to_go_on(read, body):
+    assert not read(body).accumulators
+
+
+# ------------------------------------------------------------------------------------------------------ intent, files
+
+
+def test_what_the_author_meant(read):
+    source = read("""
+        torch.manual_seed(0)
+        for p in net.parameters():
+            p.requires_grad = False
+        head.requires_grad_(False)
+        h = h.detach()
+        with torch.no_grad():
+            net.eval()
+        net.train(False)
+        self.dropout.train()
+        loss.backward()
+    """)
+    kinds = [mention.kind for mention in sorted(source.mentions, key=lambda mention: mention.location.line)]
+    assert kinds == [
+        "seed", "freeze", "freeze", "detach", "no-grad", "eval-mode", "eval-mode", "dropout-switched-on", "backward",
+    ]  # fmt: skip
+
+
+def test_modules_beside_the_script_are_read_and_installed_ones_are_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "lib"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .nets import Net\n")
+    (package / "nets.py").write_text("from . import blocks\nclass Net: pass\n")
+    (package / "blocks.py").write_text("import torch\n")
+    (tmp_path / "data.py").write_text("import train\n")
+    script = tmp_path / "train.py"
+    script.write_text("import json, torch\nimport data\nfrom lib import Net\n")
+    names = {Path(file.path).relative_to(tmp_path).as_posix() for file in facts.of_script(script).files}
+    assert names == {"train.py", "data.py", "lib/__init__.py", "lib/nets.py", "lib/blocks.py"}
+
+
+def test_folders_are_searched_but_not_environments(tmp_path):
+    for name in ("a.py", "sub/b.py", ".hidden/c.py", "venv/d.py", "node_modules/e.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x = 1\n")
+    (tmp_path / "venv/pyvenv.cfg").write_text("")
+    names = [Path(file.path).relative_to(tmp_path).as_posix() for file in facts.of_paths([tmp_path]).files]
+    assert names == ["a.py", "sub/b.py"]
+
+
+@pytest.mark.parametrize("text", [b"def f(:\n", b"\xff\xfe\x00", b"x = '\x00'\n", b"(" * 3000])
+def test_files_that_cannot_be_parsed_are_facts_too(tmp_path, text):
+    path = tmp_path / "odd.py"
+    path.write_bytes(text)
+    (file,) = facts.of_paths([path]).files
+    assert file.problem
+
+
+def test_nothing_odd_in_a_source_breaks_the_reading(read):
+    source = read("""
+        x: int
+        x[0], *rest = y = z = f(x)
+        (a := x.mean(0))
+        del x
+        match x:
+            case [1, 2]: x = x - x.mean(0)
+        try:
+            pass
+        except* ValueError:
+            x = x.mean(0)
+        lambda q: q.mean(0)
+        async def g():
+            async for i in x: x += i.item()
+        x.y.z[1:2].w -= x.y.mean()
+        print(x[...], x[None], x[()], x[1:2, 3])
+    """)
+    assert source.files[0].problem == ""

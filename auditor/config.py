@@ -54,6 +54,7 @@ class Settings(BaseModel):
         default=DEFAULT_MAX_TIME, alias="max-time", gt=0, allow_inf_nan=False
     )
     batch_memory: int = Field(default=DEFAULT_BATCH_MEMORY, alias="batch-memory", ge=1, strict=True)
+    group_key: str = Field(default="", alias="group-key")  # the field or attribute that tells whose sample it is
     select: tuple[str, ...] = ("ALL",)
     ignore: tuple[Ignore, ...] = ()
     fail_on: Annotated[Severity | None, BeforeValidator(_threshold)] = Field(default=Severity.ERROR, alias="fail-on")

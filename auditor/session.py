@@ -168,6 +168,7 @@ class _Probe:
                 run_dir=str(run_dir),
                 steps=self.settings.steps,
                 batch_memory=self.settings.batch_memory,
+                group_key=self.settings.group_key,
                 deadline=deadline,
                 experiments=request.experiments,
                 side_effects=request.side_effects,

@@ -34,6 +34,7 @@ class ProbeSpec(Frozen):
     experiments: bool = True
     batch_memory: int = Field(DEFAULT_BATCH_MEMORY, ge=1, description="MB of batches kept for replays, at most.")
     side_effects: Literal["divert", "allow"] = "divert"
+    group_key: str = Field("", description="Field or attribute of the data set that tells whose sample it is.")
     parts: tuple[str, ...] = Field((), description="Evidence fields wanted; empty: all.")
     attempt: int = Field(0, description="0 for the first start; later starts finish pending experiments.")
     loop_steps: int | None = Field(None, description="Steps after which an earlier start saw the loop end by itself.")

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from auditor.evidence.base import Frozen, Location, Part
-from auditor.evidence.data import Channel, Inputs, Labels
+from auditor.evidence.data import Batches, Channel, Inputs, Labels, NonfiniteBatch, Targets
 from auditor.evidence.evaluation import (
     BroadcastComparison,
     Choice,
@@ -29,9 +29,28 @@ from auditor.evidence.evaluation import (
     Selection,
     SingleArgmax,
 )
-from auditor.evidence.experiments import LowerRate, Overfit, OverfitArm, PairedReplay, RateSweep, StandardizedInputs
+from auditor.evidence.experiments import (
+    LowerRate,
+    Overfit,
+    OverfitArm,
+    PairedReplay,
+    RateSweep,
+    StandardizedInputs,
+    StandardizedTargets,
+    StepRepeats,
+)
 from auditor.evidence.initialization import InitialLoss, LayerSymmetry, Symmetry
-from auditor.evidence.leakage import Leakage, Overlap, SamplePair, Split
+from auditor.evidence.leakage import (
+    GroupOverlap,
+    Groups,
+    GroupSplit,
+    Leakage,
+    NearDuplicates,
+    Overlap,
+    SamplePair,
+    Split,
+    TwinPair,
+)
 from auditor.evidence.loss import LossInput, LossInputs, LossSite, LossSites, LossTerm
 from auditor.evidence.model import (
     BiasedNorm,
@@ -78,6 +97,16 @@ from auditor.evidence.program import (
     Scheduler,
 )
 from auditor.evidence.run import Crash, Phase, Run, Seeding, Status
+from auditor.evidence.sequence import (
+    IgnoredLabels,
+    LabelSite,
+    Offset,
+    TiedPair,
+    TiedWeights,
+    TokenInfluence,
+    TokenLabels,
+    TokenSite,
+)
 from auditor.evidence.signal import ForwardScale, LayerScale, Reinitialized, SaturatedLayer, Saturation
 from auditor.evidence.source import Accumulator, Mention, OwnTrainMethod, Source, SourceFile, WholeFit
 from auditor.evidence.training import (
@@ -102,6 +131,7 @@ __all__ = [
     "Activations",
     "BatchNorm",
     "BatchNorms",
+    "Batches",
     "BiasedNorm",
     "BroadcastComparison",
     "CallOrder",
@@ -130,14 +160,19 @@ __all__ = [
     "Gradients",
     "GraphCut",
     "GraphCuts",
+    "GroupOverlap",
+    "GroupSplit",
+    "Groups",
     "HeldOutLoader",
     "HeldOutPass",
     "HeldOutPasses",
     "HiddenModule",
     "HiddenModules",
+    "IgnoredLabels",
     "InitialLoss",
     "InputUse",
     "Inputs",
+    "LabelSite",
     "Labels",
     "Layer",
     "LayerChains",
@@ -168,7 +203,10 @@ __all__ = [
     "Modes",
     "ModuleMode",
     "Motion",
+    "NearDuplicates",
     "Nonfinite",
+    "NonfiniteBatch",
+    "Offset",
     "Optimizer",
     "Overfit",
     "OverfitArm",
@@ -201,9 +239,18 @@ __all__ = [
     "Split",
     "StaleGroup",
     "StandardizedInputs",
+    "StandardizedTargets",
     "Status",
+    "StepRepeats",
     "Symmetry",
+    "Targets",
+    "TiedPair",
+    "TiedWeights",
+    "TokenInfluence",
+    "TokenLabels",
+    "TokenSite",
     "Trajectory",
+    "TwinPair",
     "Underflow",
     "UnitActivity",
     "Unreached",
@@ -246,6 +293,9 @@ class Evidence(Frozen):
     rate_sweep: RateSweep | None = None
     lower_rate: LowerRate | None = None
     standardized_inputs: StandardizedInputs | None = None
+    standardized_targets: StandardizedTargets | None = None
+    batches: Batches | None = None
+    targets: Targets | None = None
     source: Source | None = None
     seeding: Seeding | None = None
     event_trace: EventTrace | None = None
@@ -265,6 +315,9 @@ class Evidence(Frozen):
     comparisons: Comparisons | None = None
     held_out_passes: HeldOutPasses | None = None
     selection: Selection | None = None
+    groups: Groups | None = None
+    near_duplicates: NearDuplicates | None = None
+    step_repeats: StepRepeats | None = None
     scaler_use: ScalerUse | None = None
     scale_change: ScaleChange | None = None
     underflow: Underflow | None = None
@@ -278,6 +331,10 @@ class Evidence(Frozen):
     custom_functions: CustomFunctions | None = None
     batch_norms: BatchNorms | None = None
     dropout_shifts: DropoutShifts | None = None
+    ignored_labels: IgnoredLabels | None = None
+    token_labels: TokenLabels | None = None
+    token_influence: TokenInfluence | None = None
+    tied_weights: TiedWeights | None = None
     absent: dict[str, Absence] = Field(default_factory=dict)
 
 

@@ -32,11 +32,60 @@ class Inputs(Part):
     binary_share: float = Field(0.0, description="Share of values that are exactly 0 or 1.")
     zero_share: float = 0.0
     nonfinite: int = 0
+    scale_ratio: float | None = Field(
+        None,
+        description="Largest over smallest standard deviation of the features, constant and binary ones left out.",
+    )
+    widest: int | None = Field(None, description="The feature with the largest standard deviation.")
+    narrowest: int | None = None
+    grey_step: float | None = Field(
+        None, description="Distance of neighbouring values in an image that holds at most 256 evenly spaced ones."
+    )
     first_layer: str = Field("", description="Name of the first module with parameters to see the input.")
     first_layer_kind: str = ""
     normalized_first: bool = Field(False, description="The first such module is a normalization layer.")
     location: Location | None = Field(None, description="Where the data enter: the loader, else the model call.")
     model_location: Location | None = None
+
+
+class NonfiniteBatch(Frozen):
+    """The first batch in which one tensor held NaN or infinity."""
+
+    place: str = Field(description="Where the tensor is in the batch, e.g. '0' or 'image'.")
+    batch: int = Field(description="Number of the batch, from 0, as the loader handed them out.")
+    nan: int
+    infinite: int
+    sample: int = Field(description="The first such row of the batch.")
+    feature: int | None = Field(None, description="The first such column of it, for a table.")
+    features: int = Field(0, description="Columns concerned.")
+    target: bool = Field(False, description="The batch's last tensor: most likely the targets.")
+
+
+class Batches(Part):
+    """What the training loader handed out, batch by batch."""
+
+    loader: str
+    batches: int
+    rows: int
+    nonfinite: tuple[NonfiniteBatch, ...] = ()
+    nonfinite_batches: int = 0
+    features: int = Field(0, description="Columns of the table that the batches hold, 0 where they hold none.")
+    constant: tuple[int, ...] = Field((), description="Columns with one and the same value in every row, the first 64.")
+    constants: int = 0
+    location: Location | None = None
+
+
+class Targets(Part):
+    """Continuous targets as a regression loss received them over the first observed steps."""
+
+    function: str
+    values: int
+    mean: float
+    std: float
+    min: float
+    max: float
+    location: Location | None = Field(None, description="The loss call.")
+    data_location: Location | None = Field(None, description="The training loader.")
 
 
 class Labels(Part):

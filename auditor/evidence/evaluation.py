@@ -146,7 +146,7 @@ class HeldOutPass(Frozen):
 
 
 class HeldOutLoader(Frozen):
-    """The first two passes over one held-out loader that can be compared."""
+    """The first and the latest pass over one held-out loader, and some of its samples read twice."""
 
     loader: str
     location: Location | None = None
@@ -156,6 +156,8 @@ class HeldOutLoader(Frozen):
     found: int = Field(0, description="Samples of the second pass that are in the first, wherever.")
     shuffled: bool | None = None
     drop_last: bool = False
+    reread: int = Field(0, description="Samples of its dataset that were asked for twice, with other random numbers.")
+    changed: int = Field(0, description="Of those, samples that were not the same.")
 
 
 class HeldOutPasses(Part):
@@ -165,8 +167,8 @@ class HeldOutPasses(Part):
 class Choice(Frozen):
     """Something that the program decides by a held-out score."""
 
-    what: Literal["checkpoint", "schedule", "stop"]
-    metric: str = Field("", description="The compared expression or scheduler.")
+    what: Literal["checkpoint", "schedule"]
+    metric: str = Field("", description="The compared expression, or the scheduler.")
     calls: int = 1
     location: Location | None = None
 
@@ -175,9 +177,9 @@ class Selection(Part):
     """What decides after each evaluation, and on which data."""
 
     loaders: tuple[str, ...] = Field(description="Names of all loaders that are no training data, used or not.")
-    evaluated: str = Field("", description="The one that is evaluated, if it is only one.")
+    evaluated: str = Field("", description="The one that is evaluated after training steps.")
     names: tuple[str, ...] = Field((), description="What the source calls its data: loader, dataset, split.")
-    evaluations: int = 0
-    epochs: int = 0
+    official: bool = Field(False, description="The dataset itself says that it is the test split.")
+    evaluations: int = Field(0, description="Passes over it after different numbers of training steps.")
     choices: tuple[Choice, ...] = ()
     location: Location | None = None

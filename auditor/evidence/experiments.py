@@ -76,5 +76,31 @@ class StandardizedInputs(Part):
     """Replay with inputs standardized per channel or feature, by the statistics of `Inputs`."""
 
     looks: tuple[PairedReplay, ...]
+    rescaled: PairedReplay | None = Field(
+        None, description="The same with one scale for all features, their offsets (in standard deviations) kept."
+    )
     fidelity: float | None = None
+    location: Location | None = None
+
+
+class StandardizedTargets(Part):
+    """Replay with standardized targets. Losses of both arms are in units of the targets' spread."""
+
+    looks: tuple[PairedReplay, ...]
+    mean: float
+    std: float
+    fidelity: float | None = None
+    location: Location | None = None
+
+
+class StepRepeats(Part):
+    """The first steps, replayed twice from the same weights on the same batches with the same random numbers."""
+
+    steps: int
+    losses: tuple[tuple[float, ...], ...] = Field(description="Of each replay.")
+    gradient_bits: tuple[str, ...] = Field((), description="Fingerprint of all gradients of each replay.")
+    operations: tuple[str, ...] = Field((), description="Operations that torch knows to have no repeatable version.")
+    device: str = ""
+    deterministic: bool = Field(False, description="torch.use_deterministic_algorithms is on.")
+    threads: int = 1
     location: Location | None = None

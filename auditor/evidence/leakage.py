@@ -45,3 +45,69 @@ class Leakage(Part):
     duplicates_in_training: int = Field(0, description="Training samples equal to an earlier training sample.")
     trivial_samples: int = Field(0, description="Near-constant samples left out.")
     sample_values: int = Field(0, description="Numbers in one sample: few values make chance repeats likely.")
+
+
+class GroupSplit(Frozen):
+    """One split, and how many groups (patients, speakers, users) its samples belong to."""
+
+    name: str
+    role: Literal["training", "held-out"]
+    samples: int
+    groups: int
+
+
+class GroupOverlap(Frozen):
+    """Groups that have samples in a training and in a held-out split."""
+
+    training: str
+    held_out: str
+    shared: int
+    held_out_groups: int
+    samples: int = Field(0, description="Held-out samples of the shared groups.")
+    held_out_samples: int = 0
+    examples: tuple[str, ...] = Field((), description="Some of the shared groups.")
+    location: Location | None = None
+
+
+class Groups(Part):
+    """The splits by the key that the configuration declares."""
+
+    key: str
+    splits: tuple[GroupSplit, ...]
+    overlaps: tuple[GroupOverlap, ...] = ()
+    complete: bool = True
+
+
+class TwinPair(Frozen):
+    """A held-out sample and the training sample that is nearest to it."""
+
+    training_index: int
+    held_out_index: int
+    ratio: float = Field(description="Its distance over that to a farther neighbour.")
+    training_label: str = ""
+    held_out_label: str = ""
+    thumbnail: str = ""
+    held_out_thumbnail: str = ""
+
+
+class NearDuplicates(Part):
+    """Distances from held-out samples to training samples, by small descriptors; equal samples are left out."""
+
+    training: str
+    held_out: str
+    kind: Literal["image", "vector"]
+    training_samples: int
+    held_out_samples: int
+    compared: int = Field(description="Held-out samples whose neighbours were looked for, equal ones left out.")
+    searched: int = Field(description="Training samples that they were looked for in.")
+    neighbours: int = Field(description="The farther neighbour that distances are related to is the n-th.")
+    dimension: float = Field(description="Intrinsic dimension of the data, from its farther neighbours.")
+    chance: float = Field(description="Share of samples that such data put below the limit of the ratio by chance.")
+    ratio_limit: float = Field(description="Nearest over farther distance below which two samples count as twins.")
+    twins: int
+    within_twins: float = Field(0.0, description="Share of training samples with a twin within the training set.")
+    median_ratio: float = Field(1.0, description="Of all compared samples.")
+    labels_agree: float | None = None
+    ordered: bool = Field(False, description="Neighbours in the data set's order are alike: frames, windows, tracks.")
+    pairs: tuple[TwinPair, ...] = ()
+    location: Location | None = None

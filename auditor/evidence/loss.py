@@ -86,4 +86,6 @@ class LossSites(Part):
     sites: tuple[LossSite, ...] = ()
     terms: tuple[LossTerm, ...] = Field((), description="Of the last sampled step.")
     batch_size: int = Field(0, description="First size of the model's first tensor argument, 0 where not known.")
+    batch_softmaxes: int = Field(0, description="Softmax calls seen inside models along the axis of the samples.")
+    batch_softmax_location: Location | None = None
     covered: bool = Field(False, description="backward() gets a fixed multiple of what torch's loss functions return.")

@@ -58,9 +58,7 @@ class GraphCut(Frozen):
     parameters: int
     change: float = Field(description="Relative change of the first loss when these weights are disturbed.")
     noise: float = Field(0.0, description="The same without a disturbance.")
-    operation: str = Field(
-        "", description="What cut the graph: 'detach', 'item', 'no_grad', ...; '' unknown."
-    )
+    operation: str = Field("", description="What cut the graph: 'detach', 'item', 'no_grad', ...; '' unknown.")
     location: Location | None = None
     others: tuple[str, ...] = Field((), description="Further cuts of the same weights, as 'item in line 40'.")
     loaded: bool = Field(False, description="Weights were loaded into the model that they belong to.")
@@ -88,7 +86,7 @@ class CrossSample(Part):
     swap_error: float | None = Field(None, description="Two samples swapped: by how much outputs are not swapped too.")
     random: bool = Field(False, description="Calls with other random numbers gave other outputs.")
     batch_statistics: tuple[str, ...] = Field((), description="Norm layers without running statistics.")
-    through: str = Field("", description="The operation over the batch that it goes through, 'mean' or 'softmax', if so.")
+    through: str = Field("", description="Operation over the batch that it goes through, as 'mean', 'softmax'.")
     sequence_first: bool = Field(False, description="`layer` is torch's own, and set to take the sequence first.")
     layer: str = Field("", description="The first module whose output for another sample moved.")
     layer_kind: str = ""

@@ -23,9 +23,9 @@ class BatchNorm(Frozen):
         None,
         description="Variance of a channel's mean between batches over the variance within; measured for few rows.",
     )
-    frozen: bool = Field(False, description="Its weight and bias require no gradient.")
-    upstream_trained: bool = Field(True, description="Its input required a gradient.")
-    filled: bool = Field(False, description="Its running statistics were not at their defaults before the first step.")
+    frozen: bool = Field(False, description="In some watched call its weight and bias required no gradient.")
+    upstream_trained: bool = Field(True, description="Its input required a gradient then.")
+    filled: bool = Field(False, description="Its running statistics were not at their defaults before.")
     mean_shift: float | None = Field(
         None, description="RMS over channels of the running mean's change, in running standard deviations; frozen only."
     )

@@ -96,6 +96,7 @@ class ParameterMotion(Frozen):
     rate: float = 0.0
     norms: tuple[float, ...] = Field((), description="L2 norm at each step of `Motion.norm_steps`.")
     scale_invariant: bool = Field(False, description="Its gradient is orthogonal to it: a norm layer follows.")
+    outward: float = Field(0.0, description="Cosine of the descent direction and the weight, median of the steps.")
     masked: int = Field(0, description="Elements whose gradient was set to zero by hand before each sampled update.")
     masked_moved: int = Field(0, description="Of these, the ones that differ from their start at the end.")
     masked_rows: int = Field(0, description="Rows that consist of masked elements only.")

@@ -52,6 +52,7 @@ class ScaleChange(Part):
     factor: float = Field(description="The second scale over the first.")
     ratios: tuple[float, ...] = Field(description="Per optimizer: gradient norm at the second scale over the first.")
     differences: tuple[float, ...] = Field((), description="Per optimizer: |second - first| / |first|.")
+    limit_ratio: float | None = Field(None, description="The limit of the first clipping, second over first scale.")
 
 
 class Underflow(Part):

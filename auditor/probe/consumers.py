@@ -23,7 +23,9 @@ ACTIVATIONS = {
     "Tanh": "tanh",
     "Sigmoid": "sigmoid",
 }
-LAYERS = frozenset({"Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "ConvolutionOverrideable", "MkldnnLinear", "Linear"})
+LAYERS = frozenset(
+    {"Addmm", "Mm", "Bmm", "Baddbmm", "Convolution", "ConvolutionOverrideable", "MkldnnLinear", "Linear"}
+)
 PASSING = frozenset(
     {"View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "Transpose", "T", "Clone",
      "NativeDropout", "FusedDropout", "Add", "ToCopy", "MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D",

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from auditor.evidence import Phase
 from auditor.probe.ending import end_process
 from auditor.probe.experiments import Planned, plan
+from auditor.probe.groupscan import scan_groups
 from auditor.probe.leakscan import scan
+from auditor.probe.nearscan import scan_near_duplicates
 from auditor.probe.player import Player
 from auditor.probe.replay import Experiment, NotRun, Trail
 from auditor.probe.steps import StepSeen
@@ -101,12 +103,16 @@ class Director:
             self.progress("compare data sets", 0, 0)
             incomplete = scan(probe)
             self._phase("compare data sets", "cut-short" if incomplete else "completed", 0, incomplete)
+        for part, look in (("groups", scan_groups), ("near_duplicates", scan_near_duplicates)):
+            if probe.spec.wants(part):
+                look(probe)
         self._planned = plan(probe)
         if not probe.spec.experiments:
             self._turn_down("experiments were switched off", pending=False)
 
     def _send_observation(self, cut_by: str) -> None:
         self.observing = False
+        self._probe.hears_metrics = self._probe.hears_dropout = False
         with self._probe.paused():
             self._probe.collectors.emit()
         reason = f"ended by {cut_by} after {self.observed} of {self.steps_to_observe} steps" if cut_by else ""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut short
 HELD_OUT_SECONDS = 3.0
+PASSES = 4  # over one loader, whose order is kept
+MOST_BATCHES = 20_000  # of each
 
 
 @dataclass
@@ -60,6 +62,12 @@ class Feeding:
     change: Callable[[Any], Any] | None = None
 
 
+def _order_of(iterator: Any) -> list[Any]:
+    if not hasattr(iterator, "_audited_order"):
+        iterator._audited_order = []
+    return iterator._audited_order  # type: ignore[no-any-return]
+
+
 class Feed:
     """Records in observation, serves in experiments."""
 
@@ -88,8 +96,18 @@ class Feed:
         iterator._audited_loader = loader
         seen = self._probe.program.loader(loader)
         self._pass[id(iterator)] = (0, time.monotonic())
+        if len(seen.passes) < PASSES and self.feeding is None:
+            seen.passes.append(_order_of(iterator))
         if seen.training_credits and not self.feeding:
             self.epoch_starts.append(self._probe.observed)
+        if self._probe.observing:
+            self._probe.collectors.pass_started(seen)
+
+    def drawn(self, iterator: Any, index: Any) -> None:
+        """The iterator's sampler has chosen the samples of a batch: workers get them ahead of its delivery."""
+        order = _order_of(iterator)
+        if self.feeding is None and len(order) < MOST_BATCHES:
+            order.append(list(index) if isinstance(index, list | tuple) else index)
 
     def advance(self, iterator: Any, original: Callable[[], Any], ends_an_epoch: Callable[[], bool]) -> Any:
         loader = getattr(iterator, "_audited_loader", None)
@@ -101,7 +119,9 @@ class Feed:
             return self._serve(seen)
         if self._cut_short(iterator, seen, ends_an_epoch):
             raise StopIteration
+        began = time.perf_counter()
         batch = original()
+        seen.waited += time.perf_counter() - began
         seen.fetches += 1
         count, since = self._pass.get(id(iterator), (0, time.monotonic()))
         self._pass[id(iterator)] = (count + 1, since)

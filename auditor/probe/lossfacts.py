@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,12 +62,17 @@ class LossFacts:
         self._calls = max(self._calls, len(self._results))
         self._results = []
 
+    def in_model(self) -> bool:
+        """True when the model itself calls the loss function."""
+        return self._first is not None and self._first.in_model
+
     def covers_loss(self) -> bool:
         """True when backward() always got a fixed multiple of what the seen loss functions returned. Fetches."""
         if self._uncovered or not self._ratios:
             return False
-        ratios = fetch(list(self._ratios))
-        if any(ratio != ratio for ratio in ratios):
+        # Where the loss itself is not finite, its ratio tells nothing.
+        ratios = [ratio for ratio in fetch(list(self._ratios)) if math.isfinite(ratio)]
+        if not ratios:
             return False
         return max(ratios) - min(ratios) <= TOLERANCE * max(abs(ratio) for ratio in ratios)
 

@@ -158,6 +158,8 @@ class Player:
 
     def change_inputs(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         change = self.request.input_change if self.request is not None else None
+        if self.request is not None and self.request.call_change is not None:
+            args, kwargs = self.request.call_change(args, kwargs)
         if change is None:
             return args, kwargs
 
@@ -167,15 +169,24 @@ class Player:
         return map_tensors(args, changed), map_tensors(kwargs, changed)
 
     def set_mode(self, module: torch.nn.Module) -> None:
-        """For one training forward; the flags are as before after it."""
+        """For one training forward; the flags are as before after it. Without a request it is the mode of the recorded
+        step, where those differ: what the loop forgot to switch back would stay switched in a replay."""
         self.reset_mode()
-        wanted = self.request.mode if self.request is not None else None
-        if wanted is None or self._settling > 0:
+        request, recorded = self.request, self._probe.trained_modes
+        if request is None or self._settling > 0:
+            return
+        if request.mode is not None:
+            wanted = request.mode(self.replayed)
+        elif len(set(recorded.values())) > 1:
+            wanted = recorded.get(request.order(self.replayed), module.training)
+        else:
+            return
+        if request.mode is None and wanted == module.training:
             return
         for each in module.modules():
             if not frozen(each):
                 self._modes.append((each, each.training))
-                each.training = wanted(self.replayed)
+                each.training = wanted
 
     def reset_mode(self) -> None:
         for module, training in self._modes:
@@ -217,8 +228,14 @@ class Player:
                 with self._probe.paused():
                     request.after_backward(self.replayed, parameters)
 
+    def clip_begins(self, limit: float) -> None:
+        if self.request is not None and self._settling == 0:
+            self._trail.clip_limits.append(limit)
+
     def loss_called(self, call: LossCall) -> None:
         """Kept on the device, fetched between steps."""
+        if self.request is not None and self.request.hear_loss is not None and self._settling == 0:
+            self.request.hear_loss(call, self.replayed)
         right, apart = accuracy(call), spread(call)
         if right is not None:
             self._accuracies[self.replayed] = right

@@ -53,6 +53,7 @@ class Probe:
         self._loss_facts = LossFacts()
         self.initial: Snapshot | None = None
         self.forward_states: list[RandomState] = []  # at the first training forward of each observed step
+        self.trained_modes: dict[int, bool] = {}  # step -> whether the model that it trained was in training mode
         self.boundary_states: list[RandomState] = []  # at the end of each observed step
         # (optimizer, group) -> its hyper-parameters at each observed step, 'params' left out
         self.recorded_groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
@@ -64,6 +65,7 @@ class Probe:
         self.steps_taken = 0  # observed and replayed
         self.trouble = ""  # a failure of the audit itself
         self.dropout_off = False
+        self.hears_metrics = False  # steps are observed, and comparisons outside of the model are of interest
         self.hears_dropout = False  # in an evaluation forward whose dropout calls are listened to
         self.own_seconds = 0.0
         self.step_clock = StepClock()
@@ -199,6 +201,7 @@ class Probe:
             if self.loop.forwards == 0:
                 self._first_forward()
             self.loop.forwards += 1
+            self.loop.root = module
             args, kwargs = self.feed.arguments(id(module), args, kwargs)
             if self.observing:
                 self.collectors.forward(module, args, kwargs)
@@ -243,6 +246,22 @@ class Probe:
         self.program.mode_switched(module, training, location)
         if self.observing:
             self.collectors.mode_switched(module, training, location)
+
+    def weights_read(self, module: nn.Module) -> None:
+        """The user took a model's state_dict, to keep it."""
+        if self.observing:
+            with self.paused():
+                self.collectors.weights_read(module)
+
+    def compared(self, function: str, left: torch.Tensor, right: torch.Tensor, result: Any) -> None:
+        """Two tensors were compared outside of all models."""
+        with self.paused():
+            self.collectors.compared(function, left, right, result)
+
+    def took_largest(self, function: str, given: torch.Tensor, result: Any) -> None:
+        """The largest of each row of a single column was taken outside of all models."""
+        with self.paused():
+            self.collectors.took_largest(function, given, result)
 
     def dropout_called(self, heard: DropoutHeard) -> None:
         with self.paused():
@@ -319,8 +338,8 @@ class Probe:
             if self.manual():
                 self._manual_backward(roots)
             self.loop.backward(roots, location)
-            if self.observing and self.observed == 0 and self.initial is not None:
-                self.initial.note_modes()
+            if self.observing and self.loop.root is not None:
+                self.trained_modes.setdefault(self.observed, self.loop.root.training)
             if self.observing:
                 self.collectors.backward_begins(roots)
 
@@ -347,6 +366,8 @@ class Probe:
         if self.observing:
             with self.paused():
                 self.collectors.clip_begins(kind, parameters, float(limit))
+        else:
+            self.director.player.clip_begins(float(limit))
 
     def clipped(self, kind: str, limit: float, result: Any, location: Location | None) -> None:
         if self.observing:

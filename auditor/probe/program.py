@@ -38,6 +38,8 @@ class LoaderSeen:
     training_credits: int = 0
     held_out_credits: int = 0
     fetches: int = 0
+    waited: float = 0.0  # seconds that the loop spent in waiting for its batches
+    passes: list[list[Any]] = field(default_factory=list)  # of the first ones: the indices of each batch, in order
     # id(module) called with its batches -> ids of that module's parameters; later folds may train another model
     models: dict[int, frozenset[int]] = field(default_factory=dict)
 

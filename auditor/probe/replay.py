@@ -14,6 +14,7 @@ import torch
 
 from auditor.evidence import Part
 from auditor.probe.examination import Examination
+from auditor.probe.losscall import LossCall
 from auditor.probe.operations import FiniteCheck
 
 InputChange = Callable[[torch.Tensor], torch.Tensor]
@@ -43,10 +44,12 @@ class Replay:
     dropout: bool = True
     weight_decay: bool = True
     input_change: InputChange | None = None  # every tensor that a root module is called with
+    call_change: Callable[[Any, Any], tuple[Any, Any]] | None = None  # args, kwargs of a root module's call as a whole
     target_change: InputChange | None = None  # the target of every loss function called outside the model
     batch_change: Callable[[Any], Any] | None = None  # what the training loader hands out; its size may change
     prepare: Callable[[], None] | None = None  # right after the rewind: other weights, for example
     examine: Callable[[Examination, int], None] | None = None  # at the first training forward of each step (its number)
+    hear_loss: Callable[[LossCall, int], None] | None = None  # every call of a loss function, with the step's number
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
     mode: Callable[[int], bool] | None = None  # of all modules in training forwards but frozen ones: training or not
     loss_scale: float = 1.0  # backward() runs on so many times the loss; its gradients are divided again right after
@@ -68,6 +71,7 @@ class Trail:
     fewest: int = 1  # steps that the request cannot do without
     asked: int = 0
     check: FiniteCheck | None = None
+    clip_limits: list[float] = field(default_factory=list)  # of every call of a clipping function
     trouble: str = ""  # what the model raised while it was examined
 
     @property

@@ -59,8 +59,6 @@ class Snapshot:
     ) -> None:
         self._tensors: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._grads: list[tuple[torch.Tensor, torch.Tensor | None]] = []
-        self._modules: list[torch.nn.Module] = []
-        self._modes: list[tuple[torch.nn.Module, bool]] = []
         seen: set[int] = set()
         self._seen = seen
         optimizers = list(optimizers)
@@ -84,14 +82,8 @@ class Snapshot:
     def include(self, modules: Iterable[torch.nn.Module]) -> None:
         """Take their parameters and buffers in as well, as they are now."""
         for module in modules:
-            self._modules.append(module)
             for tensor in (*module.parameters(), *module.buffers()):
                 self._take(tensor, self._seen)
-
-    def note_modes(self) -> None:
-        """Remember the mode of every module, as it is when the first step goes backward: by then the loop has called
-        train(), which it may never do again."""
-        self._modes = [(each, each.training) for module in self._modules for each in module.modules()]
 
     def _take(self, tensor: torch.Tensor, seen: set[int]) -> None:
         if id(tensor) in seen or not isinstance(tensor, torch.Tensor):
@@ -110,8 +102,6 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put everything back, in place."""
-        for module, training in self._modes:
-            module.training = training
         with torch.no_grad():
             for tensor, kept in self._tensors:
                 tensor.data.copy_(kept)

@@ -195,6 +195,11 @@ def _picture(value: Any) -> Any:
     return value
 
 
+def content(value: Any) -> bytes | None:
+    """All that a sample holds, label included; None for content that cannot be seen."""
+    return _bytes(value)
+
+
 def _bytes(value: Any) -> bytes | None:
     """The sample's whole content; None for content that cannot be seen."""
     if isinstance(value, Path):

@@ -59,6 +59,7 @@ class Steps:
         self.zero_grad_calls = 0
         self.current = StepSeen()
         self.forwards = 0  # training forwards of a root in the current step
+        self.root: torch.nn.Module | None = None  # the latest one
         self.interleaved = False  # several optimizers with backward calls in between: adversarial training
         self.replaced_after: int | None = None  # steps, until none of the first step's optimizers was used any more
         self._first: frozenset[int] = frozenset()

@@ -72,12 +72,12 @@ def broadcast_in_loss(sites: LossSites) -> Judgement:
 def _finding(site: LossSite) -> Finding:
     values = max(1, math.prod(site.input_shape))
     whole = values**2
-    names = {"-": "a difference", "*": "a product"}
+    names = {"-": "a difference in the loss", "*": "a product in the loss"}
     return Finding(
         message=(
-            f"{names.get(site.function, site.function)} in the loss takes a prediction of shape "
-            f"{_shape(site.input_shape)} and a target of shape {_shape(site.target_shape)}: they spread to {whole} "
-            f"pairs, of which {values} belong together"
+            f"{names.get(site.function, site.function)} takes a prediction of shape {_shape(site.input_shape)} and a "
+            f"target of shape {_shape(site.target_shape)}: they spread to {whole} pairs, of which {values} belong "
+            "together"
         ),
         where=site.function if site.function not in names else "loss",
         location=site.location,

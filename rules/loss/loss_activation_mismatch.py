@@ -162,6 +162,11 @@ def _operation(site: LossSite) -> str:
     return site.operation.removesuffix("0").removesuffix("1").removesuffix("Backward")
 
 
+def _applied_twice(site: LossSite) -> bool:
+    """The model's own activation is one too many; else it is the loss that wants another input."""
+    return site.function in ("binary_cross_entropy_with_logits", "cross_entropy")
+
+
 def _received(site: LossSite) -> str:
     layer = f" of {site.operation_layer}" if site.operation_layer else ""
     names = {
@@ -196,7 +201,7 @@ def _finding(site: LossSite, text: str, fix: str | None = None) -> Finding:
     return Finding(
         message=f"{site.function} {text}",
         where=site.operation_layer or site.function,
-        location=site.location or place,
+        location=(place if _applied_twice(site) else None) or site.location or place,
         measured=1.0,
         limit=0.0,
         confidence=Confidence.CONFIRMED,

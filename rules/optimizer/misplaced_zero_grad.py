@@ -103,7 +103,9 @@ def misplaced_zero_grad(trace: EventTrace, limits: Limits) -> Judgement:
     dropped = 0 if several else sum(max(0, site.backwards) for site in trace.cleared if site.between_backwards)
     share = min(1.0, dropped / trace.backwards) if trace.backwards > 0 else 0.0
     if empty > limits.max_empty_share:
-        yield Measured(empty, limits.max_empty_share, f"{trace.empty_updates} of {count(trace.steps, 'step')} were empty")
+        yield Measured(
+            empty, limits.max_empty_share, f"{trace.empty_updates} of {count(trace.steps, 'step')} were empty"
+        )
         yield _empty(trace, empty, limits)
         return
     yield Measured(

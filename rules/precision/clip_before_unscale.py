@@ -68,7 +68,7 @@ def clip_before_unscale(use: ScalerUse, change: ScaleChange | None, limits: Limi
     ## When it may be wrong
 
     - A limit that is multiplied by the scale (`max_norm * scaler.get_scale()`) and gradients that are divided by hand are
-      right: the update does not depend on the scale, and the rule passes.
+      right: in the experiment the limit follows the scale, or the update does not depend on it, and the rule passes.
     - A scale of 1 and clipping that never takes hold pass.
     - Optimizers that clip inside of their own step get unscaled gradients, and make no call that is looked at.
     - Where the loop cannot be replayed, the finding is a warning.
@@ -96,7 +96,9 @@ def clip_before_unscale(use: ScalerUse, change: ScaleChange | None, limits: Limi
     proof = _dependence(change, known, limits)
     if proof is False:
         yield Measured(
-            share, 0.0, "the clipped gradients were not unscaled by unscale_(), but the update does not depend on the scale"
+            share,
+            0.0,
+            "the clipped gradients were not unscaled by unscale_(), but the update does not depend on the scale",
         )
         return
     yield _finding(use, change, known, faulty, sure=proof is True)
@@ -118,10 +120,14 @@ def _account(known: Sequence[ScaledClip], faulty: Sequence[ScaledClip]) -> str:
 def _dependence(change: ScaleChange | None, known: Sequence[ScaledClip], limits: Limits) -> bool | None:
     """Whether the gradient used depends on the loss scale; None where that is not known.
 
-    The experiment replays the first step: it tells only if the clipping takes hold there, at both scales.
+    The experiment replays the first step: it tells only if the clipping takes hold there, at both scales. A limit that
+    follows the scale answers by itself.
     """
     if change is None or not change.ratios:
         return None
+    follows = change.limit_ratio is not None and abs(change.limit_ratio - change.factor) <= limits.max_dependence
+    if follows and change.factor < 1 - limits.max_dependence:
+        return False
     first = [clip for clip in known if clip.step == known[0].step and not clip.unscaled]
     norms = [clip.seen / clip.scale for clip in first if math.isfinite(clip.seen)]
     limit = max((clip.limit for clip in first), default=math.inf)

@@ -13,7 +13,10 @@ from ..words import count, named, number, percent
 
 class Limits(Options):
     max_lost_share: float = Field(
-        0.05, gt=0, lt=1, description="Largest share of the gradient's elements that may underflow, median of the steps."
+        0.05,
+        gt=0,
+        lt=1,
+        description="Largest share of the gradient's elements that may underflow, median of the steps.",
     )
     min_steps: int = Field(3, ge=1, description="Steps that have to be compared.")
     min_elements: int = Field(1000, ge=1, description="Elements of the gradient below which a share means nothing.")

@@ -18,7 +18,9 @@ class Limits(Options):
         0.5, gt=0, le=1, description="Largest share of the last third of the steps that the scaler may skip."
     )
     min_skip_steps: int = Field(
-        48, ge=12, description="Steps before skipped ones count: the scale needs some 20 of them to come down from 65,536."
+        48,
+        ge=12,
+        description="Steps before skipped ones count: the scale needs some 20 of them to come down from 65,536.",
     )
     max_dependence: float = Field(
         0.05, gt=0, lt=0.2, description="Relative change of the gradient used that halving the loss scale may make."
@@ -89,14 +91,15 @@ def scaler_misuse(use: ScalerUse, change: ScaleChange | None, limits: Limits) ->
     never_updated = bool(use.scaler_steps >= 2 and not use.updates)
     if use.steps < limits.min_steps and not never_updated:
         raise Inconclusive(f"needs {limits.min_steps} steps, saw {use.steps}")
-    faults = max(use.single_step_scalers, use.direct_steps, use.unscaled_losses, len(use.skipped))
+    rebuilt = use.single_step_scalers >= limits.min_steps and 2 * use.single_step_scalers > use.scalers
+    faults = max(use.single_step_scalers if rebuilt else 0, use.direct_steps, use.unscaled_losses)
     yield Measured(
         float(faults),
         float(limits.min_steps),
         f"{count(use.scalers, 'scaler')}, {count(use.scaler_steps, 'call')} of step(), {use.updates} of update(), "
         f"{count(len(use.skipped), 'skipped step')}",
     )
-    if use.single_step_scalers >= limits.min_steps and 2 * use.single_step_scalers > use.scalers:
+    if rebuilt:
         yield _rebuilt(use, limits)
     elif never_updated:
         yield _never_updated(use)
@@ -104,7 +107,8 @@ def scaler_misuse(use: ScalerUse, change: ScaleChange | None, limits: Limits) ->
         yield from _wrong_size(use, change, limits, direct=True)
     if use.unscaled_losses >= limits.min_steps:
         yield from _wrong_size(use, change, limits, direct=False)
-    yield from _skipping(use, limits)
+    if not rebuilt:
+        yield from _skipping(use, limits)
 
 
 def _rebuilt(use: ScalerUse, limits: Limits) -> Finding:

@@ -1,5 +1,5 @@
-"""What losses receive: loss-activation-mismatch, single-unit-softmax, broadcast-in-loss, restricted-output-range,
-sum-reduction."""
+"""What losses receive: loss-activation-mismatch, single-unit-softmax, softmax-wrong-dim, broadcast-in-loss,
+restricted-output-range, sum-reduction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from auditor.evidence import Clipping, Loader, LossSite, LossSites, LossTerm, Optimizer, Program
+from auditor.evidence import Clipping, CrossSample, Loader, LossSite, LossSites, LossTerm, Optimizer, Program
 from auditor.testing import judge, place
 
 
@@ -267,3 +267,55 @@ def test_means_and_objectives_pass(terms):
 )
 def test_where_a_sum_changes_nothing(given):
     assert summed(SUM, program=given).verdict.outcome == "not-applicable"
+
+
+# ----------------------------------------------------------------------------------- softmax-wrong-dim
+
+
+def mixed(**changes):
+    given = {"module": "Net", "batch_size": 32, "replaced": 4, "mixing": 4, "moved": 0.3, "noise": 1e-6, "others": 0.9}
+    return CrossSample(**{**given, "through": "softmax", "layer": "attend", "location": place(20), **changes})
+
+
+def wrong_dim(*parts, **changes):
+    return judge("softmax-wrong-dim", LossSites(**{"batch_size": 32, "batch_softmaxes": 4, **changes}), *parts)
+
+
+def rows(**changes):
+    given = {"softmax_axis": 0, "softmax_size": 32, "input_shape": (32, 5)}
+    return site("nll_loss", **{**given, **changes})
+
+
+def test_a_softmax_along_samples_as_input_of_a_loss_fails():
+    (finding,) = wrong_dim(sites=(rows(),)).findings
+    assert finding.confidence == "confirmed"
+    assert finding.location.line == 12
+    assert "(32, 5)" in finding.message
+
+
+def test_a_softmax_inside_the_model_fails_by_experiment():
+    (finding,) = wrong_dim(mixed(), batch_softmax_location=place(17)).findings
+    assert finding.location.line == 17
+    assert "90 %" in finding.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"softmax_axis": 1},
+        {"input_shape": (32, 32)},  # similarities
+        {"input_shape": (32, 1)},
+        {"own_index": True},
+        {"input_shape": (7, 5)},
+        {"softmax_axis": None},
+    ],
+)
+def test_other_inputs_are_not_blamed(changes):
+    assert wrong_dim(mixed(mixing=0, through=""), sites=(rows(**changes),)).verdict.outcome == "pass"
+
+
+def test_without_such_a_softmax_or_without_the_experiment():
+    assert wrong_dim(mixed(mixing=0), batch_softmaxes=0).verdict.outcome == "not-applicable"
+    assert wrong_dim().verdict.outcome == "inconclusive"
+    assert wrong_dim(mixed(through="mean")).verdict.outcome == "inconclusive"
+    assert wrong_dim(mixed(mixing=0)).verdict.outcome == "pass"

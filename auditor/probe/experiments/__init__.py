@@ -11,8 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from auditor.probe.experiments.cross_sample import cross_sample
 from auditor.probe.experiments.divided_accumulation import divided_accumulation
+from auditor.probe.experiments.dropout_shift import dropout_shifts
 from auditor.probe.experiments.frozen_early import frozen_early
+from auditor.probe.experiments.graph_cuts import graph_cuts
+from auditor.probe.experiments.input_use import input_use
 from auditor.probe.experiments.loss_scale import scale_change, underflow
 from auditor.probe.experiments.lower_rate import lower_rate
 from auditor.probe.experiments.modes import evaluation_noise, mode_effect
@@ -22,6 +26,8 @@ from auditor.probe.experiments.rate_sweep import rate_sweep
 from auditor.probe.experiments.reinitialized import reinitialized
 from auditor.probe.experiments.rewind_check import rewind_check
 from auditor.probe.experiments.standardized import standardized_inputs
+from auditor.probe.experiments.standardized_targets import standardized_targets
+from auditor.probe.experiments.token_influence import token_influence
 from auditor.probe.replay import Experiment
 
 if TYPE_CHECKING:
@@ -47,12 +53,18 @@ def plan(probe: Probe) -> list[Planned]:
         ("mode_effect", "compare the modes of the model", 40, 0.4, mode_effect),
         ("scale_change", "halve the loss scale", 2, 0.3, scale_change),
         ("underflow", "scale the loss", 16, 0.3, underflow),
+        ("graph_cuts", "disturb weights without a gradient", 5, 0.3, graph_cuts),
+        ("cross_sample", "replace single samples", 1, 0.3, cross_sample),
+        ("token_influence", "replace tokens", 1, 0.3, token_influence),
+        ("dropout_shifts", "compare with and without dropout", 3, 0.3, dropout_shifts),
         ("overfit", "overfit a tiny subset", 120, 0.45, overfit),
+        ("input_use", "learn without the inputs", 60, 0.4, input_use),
         ("lower_rate", "replay at a quarter of the rate", 120, 0.6, lower_rate),
         ("frozen_early", "freeze the early layers", 60, 0.5, frozen_early),
         ("reinitialized", "replay from other initial weights", 100, 0.6, reinitialized),
         ("divided_accumulation", "replay with divided losses", 80, 0.6, divided_accumulation),
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),
+        ("standardized_targets", "replay with standardized targets", 40, 0.7, standardized_targets),
         ("rate_sweep", "sweep the learning rate", 100, 1.0, rate_sweep),
     ]
 

@@ -110,8 +110,7 @@ class _Look:
         again = self._difference(self._usable(self._examination.outputs()))
         random = self._difference(self._usable(self._examination.outputs(seed=1))) > 0
         noise = max(again, 4 * self._rounding(), 64 * max(torch.finfo(o.dtype).eps for o in self._base))
-        moves = [self._replace(row) for row in self._chosen()]
-        moves = [move for move in moves if move is not None]
+        moves = [move for move in map(self._replace, self._chosen()) if move is not None]
         if not moves:
             raise NotRun("the samples of the batch are all alike: none can be replaced by another")
         mixing = [move for move in moves if move.others > noise]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from auditor.evidence import Accumulation, DividedAccumulation
 from auditor.probe.collect import Unavailable
 from auditor.probe.experiments.feasible import require_rewindable
-from auditor.probe.experiments.lower_rate import paired_looks
+from auditor.probe.experiments.paired import paired_looks
 from auditor.probe.replay import Experiment, NotRun
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ def divided_accumulation(probe: Probe) -> Experiment:
     if seen.scale_free:
         raise NotRun(f"{seen.optimizer} takes the same steps whatever the losses are divided by", "not-applicable")
     require_rewindable(probe)
-    looks = yield from paired_looks(
-        probe, "accumulated losses divided", STEPS, FEWEST, factor=1 / max(2, seen.per_step)
-    )
+    share = 1 / max(2, seen.per_step)
+    looks = yield from paired_looks(probe, "accumulated losses divided", STEPS, FEWEST, rate=lambda step: share)
     return DividedAccumulation(per_step=seen.per_step, looks=tuple(looks), fidelity=probe.fidelity)
 
 

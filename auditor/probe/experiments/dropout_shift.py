@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
 STEPS = 3  # before the model is looked at
 REPEATS = 4
 DROPOUTS = frozenset(
-    f"{kind}dropout{suffix}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for suffix in ("", "1d", "2d", "3d")
+    f"{kind}dropout{suffix}"
+    for kind in ("", "alpha_", "feature_", "feature_alpha_")
+    for suffix in ("", "1d", "2d", "3d")
 )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from auditor.evidence import FrozenEarly
 from auditor.probe.experiments.feasible import order, require_rewindable
-from auditor.probe.experiments.lower_rate import _hopeless
+from auditor.probe.experiments.paired import hopeless
 from auditor.probe.replay import Experiment, NotRun, Replay
 
 if TYPE_CHECKING:
@@ -45,13 +45,11 @@ def frozen_early(probe: Probe) -> Experiment:
             fewest=FEWEST,
             order=order(probe),
             at_update=take_away if frozen else None,
-            stop=_hopeless,
+            stop=hopeless,
         )
         trail.require(FEWEST)
         losses.append(trail.losses)
-    return FrozenEarly(
-        layers=tuple(layers), control=tuple(losses[0]), frozen=tuple(losses[1]), fidelity=probe.fidelity
-    )
+    return FrozenEarly(layers=tuple(layers), control=tuple(losses[0]), frozen=tuple(losses[1]), fidelity=probe.fidelity)
 
 
 def faded_layers(probe: Probe) -> dict[str, torch.nn.Module]:

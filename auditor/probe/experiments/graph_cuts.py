@@ -96,4 +96,5 @@ def _describe(
 
 def _around(probe: Probe, layer: torch.nn.Module) -> list[torch.nn.Module]:
     """The layer and the modules of its model that contain it."""
-    return [m for _, model in probe.program.models() for m in model.modules() if any(layer is each for each in m.modules())]
+    inner = [module for _, model in probe.program.models() for module in model.modules()]
+    return [module for module in inner if any(layer is each for each in module.modules())]

@@ -34,6 +34,7 @@ def scale_change(probe: Probe) -> Experiment:
         raise NotRun("the GradScaler is built anew all the time: its scale cannot be set from outside")
     scale = max(1.0, min(float(scaler.get_scale()) for scaler in scalers) / ROOM)
     arms: list[list[torch.Tensor]] = []
+    limits: list[float] = []
     for value in (scale, scale * FACTOR):
         seen: list[torch.Tensor] = []
         trail = yield Replay(
@@ -45,6 +46,7 @@ def scale_change(probe: Probe) -> Experiment:
         )
         trail.require(1)
         arms.append(seen)
+        limits.extend(trail.clip_limits[:1])
     first, second = arms
     if not first or len(first) != len(second):
         raise NotRun("the step was skipped under the scales tried, so there is no update to compare")
@@ -56,6 +58,7 @@ def scale_change(probe: Probe) -> Experiment:
         factor=FACTOR,
         ratios=tuple(float(b.norm() / a.norm()) for a, b in pairs),
         differences=tuple(float((b - a).norm() / a.norm()) for a, b in pairs),
+        limit_ratio=limits[1] / limits[0] if len(limits) == len(arms) and limits[0] else None,
     )
 
 

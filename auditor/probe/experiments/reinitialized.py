@@ -12,7 +12,7 @@ from torch import nn
 from auditor.evidence import ForwardScale, Reinitialized
 from auditor.probe.collect import Unavailable
 from auditor.probe.experiments.feasible import require_rewindable
-from auditor.probe.experiments.lower_rate import paired_looks
+from auditor.probe.experiments.paired import paired_looks
 from auditor.probe.replay import Experiment, NotRun
 
 if TYPE_CHECKING:

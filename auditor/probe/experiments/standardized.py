@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from auditor.evidence import Inputs, StandardizedInputs
-from auditor.probe.experiments.feasible import require_rewindable
-from auditor.probe.experiments.lower_rate import paired_looks
-from auditor.probe.replay import Experiment, NotRun
+from auditor.evidence import Inputs, PairedReplay, StandardizedInputs
+from auditor.probe.experiments.feasible import order, require_rewindable
+from auditor.probe.experiments.paired import favours_treatment, paired_looks
+from auditor.probe.replay import Experiment, NotRun, Replay, Trail
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from auditor.probe.probe import Probe
     from auditor.probe.replay import InputChange
 
@@ -19,6 +21,8 @@ STEPS = 40
 FEWEST = 20
 OFF_CENTER = 1.0  # |mean| / std of some channel
 LARGE = 20.0  # largest absolute value
+SMALL = 0.02  # the same, of an image that may have been scaled down twice
+MISMATCH = 100.0  # largest over smallest standard deviation of the features
 
 
 def standardized_inputs(probe: Probe) -> Experiment:
@@ -29,9 +33,23 @@ def standardized_inputs(probe: Probe) -> Experiment:
     inputs = collector.summary()
     if not suspicious(inputs):
         raise NotRun("the inputs are centered and of ordinary size: nothing to standardize", "not-applicable")
-    change = standardization(inputs.shape, collector.axis, *collector.moments())
-    looks = yield from paired_looks(probe, "standardized inputs", STEPS, FEWEST, change=change)
-    return StandardizedInputs(looks=tuple(looks), fidelity=probe.fidelity, location=inputs.location)
+    mean, std = collector.moments()
+    change = standardization(inputs.shape, collector.axis, mean, std)
+    looks = yield from paired_looks(probe, "standardized inputs", STEPS, FEWEST, input_change=change)
+    rescaled = None
+    if looks and favours_treatment(looks[0]) and (inputs.scale_ratio or 0.0) > MISMATCH:
+        rescaled = yield from _rescaled(probe, looks[0], standardization(inputs.shape, collector.axis, 0 * mean, std))
+    return StandardizedInputs(looks=tuple(looks), rescaled=rescaled, fidelity=probe.fidelity, location=inputs.location)
+
+
+def _rescaled(probe: Probe, look: PairedReplay, change: InputChange) -> Generator[Replay, Trail, PairedReplay | None]:
+    """The first look again, with the scales of the features made equal and nothing else."""
+    trail = yield Replay(
+        steps=len(look.control), label="inputs of one scale", fewest=FEWEST, order=order(probe), input_change=change
+    )
+    if len(trail.losses) < FEWEST:
+        return None
+    return PairedReplay(start="initial", control=look.control, treated=tuple(trail.losses))
 
 
 def suspicious(inputs: Inputs) -> bool:
@@ -39,7 +57,9 @@ def suspicious(inputs: Inputs) -> bool:
     if inputs.normalized_first or inputs.nonfinite:
         return False
     off = any(abs(channel.mean) > OFF_CENTER * channel.std > 0 for channel in inputs.channels)
-    return off or max(abs(inputs.min), abs(inputs.max)) > LARGE
+    largest = max(abs(inputs.min), abs(inputs.max))
+    tiny = inputs.kind == "image" and largest < SMALL
+    return off or tiny or largest > LARGE or (inputs.scale_ratio or 0.0) > MISMATCH
 
 
 def standardization(shape: tuple[int, ...], axis: int | None, mean: torch.Tensor, std: torch.Tensor) -> InputChange:

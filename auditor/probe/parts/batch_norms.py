@@ -24,6 +24,9 @@ class _Seen:
     values: list[int] = field(default_factory=list)
     upstream_trained: bool = False
     moments: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # (C,) means and variances
+    # Running mean, variance and number of batches after the first and the latest call in which it was frozen.
+    first: tuple[torch.Tensor, ...] | None = None
+    latest: tuple[torch.Tensor, ...] | None = None
 
 
 class BatchNormsCollector(Collector):
@@ -48,7 +51,10 @@ class BatchNormsCollector(Collector):
         self._steps.add(self.step)
         seen.rows.append(given.shape[0])
         seen.values.append(given.numel() // given.shape[1])
-        seen.upstream_trained = seen.upstream_trained or given.requires_grad
+        if _is_frozen(module) and module.running_mean is not None and module.running_var is not None:
+            seen.upstream_trained = seen.upstream_trained or given.requires_grad
+            seen.latest = _statistics(module)
+            seen.first = seen.first or seen.latest
         if given.shape[0] <= FEW and given.numel() <= LARGEST:
             flat = given.detach().float().movedim(1, 0).flatten(1)
             seen.moments.append((flat.mean(1), flat.var(1, unbiased=flat.shape[1] > 1)))
@@ -64,8 +70,7 @@ class BatchNormsCollector(Collector):
 
     def _describe(self, seen: _Seen, name: str) -> BatchNorm:
         norm = seen.norm
-        frozen = norm.weight is not None and not norm.weight.requires_grad and not norm.bias.requires_grad
-        filled, shift, ratio = self._drift(norm) if frozen else (False, None, None)
+        filled, shift, ratio = self._drift(seen)
         return BatchNorm(
             name=name,
             kind=type(norm).__name__,
@@ -77,27 +82,37 @@ class BatchNormsCollector(Collector):
             processes=_processes(norm),
             tracked=norm.running_mean is not None,
             noise=_noise(seen.moments) if len(seen.moments) > 2 else None,
-            frozen=frozen,
+            frozen=seen.first is not None,
             upstream_trained=seen.upstream_trained,
             filled=filled,
             mean_shift=shift,
             variance_ratio=ratio,
         )
 
-    def _drift(self, norm: _BatchNorm) -> tuple[bool, float | None, float | None]:
-        """(whether the statistics meant something, shift of the mean, factor on the variance) since before step 0."""
-        mean, variance, initial = norm.running_mean, norm.running_var, self.probe.initial
-        if mean is None or variance is None or initial is None:
+    def _drift(self, seen: _Seen) -> tuple[bool, float | None, float | None]:
+        """(whether the statistics meant something, shift of the mean, factor on the variance) while it was frozen."""
+        if seen.first is None or seen.latest is None:
             return False, None, None
-        before = (initial.initial(mean), initial.initial(variance))
-        if before[0] is None or before[1] is None:
-            return False, None, None
-        old_mean, old = before[0].double(), before[1].double().clamp(min=1e-12)
-        filled = bool((old_mean != 0).any()) or bool((before[1] != 1).any())
-        new = variance.detach().double().cpu().clamp(min=1e-12)
-        shift = (mean.detach().double().cpu() - old_mean) / (old + norm.eps).sqrt()
-        factor = (new / old).log().abs().median().exp()
-        return filled, float(shift.square().mean().sqrt()), float(factor)
+        old_mean, old, batches = (tensor.double().cpu() for tensor in seen.first)
+        mean, variance, _ = (tensor.double().cpu() for tensor in seen.latest)
+        shift = (mean - old_mean) / (old + seen.norm.eps).sqrt()
+        factor = (variance.clamp(min=1e-12) / old.clamp(min=1e-12)).log().abs().median().exp()
+        return float(batches) > 1 or self._was_filled(seen.norm), float(shift.square().mean().sqrt()), float(factor)
+
+    def _was_filled(self, norm: _BatchNorm) -> bool:
+        """Weights of old checkpoints come without the number of batches: then the statistics themselves tell."""
+        initial, mean = self.probe.initial, norm.running_mean
+        before = initial.initial(mean) if initial is not None and mean is not None else None
+        return before is not None and bool((before != 0).any())
+
+
+def _is_frozen(norm: _BatchNorm) -> bool:
+    return norm.weight is not None and not norm.weight.requires_grad and not norm.bias.requires_grad
+
+
+def _statistics(norm: _BatchNorm) -> tuple[torch.Tensor, ...]:
+    batches = norm.num_batches_tracked if norm.num_batches_tracked is not None else torch.zeros(())
+    return tuple(kept.detach().clone() for kept in (norm.running_mean, norm.running_var, batches) if kept is not None)
 
 
 def _noise(moments: list[tuple[torch.Tensor, torch.Tensor]]) -> float | None:

@@ -32,9 +32,9 @@ class _Clearing:
     norm: torch.Tensor
     backwards: int
     sites: set[Location | None]
-    batch: int  # fetches so far
+    batch: int
     print: tuple[torch.Tensor, ...]
-    starts: int  # of the training loader, at the last of the backward calls
+    starts: int
     kind: str = ""
     restarted: bool = False  # the loader was started anew before the next backward
     other: tuple[torch.Tensor, ...] = ()  # fingerprint of the batch of the next backward
@@ -45,7 +45,9 @@ class _Pending:
     """Backward calls since the last step."""
 
     count: int = 0
-    starts: int = 0
+    starts: int = 0  # of the training loader, at the last of them
+    batch: int = 0  # fetches so far, at the last of them
+    print: tuple[torch.Tensor, ...] = ()  # of the batch of the last of them
     sites: set[Location | None] = field(default_factory=set)
 
 
@@ -87,18 +89,19 @@ class EventTraceCollector(Collector):
         self._backwards += 1
         recent = self.probe.loop.current.backwards
         site = recent[-1].location if recent else None
-        self._pending.count += 1
-        self._pending.starts = len(self.probe.feed.epoch_starts)
-        self._pending.sites.add(site)
         if self._open is not None:
             opened, self._open = self._open, None
-            opened.restarted = self._pending.starts > opened.starts
+            opened.restarted = len(self.probe.feed.epoch_starts) > opened.starts
             # A second look at the same batch, or another line that asks for gradients, is an attack, a penalty, an
             # optimizer of two passes: its first gradient was meant to be read, not to be stepped.
             one_loop = opened.sites == {site}
             fetched = self._fetches > opened.batch if self.probe.feed.has_loader or self._fetches else None
             if one_loop and (fetched or (fetched is None and self.step < LOOKED)):
                 opened.kind, opened.other = "between", () if fetched else self._print
+        self._pending.count += 1
+        self._pending.starts = len(self.probe.feed.epoch_starts)
+        self._pending.batch, self._pending.print = self._fetches, self._print
+        self._pending.sites.add(site)
 
     def loop_call(self, what: LoopCall, subject: Any) -> None:
         if what in LETTERS:
@@ -117,8 +120,8 @@ class EventTraceCollector(Collector):
                 norms(grads).square().sum().sqrt(),
                 self._pending.count,
                 self._pending.sites,
-                self._fetches,
-                self._print,
+                self._pending.batch,
+                self._pending.print,
                 self._pending.starts,
             )
             self._clearings.append(self._open)

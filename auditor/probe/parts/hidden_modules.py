@@ -38,41 +38,42 @@ class HiddenModulesCollector(Collector):
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
-        self._holders: list[_Holder] | None = None
+        self._holders: dict[str, _Holder] = {}
+        self._models = -1  # called modules when the attributes were looked through last
         self._registered = 0
         self._steps = 0
 
     def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
         if not sampled(self.step):
             return
-        if self._holders is None:
+        if len(self.probe.program.kept) != self._models:
             self._look()
         self._steps += 1
-        for holder in self._holders or ():
+        for holder in self._holders.values():
             holder.reached += any(parameter.grad is not None for parameter in holder.parameters)
 
     def _look(self) -> None:
         models = self.probe.program.models()
         registered = {id(p): p.numel() for _, model in models for p in model.parameters() if not is_lazy(p)}
         self._registered = sum(registered.values())
-        self._holders = []
+        self._models = len(self.probe.program.kept)
         for name, model in models:
             for path, module in model.named_modules():
                 for attribute, value in list(vars(module).items()):
                     if attribute in OWN or isinstance(value, nn.Module | torch.Tensor | str | int | float):
                         continue
                     found = _hidden(f"{path or name}.{attribute}", value, registered)
-                    if found is not None:
+                    if found is not None and found.name not in self._holders:
                         found.before = [_sample(parameter) for parameter in found.parameters]
-                        self._holders.append(found)
+                        self._holders[found.name] = found
 
     def part(self) -> HiddenModules:
-        if self._holders is None:
+        if not self._steps:
             raise Unavailable("no update of a model's weights was seen", "inconclusive")
         if not self.probe.program.models():
             raise Unavailable("the loop trains no module")
         return HiddenModules(
-            steps=self._steps, registered=self._registered, found=tuple(self._describe(each) for each in self._holders)
+            steps=self._steps, registered=self._registered, found=tuple(map(self._describe, self._holders.values()))
         )
 
     def _describe(self, holder: _Holder) -> HiddenModule:

@@ -16,6 +16,7 @@ STEPS = 5
 MOST_CHANNELS = 2**16
 BLOCK = 2**21  # elements looked at together: what is worked out on the way takes several times their memory
 SHOWN = 64
+SAMPLE = 2**14  # values of one image channel, to see whether they come from 8 bits
 NORMALIZATIONS = (
     "BatchNorm",
     "LayerNorm",
@@ -57,6 +58,7 @@ class InputsCollector(Collector):
         self._first_layer: nn.Module | None = None
         self._summary: Inputs | None = None
         self._totals: list[torch.Tensor] = []  # 0-d per step: sum of the input
+        self._sample: torch.Tensor | None = None  # values of the first image batch
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         given = [t for t in tensors((args, kwargs)) if t.layout == torch.strided]  # a sparse one is a graph, no input
@@ -76,6 +78,8 @@ class InputsCollector(Collector):
             self.axis = axis_of(tensor)
             self._location = user_location()
             self._first_layer = first_layer(module)
+            if self._kind == "image":
+                self._sample = tensor.detach()[0, 0].reshape(-1)[:SAMPLE].clone()
         if tensor.dim() != len(self._shape) or (self.axis is not None and tensor.shape[1] != self._shape[1]):
             return
         self._samples += tensor.shape[0]
@@ -146,6 +150,7 @@ class InputsCollector(Collector):
         first = self._first_layer
         training = next((loader for loader in self.probe.program.loaders if loader.training_credits), None)
         binary, zero = (self._shares.cpu() / total).tolist()
+        ratio_of_scales, widest, narrowest = self._scales(std)
         return Inputs(
             kind=self._kind,
             shape=self._shape,
@@ -163,12 +168,43 @@ class InputsCollector(Collector):
             binary_share=min(1.0, binary),
             zero_share=min(1.0, zero),
             nonfinite=int(sums[5].sum()),
+            scale_ratio=ratio_of_scales,
+            widest=widest,
+            narrowest=narrowest,
+            grey_step=grey_step(self._sample) if self._sample is not None else None,
             first_layer=names.get(id(first), type(first).__name__) if first is not None else "",
             first_layer_kind=type(first).__name__ if first is not None else "",
             normalized_first=first is not None and type(first).__name__.startswith(NORMALIZATIONS),
             location=training.location if training is not None and training.location else self._location,
             model_location=self._location,
         )
+
+    def _scales(self, std: torch.Tensor) -> tuple[float | None, int | None, int | None]:
+        """Largest over smallest spread of the features of a table, and which they are. Columns of zeros and ones (one-hot)
+        have the scale that they should have."""
+        assert self._sums is not None
+        if self._kind != "features":
+            return None, None, None
+        low, high = -self._sums[3].cpu(), self._sums[4].cpu()
+        kept = ((std > 0) & ~((low == 0) & (high == 1))).nonzero().flatten()
+        if kept.numel() < 2:
+            return None, None, None
+        widest, narrowest = kept[std[kept].argmax()], kept[std[kept].argmin()]
+        return float(std[widest] / std[narrowest]), int(widest), int(narrowest)
+
+
+def grey_step(values: torch.Tensor) -> float | None:
+    """Distance of neighbouring values where at most 256 evenly spaced ones occur, as in images of 8 bits; else None."""
+    levels = values.double().unique()
+    if not 3 <= levels.numel() <= 256:
+        return None
+    gaps = levels.diff()
+    step = gaps.min()
+    counts = gaps / step
+    # Single precision keeps 7 digits of each value, so that a gap is known to about 1e-7 of the largest one.
+    slack = 4e-7 * levels.abs().max() / step
+    even = bool(((counts - counts.round()).abs() <= (0.02 + 2 * slack)).all())
+    return float(step) if even and float(counts.round().sum()) <= 255 and float(slack) < 0.2 else None
 
 
 def first_layer(module: nn.Module) -> nn.Module | None:

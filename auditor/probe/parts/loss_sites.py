@@ -62,6 +62,7 @@ class LossSitesCollector(Collector):
         self._places: dict[Any, Producer] = {}  # graph node -> where it was called, of the step at hand
         self._terms: list[Term] = []
         self._batch_size = 0
+        self._over_batch: list[Location | None] = []
         self._watch = DifferenceWatch(probe)
 
     # -------------------------------------------------------------------------------------------------------- events
@@ -79,7 +80,11 @@ class LossSitesCollector(Collector):
         own = module is not None and type(module).__module__.startswith("torch.nn")  # nn.Sigmoid: where it was built
         place = self.probe.program.location_of(module) if own else None
         layer = self.probe.program.module_names().get(id(module), "") if own else ""
-        self._places[output.grad_fn] = Producer(str(output.grad_fn.name()), layer, place or user_location())
+        made = Producer(str(output.grad_fn.name()), layer, place or user_location())
+        self._places[output.grad_fn] = made
+        per_sample = output.dim() > 1 and output.shape[0] == self._batch_size < output.numel()
+        if per_sample and softmax_axis(output.grad_fn) == 0:
+            self._over_batch.append(made.location)
 
     def loss_called(self, call: LossCall) -> None:
         if not sampled(self.step) or not call.input.numel() or not call.target.numel():
@@ -172,6 +177,8 @@ class LossSitesCollector(Collector):
             sites=tuple(map(_describe, self._sites.values())),
             terms=tuple(LossTerm(kind=term.kind, factor=term.factor, rows=term.rows) for term in self._terms[:32]),
             batch_size=self._batch_size,
+            batch_softmaxes=len(self._over_batch),
+            batch_softmax_location=next(iter(self._over_batch), None),
             covered=self.probe.loss_facts().covers_loss(),
         )
 

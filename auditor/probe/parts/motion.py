@@ -20,6 +20,7 @@ NORM_EVERY = 4  # steps
 LARGEST_MASK = 2**24  # elements of a parameter whose gradient is compared before and after the user's own changes
 ORTHOGONAL = 1e-4  # largest cosine of weight and gradient of a weight whose size does not matter
 MOST_NORMS = 50
+MOST_COSINES = 8
 MOST_PARAMETERS = 200  # that are described; of larger models the noteworthy ones
 GRADED = 5  # updates
 
@@ -74,7 +75,7 @@ class MotionCollector(Collector):
         for parameter in with_grad:
             watched = self._watched.setdefault(id(parameter), _Watched(parameter))
             self._look_at_mask(watched)
-            if self.step > 1 and len(watched.cosines) < 3 and parameter.dim() > 1:
+            if self.step > 1 and len(watched.cosines) < MOST_COSINES and parameter.dim() > 1:
                 watched.cosines.append(_cosine(parameter))
         self._nonzero = {}
         if not self.probe.program.seen(optimizer).closure:
@@ -188,7 +189,8 @@ class MotionCollector(Collector):
             moved_within=any(bool(value) for value in within) or not within,
             rate=max((rate for rate in rates if rate == rate), default=0.0),
             norms=tuple(norms_seen.get(step, float("nan")) for step in steps) if norms_seen else (),
-            scale_invariant=len(cosines) > 1 and max(cosines) < ORTHOGONAL,
+            scale_invariant=len(cosines) > 1 and max(map(abs, cosines)) < ORTHOGONAL,
+            outward=-sorted(cosines)[len(cosines) // 2] if cosines else 0.0,
             masked=masked,
             masked_moved=moved,
             masked_rows=rows,
@@ -212,13 +214,13 @@ def _maskable(parameter: torch.Tensor, largest: int | None = LARGEST_MASK) -> bo
 
 
 def _cosine(parameter: torch.Tensor) -> torch.Tensor:
-    """0-d: |cos| of weight and gradient; infinite where one of them is zero."""
+    """0-d: cosine of weight and gradient; infinite where one of them is zero."""
     _, [grad] = dense_gradients([parameter])
     weight = parameter.detach()
     if grad.shape != weight.shape:
         return torch.tensor(float("inf"))
     size = weight.norm() * grad.norm()
-    product = (weight * grad).sum().abs() / size
+    product = (weight * grad).sum() / size
     return torch.where(size > 0, product, torch.full_like(product, float("inf"))).double()
 
 

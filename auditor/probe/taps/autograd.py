@@ -87,16 +87,20 @@ def _are_parameters(inputs: Any) -> bool:
 
 
 def _clip(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    kind = "norm" if name == "clip_grad_norm_" else "value"
+    kind, limit_name = ("norm", "max_norm") if name == "clip_grad_norm_" else ("value", "clip_value")
 
-    def clip(parameters: Any, limit: float, *args: Any, **kwargs: Any) -> Any:
+    def clip(*args: Any, **kwargs: Any) -> Any:
+        given = {**dict(zip(("parameters", limit_name), args, strict=False)), **kwargs}
+        if not probe.alive() or not {"parameters", limit_name} <= given.keys():
+            return original(*args, **kwargs)
+        parameters = given["parameters"]
+        if not isinstance(parameters, torch.Tensor | list | tuple):
+            parameters = list(parameters)  # model.parameters() can be read but once
+            args, kwargs = ((parameters, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": parameters})
+        probe.clip_begins(kind, parameters, given[limit_name])
+        result = original(*args, **kwargs)
         if probe.alive():
-            if not isinstance(parameters, torch.Tensor | list | tuple):
-                parameters = list(parameters)  # model.parameters() can be read but once
-            probe.clip_begins(kind, parameters, limit)
-        result = original(parameters, limit, *args, **kwargs)
-        if probe.alive():
-            probe.clipped(kind, limit, result, user_location())
+            probe.clipped(kind, given[limit_name], result, user_location())
         return result
 
     return clip

@@ -24,6 +24,7 @@ def install(probe: Probe) -> None:
     wrap(DataLoader, "__init__", lambda original: _built(probe, original))
     wrap(_BaseDataLoaderIter, "__init__", lambda original: _started(probe, original))
     wrap(_BaseDataLoaderIter, "_reset", lambda original: _restarted(probe, original))
+    wrap(_BaseDataLoaderIter, "_next_index", lambda original: _next_index(probe, original))
     wrap(_BaseDataLoaderIter, "__next__", lambda original: _next(probe, original))
 
 
@@ -49,13 +50,25 @@ def _started(probe: Probe, original: Callable[..., None]) -> Callable[..., None]
 
 def _restarted(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:
     def reset(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
-        original(iterator, loader, *args, **kwargs)
         first = args[0] if args else kwargs.get("first_iter", False)
+        if not first:
+            iterator._audited_order = []
+        original(iterator, loader, *args, **kwargs)
         if probe.alive() and not first:  # the first reset belongs to the construction
             with probe.paused():
                 probe.feed.started(iterator, loader)
 
     return reset
+
+
+def _next_index(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    def draw(iterator: Any) -> Any:
+        index = original(iterator)
+        if probe.alive():
+            probe.feed.drawn(iterator, index)
+        return index
+
+    return draw
 
 
 def _next(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:

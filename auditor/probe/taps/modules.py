@@ -15,6 +15,8 @@ from auditor.probe.taps.patching import replace, wrap
 def install(probe: Probe) -> None:
     wrap(nn.Module, "__init__", lambda original: _construction(probe, original))
     wrap(nn.Module, "train", lambda original: _mode_switch(probe, original))
+    if probe.collectors.hears("weights_read"):
+        wrap(nn.Module, "state_dict", lambda original: _reading(probe, original))
     wrap(nn.Module, "load_state_dict", lambda original: _loading(probe, original))
     original = nn.Module.__call__
     calls = probe.calls
@@ -64,3 +66,20 @@ def _loading(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
         return original(module, *args, **kwargs)
 
     return load_state_dict
+
+
+def _reading(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    # state_dict() calls itself for every child; only the outermost call is the user's.
+    depth = 0
+
+    def state_dict(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        try:
+            return original(module, *args, **kwargs)
+        finally:
+            depth -= 1
+            if depth == 0 and probe.alive():
+                probe.weights_read(module)
+
+    return state_dict

@@ -1,0 +1,408 @@
+"""Which tokens a position's output depends on: some are replaced where they enter the embedding, beside the loop.
+
+Replaced there and not in the arguments, so masks and labels that are made of the ids stay as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from auditor.evidence import TokenInfluence
+from auditor.probe.batches import tensors
+from auditor.probe.experiments.feasible import order, require_rewindable
+from auditor.probe.operations import short_name
+from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions
+from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.tokens import Stream, behind_the_first, declared_padding, marks, padding_run, stream_of
+
+if TYPE_CHECKING:
+    from auditor.probe.examination import Examination
+    from auditor.probe.probe import Probe
+
+CUTS = (0.25, 0.5, 0.75)  # of the length
+LOCAL = (nn.RNNBase, nn.RNNCellBase, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)  # padding next to text is seen there
+FEWEST_PADDED = 4
+
+
+def token_influence(probe: Probe) -> Experiment:
+    require_rewindable(probe)
+    found: list[TokenInfluence] = []
+    refused: list[NotRun] = []
+
+    def look(examination: Examination, step: int) -> None:
+        try:
+            found.append(_Look(probe, examination).answer())
+        except NotRun as why:
+            refused.append(why)
+
+    trail = yield Replay(steps=1, label="replace tokens", order=order(probe), examine=look)
+    if refused:
+        raise refused[0]
+    if trail.trouble:
+        raise NotRun(f"the model could not be called beside the loop: {trail.trouble}")
+    if not found:
+        trail.require(1)
+        raise NotRun("the model was not called in the replayed step", "not-applicable")
+    return found[0]
+
+
+@dataclass
+class _Seen:
+    """What one call of the model showed."""
+
+    streams: list[Stream] = field(default_factory=list)
+    given: list[tuple[str, torch.Tensor]] = field(default_factory=list)  # (module, tensor that it was called with)
+    layers: list[tuple[nn.Module, torch.Tensor]] = field(default_factory=list)
+
+
+class _Look:
+    def __init__(self, probe: Probe, examination: Examination) -> None:
+        self._probe = probe
+        self._examination = examination
+        self._module = examination.module
+        self._names = probe.program.module_names()
+        with self._watched() as seen:
+            self._base = examination.outputs()
+        self._streams = seen.streams
+        self._given = [*self._arguments(), *seen.given]
+        if not self._streams:
+            raise NotRun("no tokens enter an embedding where the model is called", "not-applicable")
+
+    def answer(self) -> TokenInfluence:
+        shown = self._streams[0]
+        found = TokenInfluence(
+            embedding=self._name(shown.module),
+            shape=tuple(shown.ids.shape),
+            location=self._probe.program.location_of(self._module),
+        )
+        found = found.model_copy(update=self._causality())
+        return found.model_copy(update=self._padding())
+
+    # ---------------------------------------------------------------------------------------------- order of the tokens
+
+    def _causality(self) -> dict[str, Any]:
+        """Fields about the tokens that follow; {} where no loss has one label a token."""
+        collector = self._probe.collectors.find("token_labels")
+        sites = [(site, best_fit(site)) for site in collector.sites()] if collector is not None else []
+        for site, fit in sorted((pair for pair in sites if pair[1] is not None), key=lambda pair: -pair[0].calls):
+            stream = self._stream(fit)
+            counted = counted_positions(site, fit, stream.ids) if stream is not None else None
+            if stream is None or counted is None:
+                continue
+            share = {
+                offset: equal / compared if compared else None
+                for offset, (equal, compared) in zip(OFFSETS, fit.table.tolist(), strict=True)
+            }
+            fields = {
+                "embedding": self._name(stream.module),
+                "shape": tuple(stream.ids.shape),
+                "shifted": share[1],
+                "same": share[0],
+                "later": share[2],
+                "loss_location": site.location,
+            }
+            return fields | self._cut(stream, counted, fit.axis, site.classes)
+        return {}
+
+    def _stream(self, fit: Any) -> Stream | None:
+        found = (each for each in self._streams if each.module is fit.embedding and each.index == fit.index)
+        return next(found, None)
+
+    def _cut(self, stream: Stream, counted: torch.Tensor, axis: int, classes: int) -> dict[str, Any]:
+        base = self._positions(stream, axis, classes)
+        if base is None:
+            return {}
+        again = self._positions(stream, axis, classes)
+        noise = max(_largest(_moved(base, again)), 64 * torch.finfo(base.dtype).eps)
+        counted = (counted if axis == 1 else counted.t()).to(base.device)
+        length = stream.ids.shape[axis]
+        changes: list[tuple[float, float, int]] = []
+        for share in CUTS:
+            cut = min(length - 2, max(0, int(share * length)))
+            now = self._positions(stream, axis, classes, self._replaced(stream, axis, cut + 1, length))
+            moved = _moved(base, now)
+            if moved is None or not bool(counted[:, : cut + 1].any()):
+                continue
+            before = torch.where(counted[:, : cut + 1], moved[:, : cut + 1], 0.0)
+            changes.append((float(before.max()), float(moved[:, cut + 1 :].max()), cut))
+        middle = length // 2
+        own = _moved(base, self._positions(stream, axis, classes, self._replaced(stream, axis, middle, middle + 1)))
+        fields: dict[str, Any] = {"noise": noise, "cuts": len(changes)}
+        if own is not None:
+            fields["own"] = float(own[:, middle].max())
+        if changes:
+            worst = max(changes)
+            fields |= {
+                "before": worst[0],
+                "after": max(change[1] for change in changes),
+                "leaking": sum(before > noise for before, _, _ in changes),
+            }
+            if worst[0] > noise:
+                fields |= self._locate(stream, axis, worst[2], noise)
+        return fields
+
+    def _replaced(self, stream: Stream, axis: int, start: int, end: int) -> torch.Tensor:
+        """The ids with other tokens of the same batch from `start` to before `end`; padding stays."""
+        inside = torch.zeros_like(stream.ids, dtype=torch.bool)
+        inside.narrow(axis, start, end - start).fill_(True)
+        pad = declared_padding(stream.module)
+        if pad is not None:
+            inside &= stream.ids != pad
+        return _exchange(stream.ids, inside, pad)
+
+    def _positions(
+        self, stream: Stream, axis: int, classes: int, ids: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """(batch, length, values) of the output at each position; None where the model returns no such thing."""
+        with self._fed(stream, ids), _LossInputs() as losses:
+            outputs = self._examination.outputs()
+        return _by_position([*outputs, *losses.found], stream.ids, axis, classes)
+
+    # ---------------------------------------------------------------------------------------------------------- padding
+
+    def _padding(self) -> dict[str, Any]:
+        """Fields of the padded stream whose padding matters most; {} where no mask marks any padding."""
+        local = next((type(m).__name__ for m in self._module.modules() if isinstance(m, LOCAL)), "")
+        best: dict[str, Any] = {}
+        for stream in self._streams:
+            found = self._mask_of(stream)
+            if found is None:
+                continue
+            pad, run, axis, name = found
+            if local:
+                return {"mask": name, "pad": pad, "padded": int(run.sum()), "local_layer": local}
+            fields = self._in_padding(stream, pad, run, axis) | {"mask": name}
+            if fields.get("pad_change", -1.0) > best.get("pad_change", -1.0) or not best:
+                best = fields
+        return best
+
+    def _mask_of(self, stream: Stream) -> tuple[int, torch.Tensor, int, str] | None:
+        """(padding token, its positions, axis of the length, who was given the mask)."""
+        declared = declared_padding(stream.module)
+        corners = {int(stream.ids[row, column]) for row in (0, -1) for column in (0, -1)}
+        edges = set(stream.ids[:16, -1].tolist()) | set(stream.ids[-1, :16].tolist())
+        for pad in [declared] if declared is not None else sorted(corners | edges):
+            for axis in (1, 0):
+                run = padding_run(stream.ids, pad, axis)
+                if int(run.sum()) < FEWEST_PADDED or bool(run.all()):
+                    continue
+                for name, tensor in self._given:
+                    if tensor is not stream.ids and (marks(tensor, run) or marks(tensor, run.t())):
+                        return pad, behind_the_first(run, axis), axis, name
+                blank = self._blank_mask(run) if declared is not None else ""
+                if blank:
+                    return pad, behind_the_first(run, axis), axis, blank
+        return None
+
+    def _blank_mask(self, run: torch.Tensor) -> str:
+        """An argument called a mask, in the shape of the tokens, that marks nothing at all though there is padding."""
+        for name, tensor in self._arguments(names=True):
+            constant = tensor.numel() == run.numel() and bool((tensor == tensor.reshape(-1)[0]).all())
+            if "mask" in name and constant:
+                return f"{type(self._module).__name__} ({name})"
+        return ""
+
+    def _in_padding(self, stream: Stream, pad: int, run: torch.Tensor, axis: int) -> dict[str, Any]:
+        changed = self._difference(stream, _exchange(stream.ids, run, pad), run, axis)
+        real = _as_many(stream.ids != pad, run, axis)
+        control = self._difference(stream, _exchange(stream.ids, real, pad), run | real, axis)
+        noise = max(self._difference(stream, stream.ids, run, axis), 64 * torch.finfo(torch.float32).eps)
+        return {
+            "pad": pad,
+            "padded": int(run.sum()),
+            "pad_change": 0.0 if changed <= noise else changed,
+            "real_change": control,
+        }
+
+    def _difference(self, stream: Stream, ids: torch.Tensor, outside: torch.Tensor, axis: int) -> float:
+        """Largest change of any output, positions `outside` left out where outputs have positions."""
+        with self._fed(stream, ids):
+            now = self._examination.outputs()
+        largest = 0.0
+        for before, after in zip(self._base, now, strict=False):
+            if before.shape != after.shape or not before.dim():
+                continue
+            apart = (after.double() - before.double()).abs().nan_to_num(0.0, 0.0, 0.0)
+            scale = max(float(before.double().nan_to_num(0.0, 0.0, 0.0).square().mean().sqrt()), 1e-12)
+            if before.dim() >= 2 and before.shape[:2] == stream.ids.shape:
+                apart = apart[~outside.to(apart.device)]
+            elif before.dim() >= 2 and before.shape[0] == stream.ids.numel():
+                apart = apart[~outside.reshape(-1).to(apart.device)]
+            largest = max(largest, float(apart.max()) / scale if apart.numel() else 0.0)
+        return largest
+
+    # ---------------------------------------------------------------------------------------------------------- helpers
+
+    def _name(self, module: nn.Module) -> str:
+        return self._names.get(id(module), type(module).__name__)
+
+    def _arguments(self, names: bool = False) -> list[tuple[str, torch.Tensor]]:
+        """Tensors that the model itself is called with, by its class, or by the names of its parameters."""
+        examination = self._examination
+        bound: dict[str, Any] = dict(examination.kwargs)
+        try:
+            parameters = list(inspect.signature(self._module.forward).parameters)
+        except (TypeError, ValueError):
+            parameters = []
+        for position, value in enumerate(examination.args):
+            bound[parameters[position] if position < len(parameters) else str(position)] = value
+        label = type(self._module).__name__
+        return [(name if names else label, tensor) for name, value in bound.items() for tensor in tensors(value)]
+
+    @contextmanager
+    def _watched(self) -> Iterator[_Seen]:
+        """Ids that enter embeddings, and what every layer is called with, during the calls inside."""
+        seen = _Seen()
+        handles = []
+        for module in self._module.modules():
+            handles.append(module.register_forward_hook(lambda m, args, result: self._enter(seen, m, args, result)))
+            if module is not self._module:
+                handles.append(
+                    module.register_forward_pre_hook(
+                        lambda m, args, kwargs: self._note(seen, m, (args, kwargs)), with_kwargs=True
+                    )
+                )
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, seen: _Seen, module: nn.Module, args: Any, result: Any) -> None:
+        stream = stream_of(module, args, result)
+        if stream is not None:
+            stream.index = sum(other.module is module for other in seen.streams)
+            seen.streams.append(stream)
+
+    def _note(self, seen: _Seen, module: nn.Module, given: Any) -> None:
+        for tensor in tensors(given):
+            if len(seen.given) < 256 and tensor.dim() >= 2 and tensor.numel() <= 2**20 and not tensor.requires_grad:
+                seen.given.append((self._name(module), tensor.detach()))
+
+    @contextmanager
+    def _fed(self, stream: Stream, ids: torch.Tensor | None) -> Iterator[None]:
+        """Inside, the stream's embedding gets these ids instead of its own."""
+        calls = [0]
+
+        def change(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            number, calls[0] = calls[0], calls[0] + 1
+            first = next(tensors((args, kwargs)), None)
+            if ids is None or number != stream.index or first is None or first.shape != ids.shape:
+                return None
+            if args:
+                return (ids.to(first), *args[1:]), kwargs
+            name = next(name for name, value in kwargs.items() if value is first)
+            return args, {**kwargs, name: ids.to(first)}
+
+        handle = stream.module.register_forward_pre_hook(change, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _locate(self, stream: Stream, axis: int, cut: int, noise: float) -> dict[str, Any]:
+        """The first layer whose output at a position before the cut has moved."""
+        before = self._recorded(stream, None)
+        after = self._recorded(stream, self._replaced(stream, axis, cut + 1, stream.ids.shape[axis]))
+        for (module, was), (same, now) in zip(before, after, strict=False):
+            if module is not same or was.shape != now.shape:
+                break
+            moved = _moved(*(t if axis == 1 else t.transpose(0, 1) for t in (was, now)))
+            if moved is not None and float(moved[:, : cut + 1].max()) > noise:
+                owner = self._owner(module)
+                return {"layer": self._name(owner), "layer_location": self._probe.program.location_of(owner)}
+        return {}
+
+    def _recorded(self, stream: Stream, ids: torch.Tensor | None) -> list[tuple[nn.Module, torch.Tensor]]:
+        found: list[tuple[nn.Module, torch.Tensor]] = []
+
+        def note(module: nn.Module, args: Any, result: Any) -> None:
+            first = next(tensors(result), None)
+            per_position = first is not None and first.dim() >= 3 and first.shape[:2] == stream.ids.shape
+            if first is not None and per_position and first.is_floating_point():
+                found.append((module, first.detach().clone()))
+
+        handles = [module.register_forward_hook(note) for module in self._module.modules()]
+        try:
+            with self._fed(stream, ids):
+                self._examination.outputs()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+    def _owner(self, module: nn.Module) -> nn.Module:
+        """The module that calls it, for a plain layer that only passes on what it was given."""
+        if not isinstance(module, nn.Linear | nn.Dropout | nn.Identity | nn.LayerNorm):
+            return module
+        parents = (parent for parent in self._module.modules() if any(c is module for c in parent.children()))
+        return next(parents, module)
+
+
+class _LossInputs(TorchFunctionMode):
+    """What losses inside the model are called with: models may return nothing but the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[torch.Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if short_name(func) in ("cross_entropy", "nll_loss") and not self.found and args:
+            self.found.append(args[0].detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def _by_position(outputs: list[torch.Tensor], ids: torch.Tensor, axis: int, classes: int) -> torch.Tensor | None:
+    """The output with one row a token, as (batch, length, values): logits before anything else."""
+    rows, length = (ids.shape[0], ids.shape[1]) if axis == 1 else (ids.shape[1], ids.shape[0])
+    shaped: list[torch.Tensor] = []
+    for output in outputs:
+        if output.dim() == 3 and output.shape[:2] == ids.shape:
+            shaped.append(output)
+        elif output.dim() == 3 and tuple(output.shape) == (rows, classes, length):
+            shaped.append(output.transpose(1, 2) if axis == 1 else output.permute(2, 0, 1))
+        elif output.dim() == 2 and output.shape[0] == ids.numel():
+            shaped.append(output.reshape(*ids.shape, -1))
+    logits = [output for output in shaped if output.shape[-1] == classes] or shaped
+    if not logits:
+        return None
+    return logits[0] if axis == 1 else logits[0].transpose(0, 1)
+
+
+def _moved(before: torch.Tensor | None, after: torch.Tensor | None) -> torch.Tensor | None:
+    """(batch, length) largest change at each position, relative to the size of the outputs."""
+    if before is None or after is None or before.shape != after.shape:
+        return None
+    scale = max(float(before.double().nan_to_num(0.0, 0.0, 0.0).square().mean().sqrt()), 1e-12)
+    apart = (after.double() - before.double()).abs().nan_to_num(0.0, 0.0, 0.0)
+    return apart.reshape(*before.shape[:2], -1).amax(-1) / scale
+
+
+def _largest(moved: torch.Tensor | None) -> float:
+    return float(moved.max()) if moved is not None else 0.0
+
+
+def _exchange(ids: torch.Tensor, inside: torch.Tensor, pad: int | None) -> torch.Tensor:
+    """Other tokens that occur in the batch, never padding, at the positions `inside`."""
+    known: torch.Tensor = ids.unique()  # type: ignore[no-untyped-call]
+    known = known[known != pad] if pad is not None else known
+    if known.numel() < 2:
+        return ids
+    places = torch.searchsorted(known, ids.contiguous()).clamp(max=known.numel() - 1)
+    jump = torch.randint(1, known.numel(), ids.shape, generator=torch.Generator().manual_seed(0)).to(ids.device)
+    return torch.where(inside, known[(places + jump) % known.numel()], ids)
+
+
+def _as_many(real: torch.Tensor, run: torch.Tensor, axis: int) -> torch.Tensor:
+    """The first real positions of each row, as many of them as the row has padding (but one at least stays)."""
+    count = run.sum(axis, keepdim=True)
+    place = real.cumsum(axis)
+    return real & (place <= count) & (place < real.sum(axis, keepdim=True))

@@ -1,0 +1,221 @@
+"""Metric code that compares a vector with a column, or takes the largest of a single output.
+
+Only the shapes of a comparison are looked at, until they are suspicious; then its operands have to be known by their
+values: the labels of the latest batch, or what the model's latest output predicts.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from auditor.evidence import BroadcastComparison, Comparisons, Location, SingleArgmax
+from auditor.probe.batches import tensors
+from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.forward import gradients_wanted
+from auditor.probe.locate import user_location
+from auditor.probe.losscall import LossCall
+from auditor.probe.program import LoaderSeen
+
+LARGEST = 2**20  # values of an output or of labels that are kept until the next ones
+MOST_ROWS = 4096  # of a comparison that is counted
+LOOKS = 8  # at suspicious comparisons of one place
+KEPT = 8  # results of argmax over a single column that are waited for
+
+
+@dataclass
+class _Site:
+    function: str
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    evaluation: bool
+    known: Literal["predictions", "labels", "both"]
+    calls: int = 0
+    paired: torch.Tensor | None = None
+    reported: torch.Tensor | None = None
+
+
+@dataclass
+class _Single:
+    function: str
+    shape: tuple[int, ...]
+    calls: int = 0
+    compared: Location | None = None
+    hit: bool = False
+
+
+class ComparisonsCollector(Collector):
+    name = "comparisons"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self._labels: list[torch.Tensor] = []  # of the latest batch, and the latest target of a loss
+        self._target: torch.Tensor | None = None
+        self._output: torch.Tensor | None = None
+        self._compared = 0
+        self._looked: dict[Location | None, int] = {}
+        self._sites: dict[Location | None, _Site] = {}
+        self._largest: list[tuple[weakref.ref[torch.Tensor], Location | None]] = []
+        self._singles: dict[Location | None, _Single] = {}
+
+    # ------------------------------------------------------------------------------------------- what is known of data
+
+    def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None:
+        found = (tensor for tensor in tensors(batch) if tensor.layout == torch.strided)
+        self._labels = [tensor for tensor in found if tensor.dim() and tensor.numel() == tensor.shape[0] <= LARGEST]
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.probe.hears_metrics = True
+
+    def forwarded(self, module: nn.Module, result: Any) -> None:
+        self._keep(result)
+
+    def evaluation_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.probe.hears_metrics = True
+
+    def evaluation_forwarded(self, module: nn.Module, result: Any) -> None:
+        self._keep(result)
+
+    def _keep(self, result: Any) -> None:
+        first = next((t for t in tensors(result) if t.is_floating_point() and 0 < t.dim() <= 2), None)
+        self._output = first.detach() if first is not None and first.numel() <= LARGEST else None
+
+    def loss_called(self, call: LossCall) -> None:
+        self._target = call.target.detach() if call.target.numel() <= LARGEST else None
+
+    def evaluation_loss(self, call: LossCall) -> None:
+        self.loss_called(call)
+
+    # ------------------------------------------------------------------------------------------------------ comparisons
+
+    def compared(self, function: str, left: torch.Tensor, right: torch.Tensor, result: Any) -> None:
+        self._compared += 1
+        if self._largest:
+            self._compared_with_largest(left, right)
+        if _every_with_every(left, right, result):
+            self._suspicious(function, left, right, result)
+
+    def _suspicious(self, function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
+        location = user_location()
+        looks = self._looked[location] = self._looked.get(location, 0) + 1
+        if location in self._sites:
+            self._sites[location].calls += 1
+        if looks > LOOKS or result.shape[0] > MOST_ROWS or location in self._sites:
+            return
+        known = [self._recognised(left), self._recognised(right)]
+        # Of one and the same thing, it is a mask that tells which samples belong together.
+        if not any(known) or known[0] == known[1] or _related(left, right):
+            return
+        paired = (left.reshape(-1) == right.reshape(-1)).float().mean()
+        site = _Site(
+            function=function,
+            left=tuple(left.shape),
+            right=tuple(right.shape),
+            evaluation=not gradients_wanted(),
+            known="both" if all(known) else ("labels" if "labels" in known else "predictions"),
+            calls=1,
+            paired=paired,
+            reported=result.float().sum() / result.shape[0],
+        )
+        self._sites[location] = site
+
+    def _recognised(self, operand: torch.Tensor) -> str:
+        """'labels' or 'predictions', by value; '' for what is not known. A longer operand, gathered over batches, is
+        recognised by its end."""
+        flat = operand.detach().reshape(-1)
+        labels = [*self._labels, *([self._target] if self._target is not None else [])]
+        for kept in labels:
+            if _ends_with(flat, kept.detach().reshape(-1)):
+                return "labels"
+        output = self._output
+        if output is None:
+            return ""
+        if output.dim() == 2 and output.shape[1] > 1:
+            decisions = [output.argmax(1)]
+        else:
+            single = output.reshape(-1)
+            decisions = [single > 0, single > 0.5, single.round(), single.sigmoid().round(), single]
+            decisions.append(torch.zeros_like(single))  # argmax over the only column
+        return "predictions" if any(_ends_with(flat, decision) for decision in decisions) else ""
+
+    # ------------------------------------------------------------------------------------------------- a single column
+
+    def took_largest(self, function: str, given: torch.Tensor, result: Any) -> None:
+        output = self._output
+        if output is None or given.shape[0] < 2 or tuple(output.shape) != tuple(given.shape):
+            return
+        indices = result if function == "argmax" else getattr(result, "indices", None)
+        if not isinstance(indices, torch.Tensor) or indices.dim() < 1 or indices.shape[0] != given.shape[0]:
+            return
+        location = user_location()
+        single = self._singles.setdefault(location, _Single(function, tuple(given.shape)))
+        single.calls += 1
+        self._largest = [*self._largest[-KEPT + 1 :], (weakref.ref(indices), location)]
+
+    def _compared_with_largest(self, left: torch.Tensor, right: torch.Tensor) -> None:
+        for operand in (left, right):
+            for reference, location in self._largest:
+                indices = reference()
+                same = indices is not None and (operand is indices or operand._base is indices)
+                single = self._singles.get(location)
+                if same and single is not None and not single.hit:
+                    single.hit, single.compared = True, user_location()
+
+    def part(self) -> Comparisons:
+        if not self._compared:
+            raise Unavailable("no two tensors were compared outside of the model")
+        return Comparisons(
+            compared=self._compared,
+            broadcast=tuple(
+                BroadcastComparison(
+                    function=site.function,
+                    left=site.left,
+                    right=site.right,
+                    calls=site.calls,
+                    evaluation=site.evaluation,
+                    known=site.known,
+                    paired=float(site.paired) if site.paired is not None else None,
+                    reported=float(site.reported) if site.reported is not None else None,
+                    location=location,
+                )
+                for location, site in self._sites.items()
+            ),
+            single=tuple(
+                SingleArgmax(
+                    function=single.function,
+                    shape=single.shape,
+                    calls=single.calls,
+                    location=location,
+                    compared_location=single.compared,
+                )
+                for location, single in self._singles.items()
+                if single.hit
+            ),
+        )
+
+
+def _every_with_every(left: torch.Tensor, right: torch.Tensor, result: Any) -> bool:
+    """(B,) against (B, 1), which gives (B, B)."""
+    if left.dim() + right.dim() != 3 or not isinstance(result, torch.Tensor) or result.dim() != 2:
+        return False
+    vector, column = (left, right) if left.dim() == 1 else (right, left)
+    rows = vector.shape[0]
+    return rows > 1 and tuple(column.shape) == (rows, 1) and tuple(result.shape) == (rows, rows)
+
+
+def _related(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Views of one tensor, or equal in every element."""
+    if left.device != right.device or left.untyped_storage().data_ptr() == right.untyped_storage().data_ptr():
+        return True
+    return bool((left.reshape(-1) == right.reshape(-1)).all())
+
+
+def _ends_with(values: torch.Tensor, last: torch.Tensor) -> bool:
+    count = last.numel()
+    if not 0 < count <= values.numel() or values.device != last.device:
+        return False
+    return bool((values[-count:].double() == last.double()).all())

@@ -1,0 +1,108 @@
+"""DAT104: batches hold NaN or infinity."""
+
+from __future__ import annotations
+
+from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
+from auditor.evidence import Batches, Inputs, Nonfinite, NonfiniteBatch
+
+from ..words import count, listing
+
+
+@rule(
+    "DAT104",
+    "nonfinite-inputs",
+    severity=Severity.ERROR,
+    explains=("nonfinite-loss", "exploding-gradients", "cannot-overfit", "class-imbalance", "majority-class-collapse"),
+    fix="""Drop or fill such rows before training, and check once: `assert torch.isfinite(x).all()`.""",
+    references=(
+        "https://docs.pytorch.org/docs/stable/generated/torch.isfinite.html",
+        "https://scikit-learn.org/stable/modules/impute.html",
+    ),
+)
+def nonfinite_inputs(batches: Batches | None, inputs: Inputs | None, nonfinite: Nonfinite | None) -> Judgement:
+    """The data hold NaN or infinity, and the loss becomes one.
+
+    ## What it does
+
+    Looks through every batch that the training loader hands out - inputs and targets - and, in loops without a loader,
+    through what the model is called with.
+
+    ## Why is it bad?
+
+    One NaN in one feature of one row makes that row's output, the mean loss of its batch, every gradient and, after the
+    step, every weight NaN. The run never recovers, however long it goes on.
+
+    ## How it is measured
+
+    By identity: the values are counted, with the first batch, row and column that hold one. The finding is an error
+    when the loss or a gradient was not finite either. A program whose loss stays finite has masked or filled the
+    values itself, and passes.
+
+    ## When it may be wrong
+
+    - Tensors of zeros and negative infinities are attention masks and are left out.
+    - Missing targets that are marked by NaN and taken out of the loss are fine, and pass.
+    - Batches that the loader puts on a device itself are not looked at.
+
+    ## How to fix
+
+    ```python
+    known = torch.isfinite(x).all(1) & torch.isfinite(y)
+    x, y = x[known], y[known]
+    ```
+    """
+    if batches is None and inputs is None:
+        raise NotApplicable("no loader and no floating-point input was seen")
+    found = batches.nonfinite if batches is not None else ()
+    elsewhere = inputs.nonfinite if inputs is not None and not found else 0
+    if not found and elsewhere <= 0:
+        yield Measured(0.0, 0.0, "all values are finite")
+        return
+    total = sum(each.nan + each.infinite for each in found) or elsewhere
+    suffered = nonfinite is not None and nonfinite.first_step is not None
+    masked = "" if suffered else ", but the loss stayed finite: they are masked or filled"
+    yield Measured(float(total), 0.0, f"{count(total, 'value')} not finite in the first such batch{masked}")
+    if not suffered:
+        return
+    if batches is not None and found:
+        yield _finding(batches, found, total)
+    elif inputs is not None:
+        yield Finding(
+            message=f"the model is called with {count(total, 'value')} that {_verb(total)} NaN or infinite",
+            where=inputs.first_layer,
+            location=inputs.location or inputs.model_location,
+            measured=float(total),
+            limit=0.0,
+            confidence=Confidence.CONFIRMED,
+        )
+
+
+def _finding(batches: Batches, found: tuple[NonfiniteBatch, ...], total: int) -> Finding:
+    first = found[0]
+    what = "targets" if first.target else "inputs"
+    column = f", column {first.feature}" if first.feature is not None else ""
+    places = [f"'{each.place}'" for each in found]
+    damaged = count(batches.nonfinite_batches, "batch")
+    return Finding(
+        message=(
+            f"{damaged} of {batches.batches} of {batches.loader} {_held(batches)} NaN "
+            f"or infinity in the {what}, first in batch {first.batch}, row {first.sample}{column}"
+        ),
+        where=batches.loader,
+        location=batches.location,
+        measured=float(total),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(
+            f"in the tensor{'s' if len(places) > 1 else ''} {listing(places)} of the batch: "
+            f"{count(sum(each.nan for each in found), 'NaN')} and {sum(each.infinite for each in found)} infinite",
+        ),
+    )
+
+
+def _held(batches: Batches) -> str:
+    return "holds" if batches.nonfinite_batches == 1 else "hold"
+
+
+def _verb(total: int) -> str:
+    return "is" if total == 1 else "are"

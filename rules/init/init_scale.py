@@ -1,0 +1,186 @@
+"""INI102: the initial weights let the signal fade or blow up from layer to layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import ForwardScale, LayerScale, Reinitialized
+
+from ..paired import Comparison, compare, untrue
+from ..words import count, named, number
+
+
+class Limits(Options):
+    max_drift: float = Field(
+        10.0, gt=1, description="Largest factor between the output sizes of the first and the last hidden layer."
+    )
+    min_fit: float = Field(0.8, gt=0, lt=1, description="Smallest R² of the trend of the logarithm.")
+    min_layers: int = Field(3, ge=3, description="Hidden layers.")
+    min_gain: float = Field(
+        0.4, gt=0, lt=1, description="Share of the end loss that weights drawn anew have to remove."
+    )
+    max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
+    min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
+
+
+@rule(
+    "INI102",
+    "init-scale",
+    severity=Severity.WARNING,
+    explains=(
+        "vanishing-gradients",
+        "exploding-gradients",
+        "saturated-activations",
+        "lr-too-high",
+        "cannot-overfit",
+        "dead-units",
+        "nonfinite-loss",
+        "class-imbalance",
+    ),
+    fix="""Scale the weights by their fan-in and the activation: `nn.init.kaiming_normal_(layer.weight)` before ReLU,
+    `nn.init.xavier_normal_(layer.weight)` before tanh.""",
+    references=(
+        "https://proceedings.mlr.press/v9/glorot10a.html",
+        "https://arxiv.org/abs/1502.01852",
+        "https://docs.pytorch.org/docs/stable/nn.init.html",
+    ),
+)
+def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits) -> Judgement:
+    """The initial weights are of the wrong size: the signal shrinks or grows exponentially through the layers.
+
+    ## What it does
+
+    Measures the standard deviation of each layer's output in the first forward pass, and, where it drifts with depth,
+    replays the loop with weights that are drawn anew.
+
+    ## Why is it bad?
+
+    If every layer multiplies the signal by 0.1, nothing of the input is left after eight of them, and as little of the
+    gradient on its way back; a factor of 3 ends in saturated units or overflow. The network sits still, or diverges,
+    until somebody doubts the learning rate.
+
+    ## How it is measured
+
+    By trend, then by experiment. The logarithm of the output size is fitted by a line over the linear and
+    convolutional layers in their order of execution, without the last. If the line (R² of `min-fit` or more) means a
+    drift of more than `max-drift`, the loop is replayed twice on the same batches with the same random numbers: with
+    your weights, and with weights of He's or Glorot's size for the activation that follows each layer. It fails when
+    the loss then ends lower by at least `min-gain`, significantly by a paired Wilcoxon test, and a second look on
+    other batches says the same. Without that gain the drift does no harm, and passes.
+
+    ## When it may be wrong
+
+    - Models with normalization layers or with residual connections keep the signal up by other means, and pass.
+    - Loaded weights are not initial weights; weights that start at zero on purpose are left at zero.
+    - The experiment also sets biases to zero. A bias that was meant to be far from zero is thereby part of the change.
+
+    ## How to fix
+
+    ```python
+    def init(module):
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+
+
+    model.apply(init)
+    ```
+    """
+    if scale.normalized:
+        raise NotApplicable("the model normalizes its activations")
+    if scale.residual:
+        raise NotApplicable("layers are added to earlier ones (residual connections, branches): no plain chain")
+    if any(layer.loaded for layer in scale.layers):
+        raise NotApplicable("weights were loaded: they are no initial ones")
+    layers = scale.layers[:-1]
+    if len(layers) < limits.min_layers:
+        raise NotApplicable(f"needs {limits.min_layers} hidden layers, the model has {len(layers)}")
+    trend = _trend([layer.std for layer in layers])
+    if trend is None:
+        raise Inconclusive("an output is constant or not finite")
+    yield Measured(trend.drift, limits.max_drift, _text(layers, trend))
+    size = max(trend.drift, 1 / trend.drift)
+    if size <= limits.max_drift or trend.fit < limits.min_fit:
+        return
+    looks = [look for look in map(compare, again.looks) if look.steps >= limits.min_steps] if again is not None else []
+    if again is None or not looks:
+        raise Inconclusive(f"{_text(layers, trend)}, but no replay with other weights could tell whether that matters")
+    if untrue(again.fidelity, limits.max_fidelity):
+        raise Inconclusive("the replay of your own loop gave other losses than were observed")
+    better = [look for look in looks if _better(look, limits)]
+    if len(better) == len(looks) and (len(looks) > 1 or better[0].control_diverged):
+        yield _finding(layers, trend, looks, limits)
+
+
+@dataclass(frozen=True)
+class _Trend:
+    drift: float  # last over first, on the line
+    fit: float  # R²
+
+
+def _trend(stds: Sequence[float]) -> _Trend | None:
+    """Least squares on the logarithms."""
+    if not all(math.isfinite(std) and std > 0 for std in stds):
+        return None
+    logs = [math.log(std) for std in stds]
+    n = len(logs)
+    centre, mean = (n - 1) / 2, math.fsum(logs) / n
+    spread = math.fsum((i - centre) ** 2 for i in range(n))
+    slope = math.fsum((i - centre) * (log - mean) for i, log in enumerate(logs)) / spread if spread else 0.0
+    total = math.fsum((log - mean) ** 2 for log in logs)
+    fit = slope * slope * spread / total if total > 0 else 0.0
+    return _Trend(math.exp(max(-700.0, min(700.0, slope * (n - 1)))), min(1.0, fit))
+
+
+def _better(look: Comparison, limits: Limits) -> bool:
+    if look.treated_diverged:
+        return False
+    return look.control_diverged or (look.gain >= limits.min_gain and look.p_value <= limits.max_p_value)
+
+
+def _text(layers: Sequence[LayerScale], trend: _Trend) -> str:
+    sizes = f"{number(layers[0].std)} to {number(layers[-1].std)}"
+    return f"the outputs {'shrink' if trend.drift < 1 else 'grow'} from {sizes} over {count(len(layers), 'layer')}"
+
+
+def _finding(layers: Sequence[LayerScale], trend: _Trend, looks: Sequence[Comparison], limits: Limits) -> Finding:
+    shown = looks[0]
+    verb = "fades" if trend.drift < 1 else "blows up"
+    detail = [
+        "output std per layer: " + ", ".join(number(layer.std) for layer in layers[:14]),
+        f"weight std of {named(layers[-1].name)}: {number(layers[-1].weight_std)} with a fan-in of {layers[-1].fan_in}",
+    ]
+    detail += [
+        f"{count(look.steps, 'step')}: loss {number(look.control_end)} with your weights, {number(look.treated_end)} "
+        f"with weights drawn anew (p = {number(look.p_value)})"
+        for look in looks
+    ]
+    return Finding(
+        message=(
+            f"the signal {verb} from {number(layers[0].std)} to {number(layers[-1].std)} over {len(layers)} layers; "
+            f"with weights of He's or Glorot's size the loss after {count(shown.steps, 'step')} is "
+            f"{number(shown.treated_end)} instead of {number(shown.control_end)}"
+        ),
+        where=layers[-1].name,
+        location=layers[0].location,
+        measured=trend.drift,
+        limit=limits.max_drift,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(detail),
+    )

@@ -1,0 +1,144 @@
+"""LOS104: a softmax runs along the samples of the batch instead of the classes."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import CrossSample, LossSite, LossSites
+
+from ..words import count, number, percent
+
+THROUGH = ("softmax", "log_softmax")
+
+
+class Limits(Options):
+    max_moved: float = Field(
+        1e-4, gt=0, lt=1, description="Largest change of another sample's output, relative to the size of the outputs."
+    )
+
+
+@rule(
+    "LOS104",
+    "softmax-wrong-dim",
+    severity=Severity.ERROR,
+    explains=("cross-sample-dependence", "cannot-overfit", "double-softmax", "initial-loss", "class-imbalance"),
+    fix="Run it along the classes or keys, `scores.softmax(dim=-1)`; dimension 0 is the batch.",
+    references=(
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html",
+    ),
+)
+def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limits) -> Judgement:
+    """A softmax is taken along the batch, so that samples compete with each other instead of classes.
+
+    ## What it does
+
+    Looks for a softmax or log-softmax whose axis is the one that counts the samples: as the input of a loss, and
+    inside the model.
+
+    ## Why is it bad?
+
+    Each class then spreads a probability of 1 over the samples of the batch. What a sample gets depends on which
+    others happen to be with it, the loss rewards being different from them, and at a batch size of 1 every
+    prediction is 1. Shapes fit, nothing fails. `nn.Softmax()` without `dim` chooses this axis by itself for some
+    numbers of dimensions.
+
+    ## How it is measured
+
+    - As the input of a loss, by identity: the last operation is a softmax along axis 0 of (samples, classes).
+    - Inside the model, by experiment: one sample of a batch is replaced by another in evaluation mode. The outputs
+      of *other* samples move by more than `max-moved`, and stay where they are once the results of the softmax along
+      the batch are held fixed. So the mixing goes through it and through nothing else.
+
+    ## When it may be wrong
+
+    - Contrastive losses compare the samples of a batch on purpose. A square of similarities, labels that are the
+      position in the batch, and everything outside the model but the input of a loss are not judged.
+    - Attention over a (length, batch, ...) layout, dispatching experts and pooling over a bag have an axis 0 that is
+      no batch: without a loader whose batch size agrees with all its tensors the question is not asked.
+    - Where the samples are also mixed by other operations, the softmax is not blamed alone: inconclusive.
+
+    ## How to fix
+
+    ```python
+    probabilities = self.head(h).softmax(dim=1)      # (samples, classes)
+    weights = scores.softmax(dim=-1)                 # (samples, queries, keys)
+    ```
+    """
+    direct = [site for site in sites.sites if _along_samples(site, sites.batch_size)]
+    moved = mixed is not None and mixed.mixing > 0 and abs(mixed.moved) > limits.max_moved
+    inside = moved and mixed is not None and mixed.through in THROUGH
+    yield Measured(
+        float(len(direct) + inside),
+        0.0,
+        f"{count(sites.batch_softmaxes, 'softmax call')} along the batch seen, {len(direct)} as the input of a loss",
+    )
+    for site in direct:
+        yield _as_input(site)
+    if mixed is not None and inside and not direct:
+        yield _inside(sites, mixed)
+    if direct or inside:
+        return
+    if sites.batch_softmaxes == 0:
+        raise NotApplicable("no softmax along the samples of the batch was seen")
+    if mixed is None:
+        raise Inconclusive("a softmax runs along the first axis, and whether that axis counts samples was not tested")
+    if moved:
+        raise Inconclusive("samples depend on each other, but not through a softmax along the batch alone")
+
+
+def _along_samples(site: LossSite, batch: int) -> bool:
+    """The input is (samples, classes), no square table of similarities."""
+    shape = site.input_shape
+    return (
+        site.softmax_axis == 0
+        and site.calls > 1
+        and len(shape) == 2
+        and shape[0] == batch > 1
+        and shape[1] not in (1, batch)
+        and not site.own_index
+    )
+
+
+def _as_input(site: LossSite) -> Finding:
+    samples, classes = site.input_shape
+    name = "the hand-written loss" if site.function in ("-", "*") else site.function
+    return Finding(
+        message=(
+            f"{name} gets a softmax along axis 0 of ({samples}, {classes}): its {samples} samples share a probability "
+            f"of 1 for each of {classes} classes, instead of the reverse"
+        ),
+        where=site.operation_layer or site.function,
+        location=site.operation_location or site.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"in all {count(site.calls, 'call')} looked at",),
+    )
+
+
+def _inside(sites: LossSites, mixed: CrossSample) -> Finding:
+    return Finding(
+        message=(
+            f"a softmax in {mixed.layer or mixed.module} runs along the batch: replacing one of "
+            f"{count(mixed.batch_size, 'sample')} moves the outputs of {percent(mixed.others)} of the others, by up to "
+            f"{number(mixed.moved)} of their size"
+        ),
+        where=mixed.layer or mixed.module,
+        location=sites.batch_softmax_location or mixed.location or mixed.model_location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=("with the results of that softmax held fixed, the other samples stay where they are",),
+    )

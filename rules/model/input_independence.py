@@ -1,0 +1,202 @@
+"""MOD104: the model learns no more from its inputs than it would without them."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import InputUse, Overfit, PairedReplay
+
+from ..paired import Comparison, compare, untrue
+from ..series import diverged, finite, middle, tail, width
+from ..words import count, number, percent
+
+
+class Limits(Options):
+    max_change: float = Field(
+        1e-6, gt=0, lt=1, description="Largest change of the outputs, relative, that counts as none: rounding."
+    )
+    min_steps: int = Field(10, ge=1, description="Steps that have to have trained the model before it is looked at.")
+    min_gain: float = Field(
+        0.1, gt=0, lt=1, description="Share of the loss without inputs that the inputs have to remove."
+    )
+    max_p_value: float = Field(0.05, gt=0, lt=1, description="Largest p-value of the paired test for that.")
+    min_arm_steps: int = Field(100, ge=20, description="Steps of both arms before no difference means anything.")
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
+
+
+@rule(
+    "MOD104",
+    "input-independence",
+    severity=Severity.ERROR,
+    explains=("cannot-overfit", "class-imbalance"),
+    fix="""Follow one batch through the forward pass and find where two samples become the same:
+    `assert not torch.equal(model(x), model(x.flip(0)))`; then repeat it for every intermediate tensor.""",
+    references=(
+        "https://karpathy.github.io/2019/04/25/recipe/",
+        "https://arxiv.org/abs/1611.03530",
+    ),
+)
+def input_independence(use: InputUse, overfit: Overfit | None, limits: Limits) -> Judgement:
+    """The model learns no more from its inputs than it would learn without them.
+
+    ## What it does
+
+    Trains on one pinned batch twice, from the same weights, with the same targets and the same random numbers: once
+    with its inputs, and once with the first sample's inputs in place of everybody's. And it looks whether the trained
+    model's outputs change at all when the inputs are exchanged.
+
+    ## Why is it bad?
+
+    A model that does not see its inputs still has a loss that falls: it learns how often each class occurs, or the mean
+    of the target. That looks like a hard task or a bad learning rate. The cause is elsewhere: the initial instead of
+    the last hidden state is read, a normalization removes the signal, a variable is overwritten, all units are dead, or
+    inputs and targets are shuffled apart.
+
+    ## How it is measured
+
+    By experiment. It fails, exactly, when after some steps of training no output changes by more than rounding
+    (`max-change`), in training mode or in evaluation mode, though every sample gets another one's inputs.
+
+    Otherwise the two arms are compared by a paired one-sided test (`max-p-value`) and an effect size (`min-gain`). When
+    the inputs do not help within `min-arm-steps`, the loss without them did fall, and a few samples could not be
+    learned by heart at any learning rate either, that is a warning.
+
+    ## When it may be wrong
+
+    - Zero-initialised heads and gates do not see their input at first: the model is trained before it is looked at.
+    - Targets that the model makes from its inputs (autoencoders inside the model, self-supervision, contrastive losses)
+      are not applicable, as they change with the inputs.
+    - A model that is given the target besides (teacher forcing) may pass, as one of its inputs does help.
+    - If nothing is learned within the steps, with or without inputs, it is inconclusive.
+
+    ## How to fix
+
+    ```python
+    out, (hn, cn) = self.lstm(x, (h0, c0))
+    logits = self.head(hn[-1])                  # not h0[-1]
+
+    a, b = model(x), model(x.flip(0))
+    assert (a - b).abs().max() > 0              # does the output depend on the input?
+    ```
+    """
+    _require_usable(use, limits)
+    change = use.output_change if use.output_change is not None and math.isfinite(use.output_change) else None
+    if change is not None and change <= limits.max_change and use.examined + 1 >= limits.min_steps:
+        yield Measured(change, limits.max_change, "exchanging the inputs does not change the outputs")
+        if not _moves(use.real):
+            raise Inconclusive("the outputs do not depend on the inputs, but nothing was learned yet either")
+        yield _independent(use, change, limits)
+        return
+    look = compare(PairedReplay(start="initial", control=use.constant, treated=use.real))
+    if look.steps < limits.min_steps:
+        raise Inconclusive(f"needs {count(limits.min_steps, 'step')} with and without inputs, saw {look.steps}")
+    yield Measured(look.gain, limits.min_gain, _ends(look, use))
+    if look.gain >= limits.min_gain and look.p_value <= limits.max_p_value:
+        return
+    if overfit is not None and any(arm.reached for arm in overfit.arms):
+        return  # learned by heart, so the inputs were seen
+    if use.same_targets is not True:
+        raise NotApplicable("the targets are made from the inputs, so nothing can be learned without inputs to compare")
+    if use.distinct_targets is False:
+        raise Inconclusive("all samples of the pinned batch have the same target: no input is needed to learn it")
+    if look.control_diverged or look.treated_diverged:
+        raise Inconclusive("the loss did not stay finite; see nonfinite-loss and lr-too-high")
+    if look.steps < limits.min_arm_steps or max(look.control_fall, look.treated_fall) < limits.min_gain:
+        raise Inconclusive(f"{_ends(look, use)}: too little was learned to tell. {_needed(look, limits)}")
+    if overfit is None or not _fits_no_better(overfit, look, limits):
+        raise Inconclusive(f"{_ends(look, use)}, but whether the samples can be learned by heart is not settled")
+    yield _useless(use, overfit, look, limits)
+
+
+def _require_usable(use: InputUse, limits: Limits) -> None:
+    if untrue(use.fidelity, limits.max_fidelity):
+        raise Inconclusive("the replay of your own loop gave other losses than were observed")
+    if use.changed_inputs < 1:
+        raise NotApplicable("the model is called with no tensor that has one row a sample")
+    if not use.distinct_inputs:
+        raise Inconclusive("all samples of the pinned batch have the same inputs")
+
+
+def _moves(losses: tuple[float, ...]) -> bool:
+    kept = finite(losses)
+    return len(kept) > 1 and width(kept) > 1e-9 * max(abs(kept[0]), 1e-30)
+
+
+def _ends(look: Comparison, use: InputUse) -> str:
+    return (
+        f"loss on {count(use.samples, 'sample')} after {count(look.steps, 'step')}: {number(look.treated_end)} with "
+        f"their inputs, {number(look.control_end)} without, from {number(look.first)}"
+    )
+
+
+def _needed(look: Comparison, limits: Limits) -> str:
+    """How many steps would decide, at the pace seen."""
+    pace = max(look.control_fall, look.treated_fall)
+    if not 0 < pace < limits.min_gain:
+        return f"It takes at least {count(limits.min_arm_steps, 'step')}"
+    steps = max(limits.min_arm_steps, math.ceil(min(1e6, look.steps * limits.min_gain / pace)))
+    return f"At this pace it takes some {count(steps, 'step')}"
+
+
+def _fits_no_better(overfit: Overfit, look: Comparison, limits: Limits) -> bool:
+    """A few samples, learned at several rates, end no lower than without inputs."""
+    arms = [arm for arm in overfit.arms if arm.losses and not diverged(arm.losses)]
+    if len({arm.rate_factor for arm in overfit.arms}) < 2 or not arms:
+        return False
+    best = min(middle(tail(arm.losses)) for arm in arms)
+    return best > (1 - limits.min_gain) * look.control_end
+
+
+def _independent(use: InputUse, change: float, limits: Limits) -> Finding:
+    return Finding(
+        message=(
+            f"the outputs of {use.module or 'the model'} do not depend on its inputs: after "
+            f"{count(use.examined, 'training step')} no output changes when every sample gets another one's inputs"
+        ),
+        where=use.module,
+        location=use.model_location or use.location,
+        measured=change,
+        limit=limits.max_change,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(_arms(use)),
+    )
+
+
+def _useless(use: InputUse, overfit: Overfit, look: Comparison, limits: Limits) -> Finding:
+    return Finding(
+        message=(
+            f"the inputs do not help: after {count(look.steps, 'step')} on {count(use.samples, 'sample')} the loss is "
+            f"{number(look.treated_end)} with them and {number(look.control_end)} with one sample's inputs for all"
+        ),
+        where=use.loss_function,
+        location=use.location,
+        measured=look.gain,
+        limit=limits.min_gain,
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        detail=(
+            f"at {count(len({arm.rate_factor for arm in overfit.arms}), 'learning rate')} the samples could not be "
+            "learned by heart either",
+        ),
+    )
+
+
+def _arms(use: InputUse) -> list[str]:
+    ends = [middle(tail(arm)) for arm in (use.real, use.constant) if arm]
+    if len(ends) < 2:
+        return []
+    closeness = percent(abs(ends[0] - ends[1]) / max(abs(ends[1]), 1e-12))
+    return [f"loss {number(ends[0])} with the inputs, {number(ends[1])} with one sample's for all: {closeness} apart"]

@@ -1,0 +1,90 @@
+"""MOD105: two linear layers in a row that can do no more than one."""
+
+from __future__ import annotations
+
+from auditor.declare import Confidence, Finding, Judgement, Measured, Severity, rule
+from auditor.evidence import LayerChains, LinearPair
+
+from ..words import count, named
+
+
+@rule(
+    "MOD105",
+    "missing-nonlinearity",
+    severity=Severity.WARNING,
+    fix="""Put an activation between them: `x = F.relu(self.fc1(x))`, or `nn.ReLU()` in the Sequential; if none is
+    wanted, one layer does the same.""",
+    references=(
+        "https://www.deeplearningbook.org/contents/mlp.html",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.ReLU.html",
+    ),
+)
+def missing_nonlinearity(chains: LayerChains) -> Judgement:
+    """Two linear layers follow each other with nothing in between, so together they are one linear layer.
+
+    ## What it does
+
+    Follows the autograd graph of the first training steps from every linear and convolutional layer back to what made
+    its input.
+
+    ## Why is it bad?
+
+    A linear map of a linear map is a linear map. Without a nonlinearity between them the second layer adds weights and
+    time, but nothing that the network could express: it is shallower than it looks.
+
+    ## How it is measured
+
+    By identity, on the executed graph and not on the order in which layers are declared. It fails when the output of
+    one layer, at most reshaped, permuted or dropped out, is the whole input of the next one and is used nowhere else,
+    and when one layer would do: the inner width is at least both outer ones, or the two hold more weights than the one
+    layer which computes the same.
+
+    ## When it may be wrong
+
+    - Low-rank factorisations (LoRA, bottlenecks), depthwise and grouped convolutions, and kernels split by direction
+      or size (1x3 and 3x1, 3x3 and 1x1) pass.
+    - Anything else between the layers passes: norms, attention, pooling, pixel shuffling, residual additions.
+    - Frozen layers pass: a new head on a pretrained last layer is linear, but cheap.
+    - Overparameterised linear networks, studied for their own sake, are reported. Waive them.
+
+    ## How to fix
+
+    ```python
+    self.net = nn.Sequential(
+        nn.Linear(20, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+    ```
+    """
+    useless = [pair for pair in chains.pairs if _is_useless(pair)]
+    yield Measured(
+        float(len(useless)),
+        0.0,
+        f"{count(len(useless), 'pair')} of {count(chains.linear, 'linear layer')} without a nonlinearity in between",
+    )
+    for pair in useless:
+        yield _finding(pair)
+
+
+def _is_useless(pair: LinearPair) -> bool:
+    return pair.inner >= max(pair.before, pair.after) or pair.weights > pair.needed > 0
+
+
+def _finding(pair: LinearPair) -> Finding:
+    between = "only a dropout" if pair.dropout else "nothing"
+    detail = [f"widths: {pair.before} in, {pair.inner} between, {pair.after} out"]
+    if pair.weights > pair.needed > 0:
+        detail.append(f"one layer with {pair.needed} weights does what these {pair.weights} do")
+    return Finding(
+        message=(
+            f"{named(pair.first)} ({pair.first_kind}) feeds {named(pair.second)} ({pair.second_kind}) with {between} "
+            "in between: together they are one linear layer"
+        ),
+        where=pair.second,
+        location=pair.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(detail),
+    )

@@ -1,0 +1,120 @@
+"""OPT105: parameters have gradients and a learning rate, and do not change by one bit."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import Motion, ParameterMotion
+
+from ..words import count, listing, number
+
+
+class Limits(Options):
+    min_updates: int = Field(
+        5, ge=2, description="Updates with a gradient and a rate above zero that a parameter has to have had."
+    )
+    max_still: int = Field(0, ge=0, description="Parameters that may stand still.")
+
+
+@rule(
+    "OPT105",
+    "params-not-updated",
+    severity=Severity.ERROR,
+    explains=("cannot-overfit", "class-imbalance"),
+    fix="""Change the parameter in place, as optimizers do: `p.data.add_(grad, alpha=-lr)`, not
+    `p.data.add(grad, alpha=-lr)`; if the step is merely too small for the precision, raise the rate or keep the
+    weights in float32.""",
+    references=(
+        "https://docs.pytorch.org/docs/stable/optim.html#taking-an-optimization-step",
+        "https://arxiv.org/abs/2010.06192",
+    ),
+)
+def params_not_updated(motion: Motion, limits: Limits) -> Judgement:
+    """The optimizer steps on parameters with a gradient, and they keep every bit of their value.
+
+    ## What it does
+
+    Compares every parameter in an optimizer at the end of the observation with what it was before the first step, bit
+    by bit, and looks at sampled steps whether the update moved it at all.
+
+    ## Why is it bad?
+
+    What does not move does not learn. Usual causes: an optimizer of one's own that computes the new value and throws
+    it away (`p.add(...)` for `p.add_(...)`, `p = p - lr * g`), a rate so small that the update is below the last
+    digit of the weight, weights in half precision, or a step on copies of the parameters.
+
+    ## How it is measured
+
+    By identity. A parameter fails when, over at least `min-updates` updates, its gradient was not zero and its rate was
+    above zero, no watched element of it changed in any sampled update, and at the end all of its elements are equal to
+    the first ones.
+
+    ## When it may be wrong
+
+    - Warm-up from a rate of zero, frozen groups with rate zero, rows of an embedding that do not occur, experts that
+      are not chosen, zero-initialized gates in the first step: all of these pass, because a whole tensor has to stand
+      still under a gradient and a rate.
+    - A parameter that the loop itself sets back after each step moved within the step, and passes.
+    - A rate that a schedule has taken close to zero from the start is reported. It is meant to be.
+
+    ## How to fix
+
+    ```python
+    class PlainSGD(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.add_(p.grad, alpha=-group["lr"])  # in place
+    ```
+    """
+    judged = [each for each in motion.parameters if each.graded_updates >= limits.min_updates]
+    if not judged:
+        most = max((each.graded_updates for each in motion.parameters), default=0)
+        raise Inconclusive(
+            f"needs a parameter with {limits.min_updates} updates under a gradient and a rate, saw {most} at most"
+        )
+    still = [each for each in judged if not each.moved and not each.moved_within]
+    total = max(len(judged), motion.graded)
+    yield Measured(
+        float(len(still)), float(limits.max_still), f"{len(still)} of {count(total, 'parameter')} stood still"
+    )
+    if len(still) > limits.max_still:
+        yield _finding(still, total, limits)
+
+
+def _finding(still: list[ParameterMotion], total: int, limits: Limits) -> Finding:
+    first = still[0]
+    which = "no parameter" if len(still) >= total else listing([each.name for each in still])
+    rates = sorted({each.rate for each in still if each.rate > 0})
+    low = sorted({each.dtype for each in still} - {"float32", "float64", ""})
+    detail = [f"rate {number(rates[-1])}"] if rates else []
+    if low:
+        detail.append(f"the weights are kept in {', '.join(low)}: small updates round to nothing")
+    updates = min(each.graded_updates for each in still)
+    if len(still) >= total:
+        message = f"{which} changed by a single bit in {count(updates, 'step')} of {first.optimizer}, under gradients"
+    else:
+        message = (
+            f"{which} did not change by a single bit in {count(updates, 'step')} of {first.optimizer}, under gradients "
+            f"and a rate of {number(first.rate)}"
+        )
+    return Finding(
+        message=message,
+        where=first.name if len(still) < total else first.optimizer,
+        location=first.optimizer_location or first.location,
+        measured=float(len(still)),
+        limit=float(limits.max_still),
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(detail),
+    )

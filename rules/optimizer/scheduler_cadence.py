@@ -1,0 +1,318 @@
+"""OPT108: the learning-rate schedule is stepped at another pace than it is built for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import Schedule, Schedules
+
+from ..words import count, number
+
+
+class Limits(Options):
+    max_mismatch: float = Field(
+        2.0, gt=1, description="Largest factor between the declared length and the one the loop comes to."
+    )
+    max_decay: float = Field(
+        1e-3, gt=0, lt=1, description="A rate that falls below this share within one epoch has fallen by mistake."
+    )
+    min_steps: int = Field(10, ge=3, description="Optimizer steps that have to be seen.")
+
+
+@rule(
+    "OPT108",
+    "scheduler-cadence",
+    severity=Severity.WARNING,
+    explains=("lr-too-high", "cannot-overfit"),
+    fix="""Step the schedule at the pace of its length: `scheduler.step()` after each epoch where that is in epochs,
+    after each `optimizer.step()` where it is in steps, with `T_max=epochs * len(loader)`.""",
+    references=(
+        "https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate",
+        "https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html",
+        "https://github.com/huggingface/accelerate/issues/963",
+    ),
+)
+def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
+    """A learning-rate schedule is stepped per batch though it counts epochs, or the other way around, or never.
+
+    ## What it does
+
+    Counts the calls of `scheduler.step()` per optimizer step and per epoch, and compares what they add up to with the
+    length that the schedule declares (`T_max`, `total_steps`, `step_size`, milestones, `total_iters`).
+
+    ## Why is it bad?
+
+    A schedule in epochs that is stepped per batch is over within the first epoch: the rate is tiny, or swings up and
+    down, for the rest of the run. A one-cycle schedule that is stepped per epoch never leaves its warm-up. Both look
+    like a network that stopped learning for other reasons.
+
+    ## How it is measured
+
+    By counting. The number of batches comes from the training loader, that of epochs from the `range()` of the loop
+    around it, where it can be read. It fails when
+
+    - the schedule is stepped once per batch, and its length equals the number of epochs, or its decay would leave less
+      than `max-decay` of the rate after a single epoch;
+    - it is stepped once per epoch, and its length is that of all batches, or a multiple of those of one epoch;
+    - it is stepped at every micro-batch of an accumulating loop, and its length is in optimizer steps;
+    - an epoch has ended without a call, and nothing in the source steps it.
+
+    Two lesser findings are notes: a first call before the first optimizer step, which skips the first rate, and a
+    cosine or one-cycle schedule whose length differs from that of the run by more than `max-mismatch`.
+
+    ## When it may be wrong
+
+    - Schedules that are stepped per batch and count batches pass, as OneCycleLR usually is; warm restarts swing on
+      purpose.
+    - Without the number of epochs only what a single epoch shows is judged.
+    - A loop that leaves its `range()` early, by a limit on steps or by patience, is shorter than it says.
+    - Rates set by hand, and schedules of other libraries that do not derive from torch's, are not looked at.
+
+    ## How to fix
+
+    ```python
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
+    for epoch in range(epochs):
+        train_one_epoch(model, loader, optimizer)
+        scheduler.step()
+    ```
+    """
+    if schedules.steps < limits.min_steps:
+        raise Inconclusive(f"needs {count(limits.min_steps, 'step')}, saw {schedules.steps}")
+    looked = [_Pace.of(schedule, schedules) for schedule in schedules.schedules]
+    if not looked:
+        raise Inconclusive("no scheduler was described")
+    first = looked[0]
+    yield Measured(first.per_step if math.isfinite(first.per_step) else None, None, first.text())
+    for pace in looked:
+        yield from _judge(pace, limits)
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """One schedule beside the loop."""
+
+    schedule: Schedule
+    seen: Schedules
+    per_step: float  # calls per optimizer step
+    per_epoch: float | None
+    steps_per_epoch: int | None  # optimizer steps
+    epochs: int | None
+
+    @staticmethod
+    def of(schedule: Schedule, seen: Schedules) -> _Pace:
+        batches = seen.batches_per_epoch if seen.batches_per_epoch and seen.batches_per_epoch > 0 else None
+        k = max(1, seen.backwards_per_step)
+        return _Pace(
+            schedule=schedule,
+            seen=seen,
+            per_step=schedule.per_step if schedule.per_step is not None else 0.0,
+            per_epoch=schedule.per_epoch,
+            steps_per_epoch=max(1, batches // k) if batches else None,
+            epochs=seen.planned_epochs if seen.planned_epochs and seen.planned_epochs > 0 else None,
+        )
+
+    @property
+    def batchwise(self) -> bool:
+        return self.per_step >= 0.9
+
+    @property
+    def epochwise(self) -> bool:
+        return self.per_step < 0.1 and self.per_epoch is not None and 0.5 <= self.per_epoch <= 1.5
+
+    @property
+    def length(self) -> int | None:
+        """Declared length, in calls."""
+        declared = self.schedule.per_period
+        return declared if declared is not None and declared > 0 else None
+
+    def text(self) -> str:
+        pace = "at every optimizer step" if self.batchwise else "once per epoch" if self.epochwise else "never"
+        if self.schedule.calls and not self.batchwise and not self.epochwise:
+            pace = count(self.schedule.calls, "time")
+        return f"{self.schedule.kind} was stepped {pace}, in {count(self.seen.steps, 'step')}"
+
+
+def _judge(pace: _Pace, limits: Limits) -> Iterator[Finding]:
+    schedule = pace.schedule
+    if schedule.calls == 0:
+        if pace.seen.epochs_seen and not schedule.mentioned:
+            yield _finding(
+                pace,
+                f"{schedule.kind} is never stepped: {count(pace.seen.epochs_seen, 'epoch')} went by without a call of "
+                "its step(), and the rate stays what it was",
+                0.0,
+                1.0,
+                fix="Step it after each epoch: `scheduler.step()`, or remove it.",
+            )
+        return
+    fault = next((found for found in (_micro(pace), _batchwise(pace, limits), _epochwise(pace)) if found), None)
+    if fault is not None:
+        yield fault
+        return
+    if schedule.before_update and not pace.seen.skipped_steps:
+        yield _finding(
+            pace,
+            f"{schedule.kind} is stepped before the first optimizer.step(): the first rate of the schedule is skipped",
+            float(schedule.before_update),
+            0.0,
+            severity=Severity.NOTE,
+            fix="Swap the calls: `optimizer.step(); scheduler.step()`.",
+        )
+        return
+    yield from _length(pace, limits)
+
+
+def _micro(pace: _Pace) -> Finding | None:
+    """Stepped at every micro-batch, while its length is in optimizer steps."""
+    k = max(1, pace.seen.backwards_per_step)
+    per_epoch, length = pace.steps_per_epoch, pace.length
+    if k < 2 or not 0.9 * k <= pace.per_step <= 1.1 * k or per_epoch is None or length is None:
+        return None
+    total = per_epoch * pace.epochs if pace.epochs else None
+    fits = abs(length - total) <= 0.05 * total if total else length % per_epoch == 0 and length % (per_epoch * k) != 0
+    if not fits:
+        return None
+    return _finding(
+        pace,
+        f"{pace.schedule.kind} is stepped at every micro-batch, {k} times per optimizer step, and declares "
+        f"{pace.schedule.period_name}={length}, which are optimizer steps: it is over after 1/{k} of the run",
+        pace.per_step,
+        1.0,
+        fix="Step it together with the optimizer: `optimizer.step(); scheduler.step()`.",
+    )
+
+
+def _batchwise(pace: _Pace, limits: Limits) -> Finding | None:
+    """Stepped per batch, though it counts epochs."""
+    per_epoch, schedule = pace.steps_per_epoch, pace.schedule
+    if not pace.batchwise or per_epoch is None or per_epoch < 3:
+        return None
+    calls = per_epoch * max(1.0, pace.per_step)
+    length = pace.length
+    in_epochs = pace.epochs is not None and pace.epochs > 1 and length == pace.epochs and length < calls
+    if in_epochs and schedule.period_name in ("T_max", "total_iters"):
+        return _finding(
+            pace,
+            f"{schedule.kind}({schedule.period_name}={length}) counts epochs ({pace.epochs} are planned) but is "
+            f"stepped at every batch: it is over after {length} of the {number(calls)} batches of the first epoch",
+            calls,
+            1.0,
+            fix=f"Step it once per epoch, or use `{schedule.period_name}={pace.epochs} * len(loader)`.",
+        )
+    left = _left_after(schedule, calls)
+    if left is not None and left < limits.max_decay and (pace.epochs or 2) > 1:
+        return _finding(
+            pace,
+            f"{schedule.kind} is stepped at every batch: after one epoch of {number(calls)} batches "
+            f"{number(left)} of the learning rate is left",
+            left,
+            limits.max_decay,
+            fix="Step it once per epoch, after the loop over the batches: `scheduler.step()`.",
+        )
+    return None
+
+
+def _left_after(schedule: Schedule, calls: float) -> float | None:
+    """Share of the rate that a decaying schedule leaves after so many calls; None for other kinds."""
+    gamma = schedule.gamma
+    if gamma is None or not 0 < gamma < 1:
+        return None
+    if schedule.kind == "StepLR" and schedule.per_period and schedule.per_period > 0:
+        times = math.floor(calls / schedule.per_period)
+    elif schedule.kind == "MultiStepLR" and schedule.milestones:
+        times = sum(1 for mark in schedule.milestones if mark <= calls)
+    elif schedule.kind == "ExponentialLR":
+        times = math.floor(min(calls, 1e6))
+    else:
+        return None
+    return math.exp(max(-700.0, times * math.log(gamma)))
+
+
+def _epochwise(pace: _Pace) -> Finding | None:
+    """Stepped per epoch, though it counts batches."""
+    per_epoch, length = pace.steps_per_epoch, pace.length
+    if not pace.epochwise or per_epoch is None or length is None or per_epoch < 3:
+        return None
+    if pace.schedule.period_name not in ("total_steps", "T_max", "total_iters"):
+        return None
+    batches = max(1, pace.seen.batches_per_epoch or per_epoch)
+    if pace.epochs is not None:
+        wholes = {pace.epochs * per_epoch, pace.epochs * batches}
+        counted = any(abs(length - whole) <= 0.05 * whole for whole in wholes) and length > 2 * pace.epochs
+    else:
+        counted = pace.schedule.period_name == "total_steps" and (length % per_epoch == 0 or length % batches == 0)
+    if not counted:
+        return None
+    planned = f"{pace.epochs} calls" if pace.epochs is not None else "one call per epoch"
+    return _finding(
+        pace,
+        f"{pace.schedule.kind}({pace.schedule.period_name}={length}) counts batches but is stepped once per epoch: of "
+        f"its {length} steps it will take {planned}, and the rate hardly leaves its start",
+        1.0 / per_epoch,
+        1.0,
+        fix="Step it after every batch: `optimizer.step(); scheduler.step()`.",
+    )
+
+
+def _length(pace: _Pace, limits: Limits) -> Iterator[Finding]:
+    """The declared length and the run's differ."""
+    per_epoch, length, epochs = pace.steps_per_epoch, pace.length, pace.epochs
+    if length is None or epochs is None or pace.schedule.period_name not in ("T_max", "total_steps"):
+        return
+    if pace.batchwise and per_epoch is not None:
+        planned = per_epoch * max(1.0, pace.per_step) * epochs
+    elif pace.epochwise:
+        planned = float(epochs)
+    else:
+        return
+    if 1 / limits.max_mismatch <= planned / length <= limits.max_mismatch:
+        return
+    course = "it will end early in its course" if planned < length else "the rate rises again after that"
+    yield _finding(
+        pace,
+        f"{pace.schedule.kind} declares {pace.schedule.period_name}={length}, and the loop comes to {number(planned)} "
+        f"calls: {course}",
+        planned / length,
+        limits.max_mismatch,
+        severity=Severity.NOTE,
+        fix=f"Take the length from the loop: `{pace.schedule.period_name}={number(planned)}`.",
+    )
+
+
+def _finding(
+    pace: _Pace, message: str, measured: float, limit: float, *, fix: str, severity: Severity = Severity.WARNING
+) -> Finding:
+    facts = []
+    if pace.seen.batches_per_epoch:
+        facts.append(f"{count(pace.seen.batches_per_epoch, 'batch')} per epoch")
+    if pace.epochs:
+        facts.append(f"{count(pace.epochs, 'epoch')} planned")
+    rates = pace.schedule.rates
+    if len(rates) > 1 and all(math.isfinite(rate) for rate in rates):
+        facts.append(f"the rate went from {number(rates[0])} to {number(rates[-1])} in {count(len(rates), 'call')}")
+    return Finding(
+        message=message,
+        where=pace.schedule.kind,
+        location=pace.schedule.step_location or pace.schedule.location,
+        measured=measured,
+        limit=limit,
+        severity=severity,
+        confidence=Confidence.CONFIRMED,
+        detail=("; ".join(facts),) if facts else (),
+        fix=fix,
+    )

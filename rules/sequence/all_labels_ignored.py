@@ -1,0 +1,87 @@
+"""SEQ105: a batch has no label left that counts."""
+
+from __future__ import annotations
+
+from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
+from auditor.evidence import IgnoredLabels, LabelSite
+
+from ..words import count, percent
+
+
+@rule(
+    "SEQ105",
+    "all-labels-ignored",
+    severity=Severity.ERROR,
+    explains=("nonfinite-loss", "cannot-overfit", "exploding-gradients"),
+    fix="""Skip such batches, or sum and divide by the labels that count:
+    `F.cross_entropy(logits, labels, reduction="sum") / (labels != -100).sum().clamp(min=1)`.""",
+    references=(
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
+        "https://github.com/pytorch/pytorch/issues/70348",
+    ),
+)
+def all_labels_ignored(ignored: IgnoredLabels) -> Judgement:
+    """A loss call averages over no label at all, because every one of them is ignored.
+
+    ## What it does
+
+    Counts, in every call of a loss with class labels, how many labels are not the ignored one.
+
+    ## Why is it bad?
+
+    The mean over no label is 0/0: the loss is NaN, its gradient is NaN, and after one such step every weight is. It
+    happens when a prompt fills the whole context, when truncation cuts the answer off, when a mask is inverted, or
+    when a crop has nothing but unlabelled pixels - perhaps only once in a thousand batches. Where every batch is
+    like that and the loss is a sum, nothing is ever learned.
+
+    ## How it is measured
+
+    By identity, over all observed calls and not only sampled ones: the number of labels equal to `ignore_index` is
+    the number of labels. No limits.
+
+    ## When it may be wrong
+
+    - With `reduction="sum"` or `"none"`, an empty batch gives 0 and does no harm: only where *all* calls are empty
+      does that fail.
+    - A loss that is computed, found NaN and left out of the backward pass by the loop would be reported: waive it in
+      place.
+
+    ## How to fix
+
+    ```python
+    counted = labels != -100
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / counted.sum().clamp(min=1)
+    ```
+    """
+    sites = [site for site in ignored.sites if site.calls > 0]
+    if not sites:
+        raise NotApplicable("no loss with class labels was called")
+    calls, empty = sum(site.calls for site in sites), sum(min(site.empty, site.calls) for site in sites)
+    labels, out = sum(site.labels for site in sites), sum(site.ignored for site in sites)
+    share = min(1.0, out / labels) if labels else 0.0
+    yield Measured(
+        float(empty),
+        0.0,
+        f"{empty} of {count(calls, 'call')} without a label that counts; {percent(share)} of the labels are ignored",
+    )
+    for site in sites:
+        if site.empty >= site.calls or (site.empty > 0 and site.reduction == "mean"):
+            yield _finding(site)
+
+
+def _finding(site: LabelSite) -> Finding:
+    every = site.empty >= site.calls
+    which = f"all {site.calls} calls" if every else f"{site.empty} of {count(site.calls, 'call')}"
+    effect = "the mean over nothing is NaN" if site.reduction == "mean" else "there is nothing to learn from"
+    first = f", first in step {site.first_empty + 1}" if site.first_empty is not None and not every else ""
+    return Finding(
+        message=(
+            f"in {which} of {site.function} every label is the ignored one ({site.ignore_index}){first}: {effect}"
+        ),
+        where=site.function,
+        location=site.location,
+        measured=float(max(site.empty, 1)),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"{site.ignored} of {count(site.labels, 'label')} are ignored",),
+    )

@@ -1,0 +1,104 @@
+"""SEQ104: a padding mask is given, and padding still decides over the outputs."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import TokenInfluence
+
+from ..words import count, number
+
+
+class Limits(Options):
+    max_change: float = Field(
+        0.01, gt=0, lt=1, description="Largest change by the padding, relative to that by as many real tokens."
+    )
+    min_padded: int = Field(8, ge=1, description="Padded positions that the batch has to have.")
+
+
+@rule(
+    "SEQ104",
+    "mask-ignored",
+    severity=Severity.ERROR,
+    explains=("cannot-overfit", "class-imbalance"),
+    fix="""Pass the mask on to every attention and to the pooling, the right way round:
+    `encoder(x, src_key_padding_mask=ids == pad_id)` is True at padding.""",
+    references=(
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.TransformerEncoder.html",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html",
+    ),
+)
+def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
+    """What stands in the padding changes the outputs of real tokens, though a mask marks the padding.
+
+    ## What it does
+
+    Calls the model in evaluation mode on a padded batch, puts other tokens into the padding - behind the mask's
+    back, where they enter the embedding - and looks whether the outputs of the real positions stay what they were.
+
+    ## Why is it bad?
+
+    A mask that is inverted lets attention see nothing but padding. One that is all ones, has the wrong axis, or
+    never arrives lets each text be mixed with as much padding as the longest text of its batch happens to cause: the
+    same text gets other predictions in another batch. Shapes broadcast, nothing fails.
+
+    ## How it is measured
+
+    By experiment, with the model as its own control. Applies where some module is given a tensor that has one value
+    at exactly the padded positions and another elsewhere, or an argument called a mask that marks nothing while the
+    embedding declares padding (`padding_idx`) and the batch has some. It fails when the change is more than
+    `max-change` of the change that as many real tokens make, over at least `min-padded` padded positions.
+
+    ## When it may be wrong
+
+    - Right padding in a causal model needs no mask: earlier positions do not see it. Passed.
+    - The outputs of padded positions themselves are not looked at, where outputs have positions.
+    - Convolutions and recurrent layers see the padding next to a text by their nature: not applicable.
+    - A model that never gets a mask, and takes padding for a word, is consistent with itself: not applicable.
+
+    ## How to fix
+
+    ```python
+    padding = ids == pad_id                                      # True where there is nothing
+    h = self.encoder(self.embed(ids), src_key_padding_mask=padding)
+    pooled = h.masked_fill(padding[..., None], 0).sum(1) / (~padding).sum(1, keepdim=True)
+    ```
+    """
+    if not influence.mask:
+        raise NotApplicable("no mask that marks the padding is given to a module")
+    if influence.local_layer:
+        raise NotApplicable(f"a layer of kind {influence.local_layer} sees the padding next to a text by its nature")
+    if influence.pad_change is None or influence.real_change is None or influence.padded < limits.min_padded:
+        raise Inconclusive(f"needs {limits.min_padded} padded positions in a batch, saw {influence.padded}")
+    if not influence.real_change > 0:
+        raise Inconclusive("the outputs do not depend on the tokens at all")
+    ratio = influence.pad_change / influence.real_change
+    yield Measured(
+        ratio, limits.max_change, f"padding changes the outputs by {number(ratio)} of what real tokens change them by"
+    )
+    if ratio > limits.max_change:
+        yield Finding(
+            message=(
+                f"other tokens in {count(influence.padded, 'padded position')} change the outputs of real ones by "
+                f"{number(influence.pad_change)} of their size, {number(ratio)} times what as many real tokens do, "
+                f"though {influence.mask} is given a mask: it is ignored, inverted or used in part"
+            ),
+            where=influence.mask,
+            location=influence.location,
+            measured=ratio,
+            limit=limits.max_change,
+            confidence=Confidence.CONFIRMED,
+            detail=(f"the padding token is {influence.pad}, replaced where it enters {influence.embedding}",),
+        )

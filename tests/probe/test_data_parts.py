@@ -1,0 +1,145 @@
+"""Parts on the data equal what plain torch gives for the same batches."""
+
+from __future__ import annotations
+
+import pytest
+
+TABLE = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(2)
+x = torch.randn(400, 6) * torch.tensor([1.0, 500.0, 0.01, 1.0, 0.0, 1.0])
+x[:, 5] = (x[:, 5] > 0).float()
+x[:, 4] = 7.0
+y = 300.0 + 40.0 * torch.randn(400, 1)
+DAMAGE
+model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+seen = []
+for epoch in range(3):
+    for a, b in DataLoader(TensorDataset(x, y), batch_size=40):
+        loss = LOSS
+        optimizer.zero_grad()
+        loss.backward()
+        seen.append(b)
+        if len(seen) == 12:
+            note(mean=torch.cat(seen).double().mean().item(), std=torch.cat(seen).double().std(correction=0).item())
+        optimizer.step()
+"""
+
+
+def run(zygote, damage="", loss="nn.functional.mse_loss(model(a), b)", **options):
+    return zygote.probe(TABLE.replace("DAMAGE", damage).replace("LOSS", loss), **{"steps": 12, **options})
+
+
+@pytest.fixture(scope="module")
+def table(zygote):
+    return run(zygote)
+
+
+def test_scales_of_the_columns(table):
+    inputs = table["inputs"]
+    assert (inputs.widest, inputs.narrowest) == (1, 2)
+    assert inputs.scale_ratio == pytest.approx(5e4, rel=0.2)
+
+
+def test_constant_columns_and_rows(table):
+    batches = table["batches"]
+    assert (batches.constant, batches.constants, batches.features) == ((4,), 1, 6)
+    assert (batches.batches, batches.rows) == (12, 480)
+    assert not batches.nonfinite
+
+
+def test_targets_are_those_of_the_loss(table):
+    targets = table["targets"]
+    assert targets.function == "mse_loss"
+    assert targets.values == 480
+    assert targets.mean == pytest.approx(table.noted("mean")[0])
+    assert targets.std == pytest.approx(table.noted("std")[0])
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ("x[93, 2] = float('nan')", ("0", 2, 1, 0, 13, 2, False)),
+        ("y[50] = float('inf')", ("1", 1, 0, 1, 10, 0, True)),
+        ("x[0, 1] = 1e38; x[1, 1] = 3e38; x[2, 1] = 3e38", None),
+    ],
+)
+def test_values_that_are_no_numbers(zygote, damage, expected):
+    found = run(zygote, damage, parts=("batches",))["batches"].nonfinite
+    if expected is None:
+        assert not found
+    else:
+        first = found[0]
+        assert (
+            first.place,
+            first.batch,
+            first.nan,
+            first.infinite,
+            first.sample,
+            first.feature,
+            first.target,
+        ) == expected
+
+
+def test_additive_masks_are_left_out(zygote):
+    damage = "x[:] = 0.0; x[3, 2:] = float('-inf')"
+    loss = "nn.functional.mse_loss(model(a.clamp(min=-1)), b)"
+    assert not run(zygote, damage, loss, parts=("batches",))["batches"].nonfinite
+
+
+def test_classification_has_no_targets_of_this_kind(zygote):
+    loss = "nn.functional.cross_entropy(torch.cat([model(a), -model(a)], 1), (b[:, 0] > 300).long())"
+    assert "not-applicable" in run(zygote, loss=loss, parts=("targets",)).absent("targets")
+
+
+def test_standardized_targets_are_replayed_in_one_unit(zygote):
+    script = TABLE.replace("DAMAGE", "x = x / x.std(0).clamp(min=1)").replace(
+        "LOSS", "nn.functional.mse_loss(model(a), b)"
+    )
+    script = script.replace("lr=1e-9", "lr=1e-3").replace("range(3)", "range(60)")
+    part = zygote.probe(script, steps=40, experiments=True, parts=("targets", "standardized_targets"))
+    found = part["standardized_targets"]
+    first = found.looks[0]
+    assert found.std == pytest.approx(40, rel=0.1)
+    # The raw first loss is about (300^2 + 40^2) / 40^2 in units of the variance, the standardized one about 1.
+    assert first.control[0] == pytest.approx(57, rel=0.15)
+    assert 0.5 < first.treated[0] < 3
+
+
+IMAGES = """
+import torch
+from torch import nn
+
+torch.manual_seed(1)
+grey = torch.randint(0, 256, (64, 1, 12, 12)).float()
+images = CHANGE
+model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for i in range(6):
+    loss = nn.functional.cross_entropy(model(images), torch.arange(64) % 2)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [
+        ("grey / 255", 1 / 255),
+        ("grey / 255 / 255", 1 / 255**2),
+        ("(grey / 255 / 255 - 0.5) / 0.5", 2 / 255**2),
+        ("(grey / 255 - 0.13) / 0.3", 1 / 255 / 0.3),
+        ("grey", 1.0),
+        ("torch.rand(64, 1, 12, 12)", None),
+        ("(grey > 100).float()", None),
+        ("torch.randn(64, 1, 12, 12) / 65025", None),
+    ],
+)
+def test_the_distance_of_grey_values(zygote, change, step):
+    found = zygote.probe(IMAGES.replace("CHANGE", change), steps=5, parts=("inputs",))["inputs"].grey_step
+    assert found == (pytest.approx(step, rel=0.02) if step else None)

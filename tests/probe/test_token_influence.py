@@ -1,0 +1,189 @@
+"""Which tokens an output depends on, for models in which that is known."""
+
+from __future__ import annotations
+
+import pytest
+
+LOOP = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+torch.manual_seed(0)
+B, T, V, D = 6, 12, 19, 16
+MODEL
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+generator = torch.Generator().manual_seed(1)
+def batch():
+    text = torch.randint(1, V, (B, T + 1), generator=generator)
+    for row in range(B):
+        text[row, T + 1 - 2 * row:] = 0
+    return text
+for step in range(60):
+    text = batch()
+    x, y = text[:, :-1], text[:, 1:]
+    STEP
+    optimizer.zero_grad()
+    loss.backward()
+    note(loss=loss.item())
+    optimizer.step()
+"""
+ATTENTION = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(V, D, padding_idx=0)
+        self.places = nn.Parameter(torch.randn(T, D) * 0.1)
+        self.layer = nn.TransformerEncoderLayer(D, 2, 32, dropout=0.1, batch_first=True)
+        self.head = nn.Linear(D, V)
+    def forward(self, ids, padding=None, targets=None):
+        h = self.embed(ids) + self.places[: ids.shape[1]]
+        h = self.layer(h, src_mask=MASK, src_key_padding_mask=PADDING)
+        RETURN
+"""
+CAUSAL = "torch.triu(torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool), 1)"
+PLAIN = "loss = F.cross_entropy(model(x).reshape(-1, V), y.reshape(-1), ignore_index=0)"
+PARTS = ("token_labels", "token_influence")
+
+
+def probe(zygote, model, step=PLAIN, parts=PARTS, **names):
+    for name, value in names.items():
+        model = model.replace(name.upper(), value)
+    step = "\n".join(f"    {line}" for line in step.strip().splitlines())
+    script = LOOP.replace("MODEL", model).replace("    STEP", step)
+    return zygote.probe(script, steps=10, experiments=True, parts=parts)
+
+
+def attention(zygote, mask="None", padding="None", step=PLAIN, returned="return self.head(h)", **options):
+    seen = probe(zygote, ATTENTION, step, mask=mask, padding=padding, **{"return": returned}, **options)
+    return seen["token_influence"]
+
+
+def test_a_causal_mask_hides_later_tokens(zygote):
+    found = attention(zygote, mask=CAUSAL)
+    assert (found.embedding, found.shape, found.shifted) == ("embed", (6, 12), 1.0)
+    assert found.cuts == 3
+    assert found.before <= found.noise
+    assert found.after > 0.01
+    assert found.own > 0.01
+    assert (found.leaking, found.mask) == (0, "")
+
+
+def test_without_a_mask_they_show(zygote):
+    found = attention(zygote)
+    assert found.leaking == 3
+    assert found.before > 1e-2
+    assert found.layer.startswith("layer")
+
+
+def test_models_that_return_nothing_but_their_loss(zygote):
+    returned = "return F.cross_entropy(self.head(h).reshape(-1, V), targets.reshape(-1), ignore_index=0)"
+    step = "loss = model(x, targets=y)"
+    assert attention(zygote, mask=CAUSAL, step=step, returned=returned).leaking == 0
+    found = attention(zygote, step=step, returned=returned)
+    assert (found.leaking, found.shifted) == (3, 1.0)
+
+
+def test_labels_of_another_kind(zygote):
+    step = "loss = F.cross_entropy(model(x).reshape(-1, V), x.reshape(-1))"
+    found = attention(zygote, mask=CAUSAL, step=step)
+    assert (found.shifted < 0.5, found.same) == (True, 1.0)
+
+
+def test_a_prefix_that_sees_itself_is_not_counted(zygote):
+    mask = f"({CAUSAL}) & ~((torch.arange(ids.shape[1]) < 5)[None] & (torch.arange(ids.shape[1]) < 5)[:, None])"
+    step = "y = y.clone()\ny[:, :4] = -100\nloss = F.cross_entropy(model(x).reshape(-1, V), y.reshape(-1))"
+    assert attention(zygote, mask=mask, step=step).leaking == 0
+    assert attention(zygote, mask=mask, step=PLAIN).leaking > 0
+
+
+def test_a_mask_that_is_used(zygote):
+    step = "loss = F.cross_entropy(model(x, x == 0).reshape(-1, V), x.reshape(-1), ignore_index=0)"
+    found = attention(zygote, padding="padding", step=step)
+    assert (found.mask, found.pad) == ("Net", 0)
+    assert found.pad_change == 0.0
+    assert found.real_change > 0.01
+    # Rows end in 0, 1, 3, 5, 7, 9 padding tokens of twelve; the one next to the text is left out.
+    assert found.padded == 0 + 0 + 2 + 4 + 6 + 8
+
+
+@pytest.mark.parametrize("padding", ["~padding", "None", "torch.zeros_like(padding)"])
+def test_a_mask_that_is_inverted_or_not_used(zygote, padding):
+    step = "loss = F.cross_entropy(model(x, x == 0).reshape(-1, V), x.reshape(-1), ignore_index=0)"
+    found = attention(zygote, padding=padding, step=step)
+    assert found.mask == "Net"
+    assert found.pad_change > 0.01
+
+
+POOLED = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(V, D)
+        self.layer = nn.TransformerEncoderLayer(D, 2, 32, dropout=0.0)
+        self.head = nn.Linear(D, 3)
+    def forward(self, ids):
+        ids = ids.t()
+        h = self.layer(self.embed(ids), src_key_padding_mask=(ids == 0).t())
+        POOL
+        return self.head(h)
+"""
+
+
+@pytest.mark.parametrize(
+    ("pool", "changes"),
+    [
+        ("real = (ids != 0)[..., None]; h = (h * real).sum(0) / real.sum(0)", False),
+        ("h = h.mean(0)", True),
+        ("h = h[0]", False),
+    ],
+)
+def test_pooling_of_a_time_first_encoder(zygote, pool, changes):
+    step = "loss = F.cross_entropy(model(x), x[:, 0] % 3)"
+    seen = probe(zygote, POOLED, step, parts=("token_influence",), pool=pool)
+    found = seen["token_influence"]
+    assert (found.mask, found.pad, found.shifted) == ("layer", 0, None)
+    assert (found.pad_change > 0) == changes
+
+
+def test_recurrent_layers_are_named(zygote):
+    model = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(V, D, padding_idx=0)
+        self.rnn = nn.LSTM(D, D, batch_first=True)
+        self.head = nn.Linear(D, V)
+    def forward(self, ids, mask):
+        h, _ = self.rnn(self.embed(ids))
+        return self.head(h * mask[..., None])
+"""
+    step = "loss = F.cross_entropy(model(x, (x != 0).float()).reshape(-1, V), y.reshape(-1), ignore_index=0)"
+    found = probe(zygote, model, step)["token_influence"]
+    assert (found.local_layer, found.leaking, found.shifted) == ("LSTM", 0, 1.0)
+
+
+ENCODER_DECODER = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(V, D)
+        self.net = nn.Transformer(D, 2, 1, 1, 32, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(D, V)
+    def forward(self, source, ids):
+        h = self.net(self.embed(source), self.embed(ids), tgt_mask=MASK)
+        return self.head(h)
+"""
+
+
+@pytest.mark.parametrize(("mask", "leaks"), [(CAUSAL, 0), ("None", 3)])
+def test_only_the_decoders_own_input_is_replaced(zygote, mask, leaks):
+    step = "loss = F.cross_entropy(model(y, x).reshape(-1, V), y.reshape(-1))"
+    found = probe(zygote, ENCODER_DECODER, step, mask=mask)["token_influence"]
+    assert (found.shifted, found.leaking) == (1.0, leaks)
+
+
+def test_models_without_tokens_are_not_asked(zygote):
+    model = "class Net(nn.Linear):\n    def __init__(self):\n        super().__init__(T, 3)\n"
+    seen = probe(zygote, model, "loss = F.cross_entropy(model(x.float()), x[:, 0] % 3)", parts=("token_influence",))
+    assert seen.absent("token_influence").startswith("not-applicable")

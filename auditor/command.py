@@ -18,6 +18,7 @@ from auditor.errors import AuditError
 from auditor.evidence import Run, Status
 from auditor.output import check_format, keep, parse_output, prepare_folder, render, show, write
 from auditor.progress import Display
+from auditor.ranks import is_follower
 from auditor.result import Audit
 from auditor.session import Outcome, Request, conduct
 from auditor.untrusted import neutral, one_line
@@ -81,6 +82,7 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
     """Returns the exit code. Raises AuditError for whatever can be refused before anything runs."""
     check_format(options.format_)
     outputs = [parse_output(text) for text in options.outputs]
+    follows = is_follower(os.environ)
     machine = options.format_ != "text"
     request = Request(
         target=options.target,
@@ -95,7 +97,7 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
     here = _here()
     request.locate()
     settings = settings_from(asdict(options), _start(options))
-    folder = prepare_folder(here)
+    folder = None if follows else prepare_folder(here)
     capture = None if options.show_output else _capture(folder)
     display = Display(quiet=options.quiet, live=_live(options), capture=capture)
     try:
@@ -106,6 +108,8 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
             capture.close()
     problems = keep(outcome.audit, folder) if folder is not None else []  # first of all: what follows may fail
     _tell_ending(outcome.audit, settings, capture, folder)
+    if follows:  # the audit of rank 0 makes the report
+        return EXIT_SCRIPT_FAILED if outcome.audit.run.status is Status.SCRIPT_FAILED else 0
     show(render(outcome.audit, options.format_, color=options.color), machine=machine)
     _tell_kept(folder, problems, display)
     problems = write(outcome.audit, outputs)

@@ -15,7 +15,8 @@ from auditor.capture import Capture
 from auditor.config import Settings
 from auditor.declare import Rule
 from auditor.errors import AuditError
-from auditor.evidence import Evidence, Run, Status, part_types
+from auditor.evidence import Evidence, Ranks, Run, Status, part_types
+from auditor.ranks import RankFolder
 from auditor.result import Audit
 from auditor.scratch import diverted_files, scratch_folder
 from auditor.script import find_module, find_script, syntax_crash
@@ -111,9 +112,13 @@ def conduct(
         run = request.run().model_copy(update={"status": Status.SCRIPT_FAILED, "crash": broken, "exit_code": 1})
         return Outcome(judge(Evidence(run=run), known, settings))
     interrupts = Interrupts()
+    together = RankFolder(os.environ)
     with interrupts.watching():
         probe = _Probe(request, settings, parts, path, command, capture, interrupts, listen)
         endings = probe.run(started)
+        own = endings[0].gathered.parts.get("ranks")
+        if isinstance(own, Ranks):
+            endings[0].gathered.parts["ranks"] = together.exchange(own, lambda: interrupts.count > 0)
     if endings[0].exit_code and not endings[0].records:
         last = capture.last_lines(1) if capture is not None else ""
         raise AuditError(f"the probe did not start: {one_line(last, 300) or f'exit code {endings[0].exit_code}'}")

@@ -10,8 +10,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from auditor.evidence.augmentation import Augmentation
 from auditor.evidence.base import Frozen, Location, Part
 from auditor.evidence.data import Batches, Channel, Inputs, Labels, NonfiniteBatch, Targets
+from auditor.evidence.distributed import RankPrint, Ranks
 from auditor.evidence.evaluation import (
     BroadcastComparison,
     Choice,
@@ -51,6 +53,7 @@ from auditor.evidence.leakage import (
     Split,
     TwinPair,
 )
+from auditor.evidence.learning import HeldWeights, HigherRate, RateLook
 from auditor.evidence.loss import LossInput, LossInputs, LossSite, LossSites, LossTerm
 from auditor.evidence.model import (
     BiasedNorm,
@@ -84,6 +87,7 @@ from auditor.evidence.optimization import (
     StaleGroup,
     ValueClipping,
 )
+from auditor.evidence.order import SampleOrder
 from auditor.evidence.precision import LostUpdates, LowPrecision, ScaleChange, ScaledClip, ScalerUse, Underflow
 from auditor.evidence.program import (
     Clipping,
@@ -132,6 +136,7 @@ __all__ = [
     "BatchNorm",
     "BatchNorms",
     "Batches",
+    "Augmentation",
     "BiasedNorm",
     "BroadcastComparison",
     "CallOrder",
@@ -166,8 +171,10 @@ __all__ = [
     "HeldOutLoader",
     "HeldOutPass",
     "HeldOutPasses",
+    "HeldWeights",
     "HiddenModule",
     "HiddenModules",
+    "HigherRate",
     "IgnoredLabels",
     "InitialLoss",
     "InputUse",
@@ -219,9 +226,13 @@ __all__ = [
     "Phase",
     "Program",
     "RandomDraw",
+    "RankPrint",
+    "Ranks",
+    "RateLook",
     "RateSweep",
     "Reinitialized",
     "Run",
+    "SampleOrder",
     "SamplePair",
     "SaturatedLayer",
     "Saturation",
@@ -293,6 +304,8 @@ class Evidence(Frozen):
     rate_sweep: RateSweep | None = None
     lower_rate: LowerRate | None = None
     standardized_inputs: StandardizedInputs | None = None
+    higher_rate: HigherRate | None = None
+    held_weights: HeldWeights | None = None
     standardized_targets: StandardizedTargets | None = None
     batches: Batches | None = None
     targets: Targets | None = None
@@ -322,6 +335,9 @@ class Evidence(Frozen):
     scale_change: ScaleChange | None = None
     underflow: Underflow | None = None
     low_precision: LowPrecision | None = None
+    ranks: Ranks | None = None
+    sample_order: SampleOrder | None = None
+    augmentation: Augmentation | None = None
     hidden_modules: HiddenModules | None = None
     gradient_reach: GradientReach | None = None
     graph_cuts: GraphCuts | None = None

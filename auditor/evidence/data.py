@@ -98,6 +98,8 @@ class Labels(Part):
     seen: tuple[int, ...] = Field((), description="Per class, labels in the last third of the observed steps.")
     hits: tuple[int, ...] = Field((), description="Per class, how many of `seen` were predicted right.")
     predicted: tuple[int, ...] = Field((), description="Per class, how often it was predicted there.")
+    late_batches: int = Field(0, description="Batches of at least 8 labels in the last third of the observed steps.")
+    uniform_batches: int = Field(0, description="Those of them in which every sample got the same prediction.")
     weighted_loss: bool = False
     weighted_sampler: bool = False
     per_position: bool = Field(False, description="Dense labels (segmentation, tokens) rather than one per sample.")

@@ -98,8 +98,7 @@ class StepRepeats(Part):
 
     steps: int
     losses: tuple[tuple[float, ...], ...] = Field(description="Of each replay.")
-    gradient_bits: tuple[str, ...] = Field((), description="Fingerprint of all gradients of each replay.")
-    operations: tuple[str, ...] = Field((), description="Operations that torch knows to have no repeatable version.")
+    gradient_prints: tuple[str, ...] = Field((), description="Fingerprint of all gradients, of each replay.")
     device: str = ""
     deterministic: bool = Field(False, description="torch.use_deterministic_algorithms is on.")
     threads: int = 1

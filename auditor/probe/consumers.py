@@ -31,6 +31,8 @@ PASSING = frozenset(
      "NativeDropout", "FusedDropout", "Add", "ToCopy", "MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D",
      "MkldnnMaxPool2D", "Mean", "AliasBackward", "Alias", "Slice", "Expand", "MaxPool1DWithIndices"}
 )  # fmt: skip
+PRODUCTS = frozenset({"Mul", "Bmm", "Lerp", "Addcmul"})
+REARRANGED = (PASSING - {"Add"}) | {"Split", "SplitWithSizes", "Chunk", "Select", "Unbind", "Narrow", "Rsub", "Sub"}
 FAR = 8  # operations that an activation is looked for behind
 
 
@@ -63,16 +65,17 @@ class Consumers:
         return ""
 
     def gates(self, node: Any) -> bool:
-        """The result is multiplied with something else: a gate, an attention weight, a squeeze-and-excite factor."""
-        for _ in range(FAR):
-            following = self.of(node)
-            if any(kind_of(each) in ("Mul", "Bmm", "Lerp") and len(each.next_functions) > 1 and _other(each, node)
-                   for each in following):  # fmt: skip
-                return True
-            passing = [each for each in following if kind_of(each) in PASSING - {"Add"}]
-            if len(passing) != 1:
-                return False
-            node = passing[0]
+        """The result, or a part of it, is multiplied with another one: a gate, an attention weight, a factor of
+        squeeze and excitation."""
+        queue, seen = [node], {node}
+        for current in queue:  # grows while it is read
+            for following in self.of(current):
+                kind = kind_of(following)
+                if kind in PRODUCTS and _other(following, current):
+                    return True
+                if kind in REARRANGED and following not in seen:
+                    seen.add(following)
+                    queue.append(following)
         return False
 
     def reaches_layer(self, node: Any) -> bool:

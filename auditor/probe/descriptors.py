@@ -33,7 +33,7 @@ def describe(sample: Any) -> tuple[Literal["image", "vector"], torch.Tensor] | N
         return ("image", grey / size) if size > 1e-6 else None
     if values.dtype.is_floating_point and FEWEST_NUMBERS <= values.numel() <= MOST_NUMBERS:
         flat = values.flatten().float()
-        if len(flat.unique()) < FEWEST_NUMBERS // 2:
+        if len(set(flat.tolist())) < FEWEST_NUMBERS // 2:
             raise Undescribable("the samples hold few different values, as discrete tables do, and are alike by chance")
         return "vector", flat
     raise Undescribable(

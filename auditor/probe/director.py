@@ -7,11 +7,13 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from auditor.evidence import Phase
+from auditor.probe.augmentscan import scan_augmentation
 from auditor.probe.ending import end_process
 from auditor.probe.experiments import Planned, plan
 from auditor.probe.groupscan import scan_groups
 from auditor.probe.leakscan import scan
 from auditor.probe.nearscan import scan_near_duplicates
+from auditor.probe.parts.ranks import world
 from auditor.probe.player import Player
 from auditor.probe.replay import Experiment, NotRun, Trail
 from auditor.probe.steps import StepSeen
@@ -103,12 +105,24 @@ class Director:
             self.progress("compare data sets", 0, 0)
             incomplete = scan(probe)
             self._phase("compare data sets", "cut-short" if incomplete else "completed", 0, incomplete)
-        for part, look in (("groups", scan_groups), ("near_duplicates", scan_near_duplicates)):
+        scans = (
+            ("groups", scan_groups),
+            ("near_duplicates", scan_near_duplicates),
+            ("augmentation", scan_augmentation),
+        )
+        for part, look in scans:
             if probe.spec.wants(part):
                 look(probe)
         self._planned = plan(probe)
+        ranks = world()[1]
         if not probe.spec.experiments:
             self._turn_down("experiments were switched off", pending=False)
+        elif ranks > 1:
+            self._turn_down(
+                f"the script trains in {ranks} processes at once: an experiment in one of them would leave the others "
+                "waiting for it",
+                pending=False,
+            )
 
     def _send_observation(self, cut_by: str) -> None:
         self.observing = False

@@ -143,7 +143,9 @@ class Feed:
                 self.cut_at = self._probe.observed
                 return True
             return False
-        long = count >= HELD_OUT_BATCHES or (count >= 1 and time.monotonic() - since > HELD_OUT_SECONDS)
+        long = count >= HELD_OUT_BATCHES
+        if self._probe.alone:  # ranks that train together must not leave a loop at different times
+            long = long or (count >= 1 and time.monotonic() - since > HELD_OUT_SECONDS)
         return (long or (self.feeding is not None and count >= 1)) and ends_an_epoch()
 
     def _serve(self, seen: LoaderSeen) -> Any:

@@ -14,7 +14,7 @@ TENSORS = 4
 
 def fingerprint(*values: Any) -> tuple[torch.Tensor, ...]:
     """A strided sample of the first tensors, on their device; shapes are part of it by the number of elements."""
-    found = []
+    found: list[torch.Tensor] = []
     for tensor in tensors(values):
         if len(found) >= TENSORS:
             break

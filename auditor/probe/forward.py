@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from auditor.probe.program import WRAPPERS
+
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
@@ -45,6 +47,8 @@ class ForwardCalls:
                 result = original(module, *args, **kwargs)
                 if self.follows_layers:
                     probe.layer_forwarded(module, args, result)
+                elif not self.inside_root:
+                    probe.outside_forwarded(module, args, result)
                 return result
             args, kwargs = probe.root_forward(module, args, kwargs)
             self.inside_root += 1
@@ -68,6 +72,9 @@ class ForwardCalls:
             return False
         if self._probe.program.is_trained(module):
             self.root_ids.add(key)
+            inner = getattr(module, "module", None)
+            if isinstance(inner, nn.Module) and type(module).__name__ in WRAPPERS:
+                self.root_ids.add(id(inner))  # evaluation often calls what is wrapped
             return True
         self._others.add(key)
         self._probe.companion_called(module)

@@ -165,7 +165,7 @@ class _Check:
             args[needed] = args[needed].clone().requires_grad_()
         leaf = args[position]
         # Behind an operation, as in a network: a leaf must not be written into.
-        given = [a.view_as(a) if isinstance(a, torch.Tensor) and a.requires_grad else a for a in args]
+        given = [a.clone() if isinstance(a, torch.Tensor) and a.requires_grad else a for a in args]
         outputs = self._outputs(given, grad=True)
         pairs = [(o, factor * w) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
         if not pairs:

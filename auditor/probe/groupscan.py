@@ -36,7 +36,7 @@ def scan_groups(probe: Probe) -> None:
         return
     splits = [record for record in probe.program.loaders if getattr(record.loader, "dataset", None) is not None]
     training = [record for record in splits if record.training_credits]
-    held_out = [record for record in splits if not record.training_credits]
+    held_out = [record for record in splits if record.is_held_out]
     if not training or not held_out:
         probe.sink.absent("groups", "not-applicable", "no training and held-out loaders were seen to compare")
         return

@@ -39,7 +39,7 @@ def scan_near_duplicates(probe: Probe) -> None:
     """Send the part `near_duplicates`, or why there is none."""
     splits = [record for record in probe.program.loaders if getattr(record.loader, "dataset", None) is not None]
     training = [record for record in splits if record.training_credits]
-    held_out = [record for record in splits if record.held_out_credits and not record.training_credits]
+    held_out = sorted((record for record in splits if record.is_held_out), key=lambda record: -record.held_out_credits)
     held_out = [held for held in held_out if not any(same_samples(held.loader, train.loader) for train in training)]
     if not training or not held_out:
         probe.sink.absent("near_duplicates", "not-applicable", "no training and held-out loaders were seen to compare")
@@ -160,7 +160,9 @@ def _neighbours(
     """((n, NEIGHBOURS) distances in rising order, (n,) place of the nearest)."""
     near, who = [], []
     for begin in range(0, len(queries), 200):
-        distances = torch.cdist(queries[begin : begin + 200], pool)
+        # Differences, not products: equal samples have to be at a distance of 0.
+        mode = "donot_use_mm_for_euclid_dist"
+        distances = torch.cdist(queries[begin : begin + 200], pool, compute_mode=mode)
         if skip_self:
             rows = torch.arange(len(distances))
             distances[rows, begin + rows] = math.inf

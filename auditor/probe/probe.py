@@ -26,6 +26,7 @@ from auditor.probe.guard import Diversion
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossfacts import LossFacts
 from auditor.probe.parts.inputs import InputsCollector
+from auditor.probe.parts.ranks import world
 from auditor.probe.program import LoaderSeen, ProgramSeen
 from auditor.probe.randomness import RandomState
 from auditor.probe.rewind import Snapshot
@@ -72,6 +73,7 @@ class Probe:
         self.notes: list[str] = []
         self.diversion: Diversion | None = None  # None: the script's side effects are allowed
         self._pid = os.getpid()
+        self._launched = "RANK" in os.environ  # before the script could set it: by torchrun, which started the audit
         self._notice = Notice(spec.run_dir)
         self._active = True
         self.program.changed = self.calls.forget_others
@@ -127,8 +129,14 @@ class Probe:
         return self.observing and self.spec.experiments
 
     @property
+    def alone(self) -> bool:
+        """No other process trains with this one."""
+        return world()[1] < 2
+
+    @property
     def time_lapse(self) -> bool:
-        return self.spec.experiments and not self.spec.attempt
+        """Ranks are cut short together, or not at all: only where each was started by a launcher, under an audit."""
+        return self.spec.experiments and not self.spec.attempt and (self.alone or self._launched)
 
     @property
     def lapse_after(self) -> int:
@@ -266,6 +274,12 @@ class Probe:
     def dropout_called(self, heard: DropoutHeard) -> None:
         with self.paused():
             self.collectors.dropout_called(heard)
+
+    def outside_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        """A module has returned that was called outside of every root, as a frozen backbone in front of its head is."""
+        if self.observing and gradients_wanted() and self.collectors.follows_layers(self.observed):
+            with self.paused():
+                self.collectors.outside_forwarded(module, args, result)
 
     def function_applied(self, kind: Any, args: tuple[Any, ...]) -> None:
         """A custom autograd function is about to be applied, in an observed step."""

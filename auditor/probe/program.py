@@ -47,6 +47,12 @@ class LoaderSeen:
         if id(module) not in self.models:
             self.models[id(module)] = frozenset(id(parameter) for parameter in module.parameters())
 
+    @property
+    def is_held_out(self) -> bool:
+        """Evaluated on, or not used so far: a test set may wait for the end. A spare one of training data does not
+        count, which only its name tells."""
+        return not self.training_credits and (self.held_out_credits > 0 or "train" not in self.name.lower())
+
     def shares_model(self, other: LoaderSeen) -> bool:
         """True when both feed one model, or it is not known what they feed."""
         mine, its = (frozenset().union(*seen.models.values()) for seen in (self, other))

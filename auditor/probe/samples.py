@@ -75,7 +75,7 @@ def read_samples(dataset: Any, part: list[int] | None, until: float) -> Samples:
         paths, labels = files
         read_one = lambda position: Path(paths[samples.base_indices[position]])  # noqa: E731
     else:
-        read_item = _item_reader(dataset)
+        read_item = item_reader(dataset)
         read_one = lambda position: read_item(places[position])  # noqa: E731
         samples.label = lambda position: _item_label(dataset, places[position])
     if labels is not None:
@@ -156,7 +156,7 @@ def _files(base: Any) -> tuple[list[str], Any] | None:
     return None
 
 
-def _item_reader(dataset: Any) -> Callable[[int], Any]:
+def item_reader(dataset: Any) -> Callable[[int], Any]:
     def read(position: int) -> Any:
         item = dataset[position]
         if isinstance(item, tuple | list) and item and not isinstance(item[0], int | float | str):
@@ -297,7 +297,7 @@ def _without_random_transforms(dataset: Any, samples: Samples) -> Iterator[None]
 def _repeats(dataset: Any) -> bool:
     """True when the first items are the same under other random numbers."""
     total = length(dataset) or 0
-    read = _item_reader(dataset)
+    read = item_reader(dataset)
     for position in range(min(3, total)):
         contents = []
         for seed in (1, 2):

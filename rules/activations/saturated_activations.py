@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
 from auditor.declare import (
@@ -21,7 +23,7 @@ from ..words import count, named, percent
 
 class Limits(Options):
     max_share: float = Field(
-        0.5, gt=0, lt=1, description="Largest share of a layer's units that may be saturated at the start and the end."
+        0.5, gt=0, lt=1, description="Largest share of a layer's outputs that may be flat, at the start and the end."
     )
     min_samples: int = Field(100, ge=1, description="Samples that each unit has to have seen.")
 
@@ -39,11 +41,11 @@ class Limits(Options):
     ),
 )
 def saturated_activations(saturation: Saturation, limits: Limits) -> Judgement:
-    """Most units of a tanh or sigmoid layer are stuck at its ends, where the slope is gone.
+    """Most outputs of a tanh or sigmoid layer are stuck at its ends, where the slope is gone.
 
     ## What it does
 
-    Counts, in each bounded activation inside the model, the units that are saturated for nearly all samples.
+    Counts, in each bounded activation inside the model, the outputs that lie where the function is flat.
 
     ## Why is it bad?
 
@@ -54,9 +56,10 @@ def saturated_activations(saturation: Saturation, limits: Limits) -> Judgement:
 
     ## How it is measured
 
-    By counting. An output is saturated when the slope there is below 1 % of the largest; a unit, when that holds for
-    85 % of its samples. A layer is reported when more than `max-share` of its units are saturated at the first
-    sampled steps and still at the last third of them. Only activations that a further layer reads are looked at.
+    By counting. An output is flat when the slope there is below 1 % of the largest: a tanh beyond 0.995, a sigmoid
+    beyond 0.9975 or below 0.0025, a hardtanh at its bounds. A layer is reported when more than `max-share` of its
+    outputs are flat at the first sampled steps and still at the last third of them. Only activations that a further
+    layer reads are looked at.
 
     ## When it may be wrong
 
@@ -81,7 +84,7 @@ def saturated_activations(saturation: Saturation, limits: Limits) -> Judgement:
     yield Measured(
         _share(worst),
         limits.max_share,
-        f"{min(worst.saturated_start, worst.saturated_end)} of {count(worst.units, 'unit')} of {named(worst.name)}",
+        f"{percent(_share(worst))} of the outputs of {named(worst.name)} have less than 1 % of the largest slope",
     )
     for layer in judged:
         if _share(layer) > limits.max_share:
@@ -89,14 +92,15 @@ def saturated_activations(saturation: Saturation, limits: Limits) -> Judgement:
 
 
 def _share(layer: SaturatedLayer) -> float:
-    """Saturated at the start and at the end."""
-    return min(1.0, max(0, min(layer.saturated_start, layer.saturated_end)) / layer.units)
+    """Flat outputs, at the start and at the end."""
+    shares = (layer.share_start, layer.share_end)
+    return max(0.0, min(1.0, *shares)) if all(math.isfinite(share) for share in shares) else 0.0
 
 
 def _finding(layer: SaturatedLayer, limits: Limits) -> Finding:
     return Finding(
         message=(
-            f"{percent(_share(layer))} of the {layer.units} units of {named(layer.name)} sit at the flat ends of their "
+            f"{percent(_share(layer))} of the outputs of {named(layer.name)} sit at the flat ends of their "
             f"{layer.function}, from the first step to the last"
         ),
         where=layer.name,
@@ -107,5 +111,6 @@ def _finding(layer: SaturatedLayer, limits: Limits) -> Finding:
         detail=(
             f"outputs with less than 1 % of the slope: {percent(layer.share_start)} at first, "
             f"{percent(layer.share_end)} at the end",
+            f"{layer.saturated_end} of its {count(layer.units, 'unit')} are there for nearly every sample",
         ),
     )

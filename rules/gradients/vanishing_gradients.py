@@ -43,7 +43,7 @@ class Limits(Options):
     "GRD102",
     "vanishing-gradients",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=("cannot-overfit", "class-imbalance", "update-ratio"),
     fix="""Use ReLU-like activations with fitting initial weights, `nn.init.kaiming_normal_(layer.weight)`, and
     normalization (`nn.BatchNorm1d`, `nn.LayerNorm`) or residual connections between the layers.""",
     references=(

@@ -19,9 +19,10 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ForwardScale, LayerScale, Reinitialized
+from auditor.evidence import ForwardScale, LayerScale, PairedReplay, Reinitialized
 
 from ..paired import Comparison, compare, untrue
+from ..series import middle, tail
 from ..words import count, named, number
 
 
@@ -30,9 +31,15 @@ class Limits(Options):
         10.0, gt=1, description="Largest factor between the output sizes of the first and the last hidden layer."
     )
     min_fit: float = Field(0.8, gt=0, lt=1, description="Smallest R² of the trend of the logarithm.")
-    min_layers: int = Field(3, ge=3, description="Hidden layers.")
+    min_layers: int = Field(3, ge=3, description="Hidden layers that the model has to have.")
     min_gain: float = Field(
-        0.4, gt=0, lt=1, description="Share of the end loss that weights drawn anew have to remove."
+        0.15, gt=0, lt=1, description="Share of the end loss that weights drawn anew have to remove."
+    )
+    min_fall: float = Field(
+        0.1, gt=0, lt=1, description="A loss that falls by this share with your weights is making progress."
+    )
+    min_large_gain: float = Field(
+        0.6, gt=0, lt=1, description="The same share for a loss that makes progress with your weights too."
     )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
@@ -45,6 +52,7 @@ class Limits(Options):
     severity=Severity.WARNING,
     explains=(
         "vanishing-gradients",
+        "update-ratio",
         "exploding-gradients",
         "saturated-activations",
         "lr-too-high",
@@ -79,10 +87,16 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
 
     By trend, then by experiment. The logarithm of the output size is fitted by a line over the linear and
     convolutional layers in their order of execution, without the last. If the line (R² of `min-fit` or more) means a
-    drift of more than `max-drift`, the loop is replayed twice on the same batches with the same random numbers: with
-    your weights, and with weights of He's or Glorot's size for the activation that follows each layer. It fails when
-    the loss then ends lower by at least `min-gain`, significantly by a paired Wilcoxon test, and a second look on
-    other batches says the same. Without that gain the drift does no harm, and passes.
+    drift of more than `max-drift`, the loop is replayed on the same batches with the same random numbers: with your
+    weights, and with weights of He's or Glorot's size for the activation that follows each layer. It fails when
+
+    - with your weights the loss does not move (between the first and the last third it falls by less than `min-fall`),
+      and with the others it ends lower by
+      at least `min-gain`; or it does move, and ends lower by `min-large-gain`,
+    - significantly by a paired Wilcoxon test, and
+    - a second look, on the batches in reverse order, says the same.
+
+    Without that gain the drift does no harm, and passes.
 
     ## When it may be wrong
 
@@ -118,12 +132,15 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
     size = max(trend.drift, 1 / trend.drift)
     if size <= limits.max_drift or trend.fit < limits.min_fit:
         return
-    looks = [look for look in map(compare, again.looks) if look.steps >= limits.min_steps] if again is not None else []
+    replayed = again.looks if again is not None else ()
+    long = [look for look in replayed if min(len(look.control), len(look.treated)) >= limits.min_steps]
+    looks = [compare(look) for look in long]
     if again is None or not looks:
         raise Inconclusive(f"{_text(layers, trend)}, but no replay with other weights could tell whether that matters")
     if untrue(again.fidelity, limits.max_fidelity):
         raise Inconclusive("the replay of your own loop gave other losses than were observed")
-    better = [look for look in looks if _better(look, limits)]
+    stuck = [_stuck(look, limits) for look in long]
+    better = [look for look, still in zip(looks, stuck, strict=False) if _better(look, still, limits)]
     if len(better) == len(looks) and (len(looks) > 1 or better[0].control_diverged):
         yield _finding(layers, trend, looks, limits)
 
@@ -148,10 +165,17 @@ def _trend(stds: Sequence[float]) -> _Trend | None:
     return _Trend(math.exp(max(-700.0, min(700.0, slope * (n - 1)))), min(1.0, fit))
 
 
-def _better(look: Comparison, limits: Limits) -> bool:
+def _stuck(look: PairedReplay, limits: Limits) -> bool:
+    """The loss makes no progress with the weights as they are. Both arms start at losses of their own."""
+    first, end = middle(look.control[: max(1, len(look.control) // 3)]), middle(tail(look.control))
+    return not end < (1 - limits.min_fall) * first if first > 0 else True
+
+
+def _better(look: Comparison, stuck: bool, limits: Limits) -> bool:
     if look.treated_diverged:
         return False
-    return look.control_diverged or (look.gain >= limits.min_gain and look.p_value <= limits.max_p_value)
+    needed = limits.min_gain if stuck else limits.min_large_gain
+    return look.control_diverged or (look.gain >= needed and look.p_value <= limits.max_p_value)
 
 
 def _text(layers: Sequence[LayerScale], trend: _Trend) -> str:

@@ -82,7 +82,7 @@ def accumulation_not_normalised(
 
     ## When it may be wrong
 
-    - Several losses on one batch are no accumulation: the batches are compared.
+    - Several losses on one batch, or on lines of their own, are no accumulation: batches and lines are compared.
     - Sum-reduced losses, and ones that are not torch's own, cannot be judged.
     - Gradients that are divided or clipped after the backward passes are seen by the change of their norm, and pass.
 
@@ -100,6 +100,8 @@ def accumulation_not_normalised(
     k = accumulation.per_step
     if k < 2 or accumulation.batches < k:
         raise NotApplicable("the backward passes of a step share their batch: several losses, no accumulation")
+    if accumulation.sites > 1:
+        raise NotApplicable("backward() is called on several lines: losses of different kinds, no accumulation")
     ratios = finite(accumulation.ratios)
     if not ratios or len(ratios) < len(accumulation.ratios):
         raise Inconclusive("the loss is no function of torch, so that its own value is not known")

@@ -37,7 +37,7 @@ class Limits(Options):
     "OPT102",
     "misplaced-zero-grad",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance", "params-not-updated"),
+    explains=("cannot-overfit", "class-imbalance", "params-not-updated", "update-ratio"),
     fix="""Clear the gradients right after the step that has used them, and nowhere else:
     `optimizer.step(); optimizer.zero_grad()`.""",
     references=(

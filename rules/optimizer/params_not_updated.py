@@ -30,7 +30,7 @@ class Limits(Options):
     "OPT105",
     "params-not-updated",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=("cannot-overfit", "class-imbalance", "update-ratio"),
     fix="""Change the parameter in place, as optimizers do: `p.data.add_(grad, alpha=-lr)`, not
     `p.data.add(grad, alpha=-lr)`; if the step is merely too small for the precision, raise the rate or keep the
     weights in float32.""",

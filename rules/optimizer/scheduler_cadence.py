@@ -37,7 +37,7 @@ class Limits(Options):
     "OPT108",
     "scheduler-cadence",
     severity=Severity.WARNING,
-    explains=("lr-too-high", "cannot-overfit"),
+    explains=("lr-too-high", "cannot-overfit", "update-ratio"),
     fix="""Step the schedule at the pace of its length: `scheduler.step()` after each epoch where that is in epochs,
     after each `optimizer.step()` where it is in steps, with `T_max=epochs * len(loader)`.""",
     references=(

@@ -30,7 +30,7 @@ class Limits(Options):
     "OPT104",
     "stale-optimizer-params",
     severity=Severity.ERROR,
-    explains=("params-not-in-optimizer", "cannot-overfit", "class-imbalance", "params-not-updated"),
+    explains=("params-not-in-optimizer", "cannot-overfit", "class-imbalance", "params-not-updated", "update-ratio"),
     fix="""Build the optimizer last, when the model is complete: `model.fc = nn.Linear(512, 10)`, `model.to(device)`,
     and only then `optimizer = torch.optim.SGD(model.parameters(), lr=0.1)`.""",
     references=(

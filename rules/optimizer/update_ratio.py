@@ -25,7 +25,7 @@ from ..words import count, number
 
 class Limits(Options):
     max_ratio: float = Field(0.3, gt=0, description="Largest update of a weight per step, over the weight.")
-    min_ratio: float = Field(1e-6, gt=0, description="Smallest update of a weight per step, over the weight.")
+    min_ratio: float = Field(1e-5, gt=0, description="Smallest update of a weight per step, over the weight.")
     max_share: float = Field(0.5, gt=0, lt=1, description="Largest share of the weights that may lie outside.")
     min_steps: int = Field(4, ge=2, description="Sampled steps near the highest rate.")
 
@@ -35,8 +35,8 @@ class Limits(Options):
     "update-ratio",
     severity=Severity.WARNING,
     explains=("dead-units",),
-    fix="""Change the learning rate by the factor that is missing, `torch.optim.SGD(model.parameters(), lr=0.1)`, and look
-    whether the loss is divided more often than by `reduction="mean"`.""",
+    fix="""Change the learning rate by the factor that is missing, `torch.optim.SGD(model.parameters(), lr=0.1)`, and
+    look whether the loss is divided more often than by `reduction="mean"`.""",
     references=(
         "https://cs231n.github.io/neural-networks-3/#ratio",
         "https://www.youtube.com/watch?v=P6sfmUTpUmc",
@@ -125,8 +125,8 @@ def _finding(outside: list[_Look], seen: list[_Look], limit: float, too_small: b
     effect = steps if too_small else "a step replaces what the ones before have learnt"
     return Finding(
         message=(
-            f"the updates of {len(outside)} of {count(len(seen), 'weight')} are {number(typical)} of the weights per step: "
-            f"{effect}"
+            f"the updates of {len(outside)} of {count(len(seen), 'weight')} are {number(typical)} of the weights per "
+            f"step: {effect}"
         ),
         where=worst.layer.name,
         location=worst.layer.location,

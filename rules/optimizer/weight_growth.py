@@ -22,12 +22,17 @@ from auditor.evidence import Motion, ParameterMotion, Trajectory
 from ..series import growth
 from ..words import count, listing, number
 
+STEADY = 0.9  # of the exponential rate of the first half
+
 
 class Limits(Options):
     max_growth: float = Field(
         1.25, gt=1, description="Largest factor by which a weight's norm may surely grow in the later half."
     )
     min_points: int = Field(14, ge=14, description="Norms of a weight that have to be known.")
+    min_outward: float = Field(
+        0.4, ge=0, lt=1, description="Smallest cosine of the descent direction and the weight that itself grows."
+    )
     min_weights_share: float = Field(0.5, gt=0, le=1, description="Share of the weights that have to grow like that.")
 
 
@@ -59,9 +64,14 @@ def weight_growth(motion: Motion, trajectory: Trajectory | None, limits: Limits)
     ## How it is measured
 
     By statistics. For each weight with two dimensions or more, a straight line is fitted to the logarithm of its norm
-    (Theil-Sen) over the later half of the observation. A weight grows without bound when the lower end of the 99 %
-    interval means a factor of more than `max-growth` over that half, and the growth there is at least as fast as in the
-    first half. It fails when more than `min-weights-share` of the weights do. Weights of which a normalization takes
+    (Theil-Sen) over the later half of the observation. A weight grows without bound when
+
+    - the lower end of the 99 % interval means a factor of more than `max-growth` over that half,
+    - the growth there has at least nine tenths of its rate in the first half, and
+    - the gradient itself drives it: the descent direction points outwards, along the weight, with a cosine of
+      `min-outward` or more in the median. Learning turns weights; a runaway stretches them.
+
+    It fails when more than `min-weights-share` of the weights do. Weights of which a normalization takes
     the scale away, told by gradients that are orthogonal to them, do not count.
 
     ## When it may be wrong
@@ -83,9 +93,9 @@ def weight_growth(motion: Motion, trajectory: Trajectory | None, limits: Limits)
     seen = [(each, found) for each in watched if (found := _look(each)) is not None]
     if not seen:
         raise Inconclusive("the norms of the weights are not finite, or zero")
-    growing = [(each, found) for each, found in seen if found.low > limits.max_growth and found.steady]
+    growing = [(each, found) for each, found in seen if _grows(each, found, limits)]
     share = len(growing) / len(watched)
-    least = sorted(found.low if found.steady else 1.0 for _, found in seen)
+    least = sorted(found.low if found.steady and each.outward >= limits.min_outward else 1.0 for each, found in seen)
     middle = least[len(least) // 2]
     yield Measured(
         middle, limits.max_growth, f"{len(growing)} of {count(len(watched), 'weight')} grow without slowing down"
@@ -108,6 +118,10 @@ class _Look:
     steady: bool  # the later half grows as fast as the first one
 
 
+def _grows(each: ParameterMotion, found: _Look, limits: Limits) -> bool:
+    return found.low > limits.max_growth and found.steady and each.outward >= limits.min_outward
+
+
 def _look(each: ParameterMotion) -> _Look | None:
     half = len(each.norms) // 2
     first, late = each.norms[: half + 1], each.norms[-half - 1 :]
@@ -117,7 +131,7 @@ def _look(each: ParameterMotion) -> _Look | None:
     if later is None:
         return None
     early = first[-1] / first[0]
-    return _Look(later.factor, later.low, steady=later.factor >= early)
+    return _Look(later.factor, later.low, steady=math.log(max(later.factor, 1e-300)) >= STEADY * math.log(early))
 
 
 def _finding(

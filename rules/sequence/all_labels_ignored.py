@@ -12,7 +12,7 @@ from ..words import count, percent
     "SEQ105",
     "all-labels-ignored",
     severity=Severity.ERROR,
-    explains=("nonfinite-loss", "cannot-overfit", "exploding-gradients"),
+    explains=("nonfinite-loss", "cannot-overfit"),
     fix="""Skip such batches, or sum and divide by the labels that count:
     `F.cross_entropy(logits, labels, reduction="sum") / (labels != -100).sum().clamp(min=1)`.""",
     references=(
@@ -29,10 +29,12 @@ def all_labels_ignored(ignored: IgnoredLabels) -> Judgement:
 
     ## Why is it bad?
 
-    The mean over no label is 0/0: the loss is NaN, its gradient is NaN, and after one such step every weight is. It
-    happens when a prompt fills the whole context, when truncation cuts the answer off, when a mask is inverted, or
-    when a crop has nothing but unlabelled pixels - perhaps only once in a thousand batches. Where every batch is
-    like that and the loss is a sum, nothing is ever learned.
+    The mean over no label is 0/0: the loss is NaN, though its gradient is zero and the weights survive. Every number
+    that it enters is NaN as well: the mean of the epoch, a sum with other losses, the comparison that picks the best
+    checkpoint (`nan < best` is never true), early stopping; and guards against NaN end the run. It happens when a
+    prompt fills the whole context, when truncation cuts the answer off, when a mask is inverted, or when a crop has
+    nothing but unlabelled pixels - perhaps only once in a thousand batches. Where every batch is like that nothing
+    is ever learned.
 
     ## How it is measured
 

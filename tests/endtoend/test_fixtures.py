@@ -11,6 +11,8 @@ from warmstart import WarmStart
 from auditor import Audit, Severity, audit
 from auditor.capture import Capture
 from auditor.config import Settings
+from auditor.configfile import load
+from auditor.registry import rules
 from auditor.session import Request, conduct
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -32,6 +34,8 @@ def warm() -> Iterator[WarmStart]:
 
 def run(script: Path, warm: WarmStart, **settings: object) -> Audit:
     limits = Settings(max_time=SECONDS, **settings)  # type: ignore[arg-type]
+    if (script.parent / "auditor.toml").exists():  # what the program declares
+        limits = load(script.parent, rules(), overrides={"max_time": SECONDS, **settings})
     found = conduct(Request(str(script)), limits, command=warm.command, capture=Capture(None)).audit
     assert found.run.status == "completed", found.run.crash
     return found

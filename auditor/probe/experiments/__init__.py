@@ -16,6 +16,8 @@ from auditor.probe.experiments.divided_accumulation import divided_accumulation
 from auditor.probe.experiments.dropout_shift import dropout_shifts
 from auditor.probe.experiments.frozen_early import frozen_early
 from auditor.probe.experiments.graph_cuts import graph_cuts
+from auditor.probe.experiments.held_weights import held_weights
+from auditor.probe.experiments.higher_rate import higher_rate
 from auditor.probe.experiments.input_use import input_use
 from auditor.probe.experiments.loss_scale import scale_change, underflow
 from auditor.probe.experiments.lower_rate import lower_rate
@@ -24,6 +26,7 @@ from auditor.probe.experiments.nonfinite import trace_nonfinite
 from auditor.probe.experiments.overfit import overfit
 from auditor.probe.experiments.rate_sweep import rate_sweep
 from auditor.probe.experiments.reinitialized import reinitialized
+from auditor.probe.experiments.repeats import step_repeats
 from auditor.probe.experiments.rewind_check import rewind_check
 from auditor.probe.experiments.standardized import standardized_inputs
 from auditor.probe.experiments.standardized_targets import standardized_targets
@@ -50,6 +53,7 @@ def plan(probe: Probe) -> list[Planned]:
     order = [
         ("nonfinite", "trace the first non-finite value", 20, 0.5, trace_nonfinite),
         ("evaluation_noise", "evaluate one batch twice", 1, 0.3, evaluation_noise),
+        ("step_repeats", "repeat the first steps", 6, 0.3, step_repeats),
         ("mode_effect", "compare the modes of the model", 40, 0.4, mode_effect),
         ("scale_change", "halve the loss scale", 2, 0.3, scale_change),
         ("underflow", "scale the loss", 16, 0.3, underflow),
@@ -62,9 +66,11 @@ def plan(probe: Probe) -> list[Planned]:
         ("lower_rate", "replay at a quarter of the rate", 120, 0.6, lower_rate),
         ("frozen_early", "freeze the early layers", 60, 0.5, frozen_early),
         ("reinitialized", "replay from other initial weights", 100, 0.6, reinitialized),
-        ("divided_accumulation", "replay with divided losses", 80, 0.6, divided_accumulation),
+        ("divided_accumulation", "replay with divided losses", 120, 0.6, divided_accumulation),
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),
         ("standardized_targets", "replay with standardized targets", 40, 0.7, standardized_targets),
+        ("higher_rate", "replay at higher rates", 120, 0.6, higher_rate),
+        ("held_weights", "hold the weights", 120, 0.7, held_weights),
         ("rate_sweep", "sweep the learning rate", 100, 1.0, rate_sweep),
     ]
 

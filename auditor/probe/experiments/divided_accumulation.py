@@ -13,7 +13,7 @@ from auditor.probe.replay import Experiment, NotRun
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
-STEPS = 40
+STEPS = 60
 FEWEST = 15
 WHOLE = 0.01  # relative distance of a ratio from 1 at which the loss counts as undivided
 

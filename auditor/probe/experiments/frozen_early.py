@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from auditor.evidence import FrozenEarly
+from auditor.probe.collect import Unavailable
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.paired import hopeless
 from auditor.probe.replay import Experiment, NotRun, Replay
@@ -55,10 +56,13 @@ def frozen_early(probe: Probe) -> Experiment:
 def faded_layers(probe: Probe) -> dict[str, torch.nn.Module]:
     """The first layers in the order of execution, up to the first whose gradient per weight is no longer tiny beside
     that of the last ones. Weights and biases together; layers without a gradient do not count."""
-    collector = probe.collectors.find("gradients")
+    try:
+        gradients = probe.collectors.find("gradients").part()
+    except Unavailable as why:
+        raise NotRun(str(why), why.outcome) from None
     modules = dict(probe.program.layers())
     sizes: list[tuple[str, float]] = []
-    for layer in collector.part().layers:
+    for layer in gradients.layers:
         module = modules.get(layer.name)
         count = sum(p.numel() for p in module.parameters(recurse=False)) if module is not None else 0
         norms = [norm for norm in layer.norms if math.isfinite(norm)]

@@ -42,6 +42,8 @@ def input_use(probe: Probe) -> Experiment:
         raise NotRun("every sample's target is its own place in the batch", "not-applicable")
     if size is None or size < 2:
         raise NotRun("the inputs of one sample cannot take the place of another's: no common batch dimension")
+    if any(tensor.dim() > 1 and tensor.shape[1] == size for tensor in tensors(probe.feed.first_batch())):
+        raise NotRun("two dimensions are as large as the batch: which one counts the samples is not certain")
     looks = _Arms(probe, size)
     for steps in STEPS:
         if looks.real and probe.director.affordable_steps() < 2 * steps:
@@ -58,7 +60,8 @@ class _Arms:
     def __init__(self, probe: Probe, size: int) -> None:
         self._probe = probe
         self._size = size
-        self._samples = pinned_samples(size)
+        # Rows of a batch that is sorted by length cannot be repeated: they would no longer be sorted.
+        self._samples = size if _is_sorted(probe.feed.first_batch()) else pinned_samples(size)
         self.real: list[float] = []
         self._constant: list[float] = []
         self._targets: dict[bool, list[torch.Tensor]] = {}
@@ -172,6 +175,12 @@ class _Arms:
             location=facts.location,
             model_location=self._probe.program.location_of(module),
         )
+
+
+def _is_sorted(batch: Any) -> bool:
+    """True where some column of whole numbers falls from the first sample to the last: lengths to pack by."""
+    columns = (t for t in tensors(batch) if t.dim() == 1 and t.numel() > 2 and not t.is_floating_point())
+    return any(bool((c[1:] <= c[:-1]).all()) and bool(c[0] > c[-1]) for c in columns)
 
 
 def _is_target(name: str) -> bool:

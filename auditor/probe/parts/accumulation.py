@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from auditor.evidence import Accumulation, Location
-from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.collect import Collector, LoopCall, Unavailable
 from auditor.probe.fingerprint import different, fingerprint
 from auditor.probe.losscall import LossCall
 from auditor.probe.parts.gradients import dense_gradients, norms
@@ -69,6 +69,10 @@ class AccumulationCollector(Collector):
     def backward_ended(self) -> None:
         if self.step < CHECKED_STEPS and len(self._step) > 1:
             self._after_backward = self._norm(self.probe.program.trained_parameters())
+
+    def loop_call(self, what: LoopCall, subject: Any) -> None:
+        if what == "zero_grad" and not self.probe.updating:
+            self._step = []  # what came before was not accumulated but read: an attack on the inputs, for example
 
     def clip_begins(self, kind: str, parameters: Any, limit: float) -> None:
         self._clipping = True

@@ -59,6 +59,9 @@ class BatchNormsCollector(Collector):
             flat = given.detach().float().movedim(1, 0).flatten(1)
             seen.moments.append((flat.mean(1), flat.var(1, unbiased=flat.shape[1] > 1)))
 
+    def outside_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        self.layer_forwarded(module, args, result)
+
     def part(self) -> BatchNorms:
         if not self._seen:
             raise Unavailable("no batch norm used the statistics of its batch in a training forward")

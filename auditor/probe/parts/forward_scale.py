@@ -30,7 +30,7 @@ class ForwardScaleCollector(Collector):
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
-        self.modules: list[nn.Module] = []  # in the order of the layers of the part
+        self.modules: list[nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d] = []  # in the order of the layers of the part
         self.activations: list[str] = []
         self._stds: list[torch.Tensor] = []
         self._weights: list[torch.Tensor] = []
@@ -55,8 +55,9 @@ class ForwardScaleCollector(Collector):
             return
         if isinstance(module, NORMS) or "norm" in type(module).__name__.lower():
             self._normalized = True
-        plain = isinstance(module, WEIGHTED) and isinstance(result, torch.Tensor) and result.numel() > 1
-        if plain and len(self.modules) < MOST_LAYERS and all(module is not known for known in self.modules):
+        if not isinstance(module, WEIGHTED) or not isinstance(result, torch.Tensor) or result.numel() < 2:
+            return
+        if len(self.modules) < MOST_LAYERS and all(module is not known for known in self.modules):
             self.modules.append(module)
             self._stds.append(result.detach().float().std())
             self._weights.append(module.weight.detach().float().std())

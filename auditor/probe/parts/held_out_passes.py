@@ -84,9 +84,8 @@ def _reread(loader: Any, until: float) -> tuple[int, int]:
     total = length(dataset)
     if total is None or isinstance(dataset, IterableDataset):
         return 0, 0
-    places = part if part is not None else range(total)
     read = changed = 0
-    for place in places[:REREAD]:
+    for place in part[:REREAD] if part is not None else range(min(REREAD, total)):
         contents = []
         for seed in SEEDS:
             reseed(seed)
@@ -146,7 +145,8 @@ def fingerprints(batch: Any) -> tuple[list[int], int]:
     if not found:
         return [], 0
     rows = {tensor.shape[0] for tensor in found}
-    views = [memoryview(tensor.reshape(-1).view(torch.uint8).numpy()) for tensor in found if tensor.numel()]
+    bytes_of = [tensor.reshape(-1).view(torch.uint8).numpy() for tensor in found if tensor.numel()]
+    views = [memoryview(values) for values in bytes_of]  # type: ignore[arg-type]
     size = sum(len(view) for view in views)
     if len(rows) != 1 or not views:
         digest = xxhash.xxh3_64()

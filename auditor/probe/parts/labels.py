@@ -16,6 +16,7 @@ from auditor.probe.parts.initial_loss import label_counts
 from auditor.probe.program import chosen, sampler_of
 
 MAX_CLASSES = 4096
+SMALLEST = 8  # predictions in a batch, for it to tell that all are the same
 MOST_WAITING = 2**18  # labels kept before they are counted
 
 
@@ -31,6 +32,7 @@ class LabelsCollector(Collector):
         self._late: torch.Tensor | None = None  # (3, classes): labels, hits, predictions
         self._waiting: list[tuple[torch.Tensor, bool]] = []  # (2, n) labels and predictions; of the late steps?
         self._waiting_size = 0
+        self._late_batches = self._uniform_batches = 0
         self._row_counts: set[int] = set()  # sizes that a per-sample batch dimension of the model's input can have
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -68,8 +70,16 @@ class LabelsCollector(Collector):
             table = _table(torch.cat(answers, dim=1), self._call["classes"])
             self._counts = table[0] if self._counts is None else self._counts + table[0]
             if late:
+                self._note_uniform(answers)
                 self._late = table if self._late is None else self._late + table
         self._waiting, self._waiting_size = [], 0
+
+    def _note_uniform(self, answers: list[torch.Tensor]) -> None:
+        """Batches in which one class is predicted for everything."""
+        large = [answer[1] for answer in answers if answer.shape[1] >= SMALLEST]
+        self._late_batches += len(large)
+        if large:
+            self._uniform_batches += int(torch.stack([(each == each[0]).all() for each in large]).sum())
 
     def evaluation_loss(self, call: LossCall) -> None:
         if (
@@ -100,6 +110,8 @@ class LabelsCollector(Collector):
             seen=tuple(late[0]),
             hits=tuple(late[1]),
             predicted=tuple(late[2]),
+            late_batches=self._late_batches,
+            uniform_batches=self._uniform_batches,
             weighted_loss=self._call["weighted"],
             weighted_sampler=loader is not None and isinstance(sampler_of(loader.loader), WeightedRandomSampler),
             per_position=self._per_position(),

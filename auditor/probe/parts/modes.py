@@ -208,7 +208,7 @@ class ModesCollector(Collector):
                     p=heard.p,
                     calls=heard.calls,
                     active=heard.active_calls,
-                    given=heard.given,  # type: ignore[arg-type]
+                    given=heard.given,
                     location=heard.location,
                 )
                 for heard in self._dropouts.values()

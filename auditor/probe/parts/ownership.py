@@ -80,6 +80,7 @@ class OwnershipCollector(Collector):
 
     def _left_out(self, known: Owners, held: set[int]) -> tuple[LeftOut, ...]:
         groups: dict[int, LeftOut] = {}
+        roots = {id(known.outermost(known.of[key][0])) for key in self._reached if key in known.of}
         for key, (parameter, first) in self._reached.items():
             if key in held or key not in self._graded:
                 continue
@@ -89,7 +90,7 @@ class OwnershipCollector(Collector):
             if found is None:
                 path = known.path(module) if module is not None else []
                 found = LeftOut(
-                    name=_without_wrappers(known, module) if module is not None else "(a loose parameter)",
+                    name=_name(known, module, several=len(roots) > 1) if module is not None else "(a loose parameter)",
                     kind=type(module).__name__ if module is not None else "",
                     parameters=0,
                     loaded=module is None or from_outside(self.probe.program, path),
@@ -129,9 +130,12 @@ class OwnershipCollector(Collector):
         )
 
 
-def _without_wrappers(known: Owners, module: nn.Module) -> str:
-    """The name inside the user's own model: DDP's 'module.' and the like are left out."""
+def _name(known: Owners, module: nn.Module, several: bool) -> str:
+    """The name inside the user's own model: DDP's 'module.' and the like are left out. With `several` models, its class
+    comes first."""
     path = known.path(module)
     while len(path) > 1 and type(path[-1][0]).__name__ in WRAPPERS:
         path = path[:-1]
-    return ".".join(name for _, name in reversed(path[:-1])) or type(module).__name__
+    inside = [name for _, name in reversed(path[:-1])]
+    model = type(path[-1][0]).__name__
+    return ".".join([model, *inside] if several or not inside else inside)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.jit import _builtins
+from torch.overrides import handle_torch_function, has_torch_function
 
 from auditor.probe.probe import Probe
 from auditor.probe.taps.patching import wrap
@@ -14,14 +16,27 @@ from auditor.probe.taps.patching import wrap
 def install(probe: Probe) -> None:
     if probe.collectors.hears("compared"):
         for owner, name in ((torch.Tensor, "__eq__"), (torch.Tensor, "eq"), (torch, "eq")):
-            wrap(owner, name, lambda original: _equal(probe, original))
+            _wrap(owner, name, lambda original: _equal(probe, original))
     if probe.collectors.hears("took_largest"):
         for owner, name in ((torch.Tensor, "argmax"), (torch, "argmax"), (torch.Tensor, "max"), (torch, "max")):
-            wrap(owner, name, lambda original, name=name: _largest(probe, name, original))  # type: ignore[misc]
+            _wrap(owner, name, lambda original, name=name: _largest(probe, name, original))  # type: ignore[misc]
+
+
+def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace a function that is not written in Python: pickle finds ours by its name, and torch.jit.script takes it
+    for the operation that it stands for."""
+    wrap(owner, name, make)
+    ours = getattr(owner, name)
+    ours.__module__ = "torch"
+    ours.__qualname__ = name if owner is torch else f"Tensor.{name}"
+    if owner is torch:
+        _builtins._register_builtin(ours, f"aten::{name}")
 
 
 def _equal(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
     def eq(*args: Any, **kwargs: Any) -> Any:
+        if has_torch_function(args):  # what overrides torch's functions knows them by the names they have now
+            return handle_torch_function(eq, args, *args, **kwargs)
         result = original(*args, **kwargs)
         # Runs for every comparison of any library: nothing more than this in the common case.
         if not probe.hears_metrics or len(args) != 2 or not isinstance(args[1], torch.Tensor):
@@ -35,6 +50,8 @@ def _equal(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _largest(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def largest(*args: Any, **kwargs: Any) -> Any:
+        if has_torch_function(args):
+            return handle_torch_function(largest, args, *args, **kwargs)
         result = original(*args, **kwargs)
         if probe.hears_metrics and not probe.calls.inside_root and (len(args) == 2 or kwargs):
             given = args[0] if args else kwargs.get("input")

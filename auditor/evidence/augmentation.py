@@ -1,0 +1,24 @@
+"""What random augmentation draws: does it differ between workers and between epochs?"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from auditor.evidence.base import Location, Part
+
+
+class Augmentation(Part):
+    """Samples of the training dataset, drawn several times. Shares are of the random ones among those compared."""
+
+    loader: str
+    workers: int
+    items: int = Field(description="Samples that were drawn several times in the main process.")
+    random: int = Field(description="Those that were not the same each time.")
+    chance: float = Field(0.0, description="Share of independent draws of one random sample that are equal.")
+    worker_items: int = Field(0, description="Random samples that two workers were asked for.")
+    worker_equal: int = Field(0, description="Those that both workers drew alike.")
+    epoch_items: int = Field(0, description="Random samples that the workers of two epochs were asked for.")
+    epoch_equal: int = Field(0, description="Those that came out alike in both epochs.")
+    delivered_items: int = Field(0, description="Samples that the loop got in two of its own passes over the loader.")
+    delivered_equal: int = Field(0, description="Those that it got bit for bit alike.")
+    location: Location | None = None

@@ -1,0 +1,161 @@
+"""DAT301: training samples come sorted by their labels, in the same order every epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from auditor.declare import Finding, Inconclusive, Judgement, Measured, NotApplicable, Options, Severity, rule
+from auditor.evidence import Labels, SampleOrder
+
+from ..words import count, number, percent
+
+
+class Limits(Options):
+    max_p_value: float = Field(1e-6, gt=0, lt=0.1, description="Largest probability of such runs in a shuffled order.")
+    min_excess: float = Field(
+        0.3, gt=0, lt=1, description="How far equal neighbours are from chance (0) on the way to fully sorted (1)."
+    )
+    min_samples: int = Field(200, ge=20, description="Labelled samples of the first pass that have to be seen.")
+    min_alikeness: float = Field(
+        0.8,
+        gt=0,
+        lt=1,
+        description="Distance of neighbours within a class over chance, below which the order means something.",
+    )
+
+
+@rule(
+    "DAT301",
+    "unshuffled-training-data",
+    severity=Severity.WARNING,
+    explains=("class-imbalance",),
+    fix="Shuffle the training loader: `DataLoader(train_set, batch_size=64, shuffle=True)`.",
+    references=(
+        "https://docs.pytorch.org/docs/stable/data.html#data-loading-order-and-sampler",
+        "https://arxiv.org/abs/1206.5533",
+    ),
+)
+def unshuffled_training_data(order: SampleOrder, labels: Labels | None, limits: Limits) -> Judgement:
+    """The training loader is not shuffled, and its samples are sorted by label.
+
+    ## What it does
+
+    Looks at the order in which the training loader hands out its samples, and at the labels in that order.
+
+    ## Why is it bad?
+
+    A batch of one class has a gradient that says "predict this class". In a sorted order the network follows one class
+    after the other and forgets those before; the loss of the batches looks excellent, and normalization layers estimate
+    the statistics of single classes. The order is the same in every epoch, so nothing averages out.
+
+    ## How it is measured
+
+    Two facts are needed together. The sampler goes through the dataset as it lies, so that every epoch has the same
+    order. And the labels form runs: the number of neighbours with the same label is compared with what a random order of
+    the same labels gives, by a permutation test whose mean and variance are exact. It fails when the p-value is below
+    `max-p-value` and the excess of equal neighbours above `min-excess`, over at least `min-samples` samples. Some class
+    order is normal, hence the second limit.
+
+    ## When it may be wrong
+
+    - Windows of a time series and frames of a film have runs of labels too, but their neighbours resemble each other
+      also within a class. Where their distance is below `min-alikeness` of that of two random samples of the class, the
+      order means something, and there is no verdict.
+    - Samplers of your own (curricula, buckets by length) choose an order on purpose and are not judged, nor are streams.
+    - Tasks that are learnt one after the other have a loader each, and each is judged by itself.
+    - It is a statistic, so the finding is a suspicion, however small the p-value.
+
+    ## How to fix
+
+    ```python
+    train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
+    ```
+    """
+    if order.shuffles:
+        yield Measured(0.0, limits.min_excess, f"the training loader is shuffled ({order.sampler or 'its sampler'})")
+        return
+    if not order.sequential:
+        raise NotApplicable(f"the order comes from a sampler of your own ({order.sampler or 'unknown'})")
+    if order.passes > 1 and order.compared and not order.repeated:
+        raise NotApplicable("the order changes from pass to pass")
+    samples = sum(order.labels)
+    if not samples:
+        raise NotApplicable("no loss with one class label for each sample was called in the first pass")
+    if samples < limits.min_samples:
+        raise Inconclusive(f"needs {limits.min_samples} labelled samples of the first pass, saw {samples}")
+    if sum(1 for each in order.labels if each > 0) < 2:
+        chance, p_value = _one_class(labels, samples)
+    else:
+        chance, p_value = _runs(order.labels, order.neighbours_equal)
+    seen = order.neighbours_equal / (samples - 1)
+    excess = max(0.0, min(1.0, (seen - chance) / (1 - chance))) if chance < 1 else 0.0
+    yield Measured(
+        excess,
+        limits.min_excess,
+        f"{percent(min(1.0, seen))} of successive samples have the same label, {percent(chance)} by chance",
+    )
+    if p_value > limits.max_p_value or excess < limits.min_excess:
+        return
+    if order.alikeness is None or not math.isfinite(order.alikeness):
+        raise Inconclusive("the labels form runs, but it is not known whether successive samples form a time series")
+    if order.alikeness < limits.min_alikeness:
+        raise NotApplicable(
+            f"successive samples of a class resemble each other ({number(order.alikeness)} of the distance of two random "
+            "ones), as in a time series: their order means something"
+        )
+    yield Finding(
+        message=(
+            f"{percent(min(1.0, seen))} of successive training samples have the same label, where a shuffled order has "
+            f"{percent(chance)}: {order.loader or 'the loader'} goes through a sorted dataset without shuffling"
+        ),
+        where=order.loader,
+        location=order.location,
+        measured=excess,
+        limit=limits.min_excess,
+        detail=(
+            f"a batch holds {number(order.batch_classes)} of {count(len(order.labels), 'class')} seen on average",
+            f"p {_tiny(p_value)} for such runs in a random order of {count(samples, 'sample')}",
+        ),
+    )
+
+
+def _one_class(labels: Labels | None, samples: int) -> tuple[float, float]:
+    """The same where all samples seen have one label: that says something if the dataset is known to hold others."""
+    counts = [each for each in labels.counts if each > 0] if labels is not None and labels.complete else []
+    if len(counts) < 2:
+        raise Inconclusive(f"all {samples} samples seen of the first pass have the same label")
+    total = sum(counts)
+    return sum((each / total) ** 2 for each in counts), (max(counts) / total) ** samples
+
+
+def _runs(counts: Sequence[int], equal: int) -> tuple[float, float]:
+    """(probability that two neighbours of a random order are equal, one-sided p-value of as many equal neighbours).
+
+    The number of equal neighbours on a path of n places: its mean and variance under all permutations of the labels.
+    """
+    n = sum(counts)
+    two = _falling(counts, 2) / (n * (n - 1))
+    mean = (n - 1) * two
+    if n < 4:
+        return two, 1.0
+    three = _falling(counts, 3) / (n * (n - 1) * (n - 2))
+    pairs = _falling(counts, 2)
+    within = sum((c * (c - 1)) ** 2 for c in counts)
+    apart = (pairs * pairs - within + _falling(counts, 4)) / (n * (n - 1) * (n - 2) * (n - 3))
+    disjoint = (n - 1) * (n - 2) / 2 - (n - 2)  # pairs of edges without a common place
+    variance = mean + 2 * ((n - 2) * three + disjoint * apart) - mean * mean
+    if variance <= 0:
+        return two, 1.0
+    return two, 0.5 * math.erfc((equal - mean) / math.sqrt(2 * variance))
+
+
+def _tiny(p_value: float) -> str:
+    return f"= {number(p_value)}" if p_value > 1e-300 else "< 1e-300"
+
+
+def _falling(counts: Sequence[int], order: int) -> int:
+    """Sum of c (c - 1) ... over the counts: ordered choices of so many samples of one class."""
+    return sum(math.perm(c, order) for c in counts if c > 0)

@@ -1,0 +1,188 @@
+"""FIT103: the learning rate is far too low for this program."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import HigherRate, InitialLoss, PairedReplay, RateLook, Trajectory, Updates
+
+from ..paired import compare, untrue
+from ..series import finite, middle
+from ..words import count, number, percent
+
+
+class Limits(Options):
+    max_share: float = Field(
+        0.15, gt=0, lt=1, description="Share of the fall at the higher rate that yours may have at most."
+    )
+    min_fall: float = Field(0.2, gt=0, lt=1, description="Share of the first loss that has to go at the higher rate.")
+    min_ratio: float = Field(
+        2.0, gt=1, description="Times as far as at yours that the loss falls at a quarter of the higher rate."
+    )
+    max_update_ratio: float = Field(
+        1e-4, gt=0, description="Median update-to-weight ratio above which steps are no tiny ones; 0.001 is usual."
+    )
+    max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
+    min_steps: int = Field(20, ge=6, description="Steps that a look has to have.")
+    min_looks: int = Field(
+        2, ge=1, description="Looks, on other batches with other random numbers, that have to agree."
+    )
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
+
+
+@rule(
+    "FIT103",
+    "lr-too-low",
+    severity=Severity.WARNING,
+    explains=("loss-plateau", "majority-class-collapse", "update-ratio", "vanishing-gradients"),
+    fix="""Raise the learning rate tenfold and look again: `torch.optim.Adam(model.parameters(), lr=10 * lr)`.""",
+    references=(
+        "https://arxiv.org/abs/1506.01186",
+        "https://cs231n.github.io/neural-networks-3/",
+        "https://arxiv.org/abs/1803.09820",
+    ),
+)
+def lr_too_low(
+    higher: HigherRate,
+    updates: Updates | None,
+    initial: InitialLoss | None,
+    trajectory: Trajectory | None,
+    limits: Limits,
+) -> Judgement:
+    """The learning rate is so low that the loss hardly moves, and falls in proportion at higher ones.
+
+    ## What it does
+
+    Where the loss has hardly come down in the probe, it replays the loop from the same weights on the same batches with
+    the same random numbers at sixteen times the learning rate (256 times, where that is not enough) and at a quarter of
+    that, twice, and compares how far the loss falls.
+
+    ## Why is it bad?
+
+    Nothing is broken, so nothing is noticed: the loss falls all the time, only a hundred times slower than it could.
+    The run ends before it has learned what the model could, or costs many times what it had to.
+
+    ## How it is measured
+
+    By experiment, with your program as its own control. In short probes a higher rate is better in most healthy
+    programs too, so much is asked for: at the higher rate the loss falls by at least `min-fall`, significantly by a
+    paired test, while yours makes at most `max-share` of that way; at a quarter of it, it falls `min-ratio` times as
+    far as at yours; and your steps change the weights by less than `max-update-ratio` of their size. All that in
+    `min-looks` looks, on other batches and with other random numbers.
+
+    ## When it may be wrong
+
+    - Fine-tuning with a deliberately small rate does not count: with loaded weights the rule does not apply.
+    - While the rate is still rising (warm-up), the rule is inconclusive; the highest rate seen so far is the one
+      replayed.
+    - Over a longer time the higher rate may turn out unstable; this is a warning, and the sweep shows where that
+      begins.
+
+    ## How to fix
+
+    ```python
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)    # from 1e-6
+    ```
+    """
+    if initial is not None and initial.pretrained:
+        raise NotApplicable("the model starts from loaded weights, for which a small rate may be meant")
+    if untrue(higher.fidelity, limits.max_fidelity):
+        raise Inconclusive(f"the replay differs from the observed run by {percent(higher.fidelity or 0.0)}")
+    looks = [_look(look) for look in higher.looks if len(look.control) >= limits.min_steps]
+    if not looks:
+        raise Inconclusive(f"needs {limits.min_steps} replayed steps")
+    shown = looks[0]
+    yield Measured(shown.share, limits.max_share, _story(shown))
+    if not all(_too_low(look, limits) for look in looks):
+        return
+    if trajectory is not None and _rising(trajectory.learning_rates):
+        raise Inconclusive(f"{_story(shown)}; but the rate was still rising at the end of the probe")
+    ratio = _update_ratio(updates)
+    if ratio is not None and ratio > limits.max_update_ratio:
+        return
+    if len(looks) < limits.min_looks:
+        raise Inconclusive(f"{_story(shown)}; a second look on other batches was not taken")
+    told = f"; a step changes the weights by {number(ratio)} of their size" if ratio is not None else ""
+    yield Finding(
+        message=(
+            f"at {number(higher.learning_rate)} the loss goes from {number(shown.first)} to {number(shown.ends[0])} in "
+            f"{count(shown.steps, 'step')}, at {number(shown.factor)} times that rate to {number(shown.ends[2])}{told}"
+        ),
+        where=higher.optimizer,
+        location=higher.location,
+        measured=shown.share,
+        limit=limits.max_share,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(_story(look) for look in looks),
+        fix=f"Raise the learning rate: `lr={number(shown.factor / 2 * higher.learning_rate)}` is a good next try.",
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How far the loss falls at the user's own rate, at a quarter of the higher one, and at that."""
+
+    factor: float
+    steps: int
+    first: float
+    ends: tuple[float, float, float]
+    p_value: float
+
+    @property
+    def falls(self) -> tuple[float, float, float]:
+        own, between, highest = (self.first - end for end in self.ends)
+        return own, between, highest
+
+    @property
+    def share(self) -> float:
+        """Of the fall at the higher rate, what the user's own makes."""
+        best = self.falls[2]
+        return max(0.0, self.falls[0] / best) if best > 0 else math.inf
+
+
+def _look(look: RateLook) -> _Look:
+    against = compare(PairedReplay(start="initial", control=look.control, treated=look.highest))
+    between = compare(PairedReplay(start="initial", control=look.control, treated=look.between))
+    first = middle(look.control[:3])
+    ends = (against.control_end, between.treated_end if look.between else math.inf, against.treated_end)
+    return _Look(look.factor, against.steps, first, ends, against.p_value)
+
+
+def _too_low(look: _Look, limits: Limits) -> bool:
+    own, between, highest = look.falls
+    if not all(map(math.isfinite, (look.first, *look.ends))):
+        return False
+    far = highest >= limits.min_fall * abs(look.first) and look.share <= limits.max_share
+    return far and between >= limits.min_ratio * max(own, 0.0) and look.p_value <= limits.max_p_value
+
+
+def _story(look: _Look) -> str:
+    own, between, highest = (number(end) for end in look.ends)
+    quarter = f"{between} at {number(look.factor / 4)} times it, " if math.isfinite(look.ends[1]) else ""
+    return f"loss {number(look.first)} to {own} at your rate, {quarter}{highest} at {number(look.factor)} times it"
+
+
+def _rising(rates: tuple[float, ...]) -> bool:
+    kept = finite(rates)
+    return len(kept) > 4 and kept[-1] > 1.05 * kept[len(kept) // 2] and kept[-1] >= max(kept)
+
+
+def _update_ratio(updates: Updates | None) -> float | None:
+    """Median over layers of their median ratio, None where none was measured."""
+    ratios = [middle(layer.ratios) for layer in updates.layers if finite(layer.ratios)] if updates is not None else []
+    found = middle(ratios)
+    return found if math.isfinite(found) else None

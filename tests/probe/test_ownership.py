@@ -1,0 +1,114 @@
+"""Parameters that the graph reaches against those that the optimizers hold."""
+
+from __future__ import annotations
+
+START = """
+import copy
+import torch
+from torch import nn
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 8)
+        self.fc = nn.Linear(8, 2)
+    def forward(self, x):
+        return self.fc(torch.relu(self.body(x)))
+model = Net()
+"""
+
+LOOP = """
+for step in range(6):
+    optimizer.zero_grad()
+    model(torch.randn(8, 4)).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+def ownership(zygote, setup, loop=LOOP):
+    return zygote.probe(START + setup + loop)["ownership"]
+
+
+def test_a_complete_optimizer(zygote):
+    seen = ownership(zygote, "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)")
+    assert (seen.left_out, seen.stale, seen.trained) == ((), (), 58)
+    assert seen.optimizer_location.line == 15
+
+
+def test_a_part_that_is_left_out(zygote):
+    [left] = ownership(zygote, "optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.1)").left_out
+    assert (left.name, left.kind, left.parameters, left.tensors) == ("body", "Linear", 40, ("weight", "bias"))
+    assert (left.moved, left.loaded) == (False, False)
+
+
+def test_frozen_parts_are_not_left_out(zygote):
+    setup = "model.body.requires_grad_(False); optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.1)"
+    assert ownership(zygote, setup).left_out == ()
+
+
+def test_updates_by_hand_and_loaded_weights_are_told(zygote):
+    setup = "optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.1)"
+    loop = LOOP + "    with torch.no_grad():\n        for p in model.body.parameters(): p -= 0.1 * p.grad\n"
+    assert [left.moved for left in ownership(zygote, setup, loop).left_out] == [True]
+    setup = "model.load_state_dict(Net().state_dict())\n" + setup
+    assert [left.loaded for left in ownership(zygote, setup).left_out] == [True]
+
+
+def test_a_copied_reference_model_counts_as_loaded(zygote):
+    setup = "other = copy.deepcopy(model); optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
+    loop = LOOP.replace("model(torch.randn(8, 4))", "(model(torch.ones(8, 4)) - other(torch.randn(8, 4)))")
+    assert all(left.loaded for left in ownership(zygote, setup, loop).left_out)
+
+
+def test_two_optimizers_count_together(zygote):
+    setup = """
+optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.1)
+second = torch.optim.SGD(model.body.parameters(), lr=0.1)
+"""
+    seen = ownership(zygote, setup, LOOP + "    second.step()\n")
+    assert (seen.left_out, seen.stale, seen.trained) == ((), (), 58)
+
+
+def test_a_replaced_head(zygote):
+    setup = "optimizer = torch.optim.SGD(model.parameters(), lr=0.1); model.fc = nn.Linear(8, 3)"
+    seen = ownership(zygote, setup)
+    [stale] = seen.stale
+    assert (stale.tensors, stale.parameters, stale.all_of_it) == (2, 18, False)
+    assert [left.name for left in seen.left_out] == ["fc"]
+
+
+def test_a_model_built_again(zygote):
+    seen = ownership(zygote, "optimizer = torch.optim.SGD(model.parameters(), lr=0.1); model = Net()")
+    assert [stale.all_of_it for stale in seen.stale] == [True]
+    assert {left.name for left in seen.left_out} == {"body", "fc"}
+
+
+def test_parameters_exchanged_by_assignment(zygote):
+    setup = "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+    setup += "model.load_state_dict({k: v.clone() for k, v in model.state_dict().items()}, assign=True)"
+    seen = ownership(zygote, setup)
+    assert seen.stale[0].tensors == 4
+    assert len(seen.left_out) == 2
+
+
+def test_an_unused_branch_is_not_stale(zygote):
+    setup = "model.aux = nn.Linear(8, 2); optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
+    seen = ownership(zygote, setup)
+    assert (seen.stale, seen.left_out) == ((), ())
+
+
+def test_two_models_are_named_by_their_class(zygote):
+    setup = "head = nn.Linear(2, 2); optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
+    [left] = ownership(
+        zygote, setup, LOOP.replace("model(torch.randn(8, 4))", "head(model(torch.randn(8, 4)))")
+    ).left_out
+    assert left.name == "Linear"
+
+
+def test_an_optimized_image_and_updates_by_hand(zygote):
+    setup = "image = torch.zeros(8, 4, requires_grad=True); optimizer = torch.optim.Adam([image], lr=0.1)"
+    loop = LOOP.replace("torch.randn(8, 4)", "image")
+    assert ownership(zygote, setup, loop).own_tensors
+    by_hand = "for step in range(4):\n    model(torch.randn(8, 4)).pow(2).mean().backward()\n"
+    by_hand += "    with torch.no_grad():\n        for p in model.parameters(): p -= 0.1 * p.grad; p.grad = None\n"
+    assert "without a torch optimizer" in zygote.probe(START + by_hand).absent("ownership")

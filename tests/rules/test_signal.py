@@ -1,0 +1,218 @@
+"""What the rules about signals and gradients through the depth of a network conclude from handmade evidence."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from auditor.evidence import (
+    ForwardScale,
+    FrozenEarly,
+    Gradients,
+    Layer,
+    LayerGradients,
+    LayerScale,
+    LayerUpdates,
+    Model,
+    PairedReplay,
+    Program,
+    Reinitialized,
+    SaturatedLayer,
+    Saturation,
+    Updates,
+    ValueClipping,
+)
+from auditor.testing import judge, place
+
+
+def outcome(rule, *parts, **options):
+    return judge(rule, *parts, **options).verdict.outcome
+
+
+# ------------------------------------------------------------------------------------------------ vanishing-gradients
+
+
+def gradients(sizes, kind="Linear"):
+    layers = [
+        LayerGradients(name=f"fc{i}", kind=kind, location=place(i + 1), norms=(size,) * 5)
+        for i, size in enumerate(sizes)
+    ]
+    return Gradients(steps=(0, 1, 2, 3, 4), layers=tuple(layers))
+
+
+def program(count, parameters=100):
+    layers = tuple(Layer(name=f"fc{i}", kind="Linear", parameters=parameters) for i in range(count))
+    return Program(loop="loader", models=(Model(name="Net", kind="Net", parameters=1, trainable=1, layers=layers),))
+
+
+def updates(ratios):
+    layers = tuple(LayerUpdates(name=f"fc{i}.weight", ratios=(ratio,) * 5) for i, ratio in enumerate(ratios))
+    return Updates(steps=(0, 1, 2, 9, 19), layers=layers)
+
+
+FADING = [1e-8, 1e-7, 1e-6, 1e-5, 1e-3, 1e-2, 1e-1, 1.0]
+SAME = tuple(1.0 + 0.01 * (step % 5) for step in range(30))
+
+
+def frozen(other=SAME):
+    return FrozenEarly(layers=("fc0", "fc1", "fc2"), control=SAME, frozen=tuple(other), fidelity=0.0)
+
+
+def test_vanishing_gradients_are_an_error_where_freezing_changes_nothing():
+    answer = judge("vanishing-gradients", gradients(FADING), updates(FADING), program(8), frozen())
+    finding = answer.findings[0]
+    assert (finding.severity, finding.confidence, finding.location.line) == ("error", "confirmed", 1)
+    assert "fc0, fc1 and fc2 do not learn" in finding.message
+
+
+def test_without_the_experiment_they_are_a_warning():
+    answer = judge("vanishing-gradients", gradients(FADING), updates(FADING))
+    assert (answer.findings[0].severity, answer.findings[0].confidence) == ("warning", "suspected")
+
+
+def test_early_layers_that_change_the_loss_pass():
+    parts = (gradients(FADING), updates(FADING), frozen([loss * 1.1 for loss in SAME]))
+    assert outcome("vanishing-gradients", *parts) == "pass"
+
+
+def test_small_gradients_that_adam_rescales_pass():
+    assert outcome("vanishing-gradients", gradients(FADING), updates([1e-3] * 8), frozen()) == "pass"
+
+
+def test_even_gradients_pass():
+    assert outcome("vanishing-gradients", gradients([1.0] * 6), updates([1e-9] * 6)) == "pass"
+
+
+def test_shallow_models_embeddings_and_norms_are_not_judged():
+    assert outcome("vanishing-gradients", gradients([1e-9, 1.0, 1.0]), updates([1e-9] * 3)) == "not-applicable"
+    assert outcome("vanishing-gradients", gradients(FADING, kind="Embedding"), updates(FADING)) == "not-applicable"
+
+
+def test_no_gradient_at_the_end_is_left_open():
+    assert outcome("vanishing-gradients", gradients([math.nan, 1.0, 1.0, 1.0, 1.0]), updates([])) == "pass"
+    sizes = [1.0, 1.0, 1.0, 5e-324, 5e-324]
+    assert outcome("vanishing-gradients", gradients(sizes), updates([1e-9] * 5)) in ("pass", "inconclusive")
+
+
+# ------------------------------------------------------------------------------------------------------ clip-by-value
+
+
+def clipping(cosine, share, steps=9):
+    values = {"limit": 0.1, "steps": tuple(range(steps)), "location": place(5)}
+    return ValueClipping(**values, cosines=(cosine,) * steps, shares=(share,) * steps)
+
+
+def test_clipping_that_turns_the_gradient_is_noted():
+    answer = judge("clip-by-value", clipping(0.4, 0.6))
+    assert answer.findings[0].location.line == 5
+    assert answer.verdict.outcome == "fail"
+
+
+@pytest.mark.parametrize(("cosine", "share"), [(1.0, 0.0), (0.97, 0.2)])
+def test_clipping_that_leaves_the_direction_passes(cosine, share):
+    assert outcome("clip-by-value", clipping(cosine, share)) == "pass"
+
+
+def test_rare_clipping_passes():
+    rare = ValueClipping(limit=0.1, steps=(0, 1, 2, 3, 4), cosines=(0.5,) * 5, shares=(0.2, 0, 0, 0, 0))
+    assert outcome("clip-by-value", rare) == "pass"
+
+
+def test_few_or_useless_steps_are_left_open():
+    assert outcome("clip-by-value", clipping(0.4, 0.6, steps=2)) == "inconclusive"
+    assert outcome("clip-by-value", clipping(math.nan, 0.6)) == "inconclusive"
+
+
+# --------------------------------------------------------------------------------------------------------- init-scale
+
+
+def scale(stds, **changes):
+    layers = [
+        LayerScale(name=f"fc{i}", kind="Linear", std=std, activation="relu", fan_in=64, location=place(i + 1))
+        for i, std in enumerate([*stds, 1.0])
+    ]
+    return ForwardScale(layers=tuple(layers), input_std=1.0, **changes)
+
+
+def again(control, treated, looks=2):
+    look = PairedReplay(start="initial", control=tuple(control), treated=tuple(treated))
+    return Reinitialized(layers=7, looks=(look,) * looks, fidelity=0.0)
+
+
+SHRINKING = [0.1, 0.01, 0.001, 1e-4, 1e-5]
+STUCK = [0.65 + 0.02 * (step % 4) for step in range(50)]
+LEARNING = [1.2 * 0.96**step for step in range(50)]
+
+
+def test_a_fading_signal_fails_where_other_weights_help():
+    answer = judge("init-scale", scale(SHRINKING), again(STUCK, LEARNING))
+    finding = answer.findings[0]
+    assert (finding.confidence, finding.location.line) == ("confirmed", 1)
+    assert "fades from 0.1 to 1e-05" in finding.message
+
+
+def test_a_growing_signal_fails_too():
+    answer = judge("init-scale", scale(SHRINKING[::-1]), again([math.nan] * 50, LEARNING))
+    assert "blows up" in answer.findings[0].message
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [again(LEARNING, STUCK), again(LEARNING, [0.8 * loss for loss in LEARNING]), again(STUCK, LEARNING, looks=1)],
+    ids=["worse", "a little better", "one look"],
+)
+def test_a_drift_that_does_no_harm_passes(experiment):
+    assert outcome("init-scale", scale(SHRINKING), experiment) == "pass"
+
+
+def test_an_even_signal_passes():
+    assert outcome("init-scale", scale([1.0, 1.2, 0.9, 1.1])) == "pass"
+    assert outcome("init-scale", scale([1.0, 0.01, 1.0, 0.02, 1.0])) == "pass"
+
+
+def test_other_models_are_not_judged():
+    assert outcome("init-scale", scale(SHRINKING, normalized=True)) == "not-applicable"
+    assert outcome("init-scale", scale(SHRINKING, residual=True)) == "not-applicable"
+    assert outcome("init-scale", scale([0.1])) == "not-applicable"
+    loaded = scale(SHRINKING)
+    layers = tuple(layer.model_copy(update={"loaded": True}) for layer in loaded.layers)
+    assert outcome("init-scale", loaded.model_copy(update={"layers": layers})) == "not-applicable"
+
+
+def test_without_experiment_a_drift_is_left_open():
+    assert outcome("init-scale", scale(SHRINKING)) == "inconclusive"
+    assert outcome("init-scale", scale([0.1, 0.0, 0.1, 0.2])) == "inconclusive"
+
+
+# ----------------------------------------------------------------------------------------------- saturated-activations
+
+
+def saturated(start, end, samples=600):
+    layer = SaturatedLayer(
+        name="fc1",
+        function="tanh",
+        location=place(3),
+        units=64,
+        saturated_start=10,
+        saturated_end=12,
+        share_start=start,
+        share_end=end,
+        samples=samples,
+    )
+    return Saturation(steps=(0, 1, 2), layers=(layer,))
+
+
+def test_saturated_layers_are_a_suspicion():
+    answer = judge("saturated-activations", saturated(0.7, 0.65))
+    assert (answer.findings[0].confidence, answer.findings[0].where) == ("suspected", "fc1")
+    assert "65 % of the outputs" in answer.findings[0].message
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.0), (0.1, 0.9), (0.9, 0.1)])
+def test_saturation_at_one_end_of_the_run_passes(start, end):
+    assert outcome("saturated-activations", saturated(start, end)) == "pass"
+
+
+def test_few_samples_are_left_open():
+    assert outcome("saturated-activations", saturated(0.9, 0.9, samples=20)) == "inconclusive"

@@ -12,7 +12,7 @@ from auditor.result import Audit, Outcome, ReportedFinding, Trial, Verdict
 from . import clean
 from .words import number, plural
 
-EXPERIMENTS = ("overfit", "rate_sweep", "lower_rate", "standardized_inputs")
+NO_EXPERIMENTS = frozenset({"start-up", "observe", "compare data sets", "check that rewinding works"})  # phases
 FIRST = 3  # findings to fix first
 
 
@@ -104,7 +104,7 @@ def _ending(run: Run) -> str:
 def effort(audit: Audit) -> str:
     """'60 steps and 4 experiments'."""
     steps = plural(audit.run.steps, "step")
-    ran = sum(getattr(audit.evidence, part) is not None for part in EXPERIMENTS)
+    ran = sum(phase.status in ("completed", "cut-short") and phase.name not in NO_EXPERIMENTS for phase in audit.run.phases)
     return f"{steps} and {plural(ran, 'experiment')}" if ran else steps
 
 

@@ -14,6 +14,7 @@ from auditor.evidence.augmentation import Augmentation
 from auditor.evidence.base import Frozen, Location, Part
 from auditor.evidence.data import Batches, Channel, Inputs, Labels, NonfiniteBatch, Targets
 from auditor.evidence.distributed import RankPrint, Ranks
+from auditor.evidence.efficiency import DataWait, FedFromMemory, RetainedGraphs
 from auditor.evidence.evaluation import (
     BroadcastComparison,
     Choice,
@@ -36,6 +37,7 @@ from auditor.evidence.experiments import (
     Overfit,
     OverfitArm,
     PairedReplay,
+    PenaltyOff,
     RateSweep,
     StandardizedInputs,
     StandardizedTargets,
@@ -133,10 +135,10 @@ __all__ = [
     "Accumulation",
     "Accumulator",
     "Activations",
+    "Augmentation",
     "BatchNorm",
     "BatchNorms",
     "Batches",
-    "Augmentation",
     "BiasedNorm",
     "BroadcastComparison",
     "CallOrder",
@@ -149,6 +151,7 @@ __all__ = [
     "CrossSample",
     "CustomFunction",
     "CustomFunctions",
+    "DataWait",
     "DividedAccumulation",
     "DropoutCall",
     "DropoutShift",
@@ -156,6 +159,7 @@ __all__ = [
     "EvaluationNoise",
     "EventTrace",
     "Evidence",
+    "FedFromMemory",
     "ForwardScale",
     "Frozen",
     "FrozenEarly",
@@ -223,6 +227,7 @@ __all__ = [
     "PairedReplay",
     "ParameterMotion",
     "Part",
+    "PenaltyOff",
     "Phase",
     "Program",
     "RandomDraw",
@@ -231,6 +236,7 @@ __all__ = [
     "RateLook",
     "RateSweep",
     "Reinitialized",
+    "RetainedGraphs",
     "Run",
     "SampleOrder",
     "SamplePair",
@@ -302,6 +308,7 @@ class Evidence(Frozen):
     leakage: Leakage | None = None
     overfit: Overfit | None = None
     rate_sweep: RateSweep | None = None
+    penalty_off: PenaltyOff | None = None
     lower_rate: LowerRate | None = None
     standardized_inputs: StandardizedInputs | None = None
     higher_rate: HigherRate | None = None
@@ -338,6 +345,9 @@ class Evidence(Frozen):
     ranks: Ranks | None = None
     sample_order: SampleOrder | None = None
     augmentation: Augmentation | None = None
+    data_wait: DataWait | None = None
+    fed_from_memory: FedFromMemory | None = None
+    retained_graphs: RetainedGraphs | None = None
     hidden_modules: HiddenModules | None = None
     gradient_reach: GradientReach | None = None
     graph_cuts: GraphCuts | None = None

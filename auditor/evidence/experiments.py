@@ -61,6 +61,22 @@ class PairedReplay(Frozen):
     seed_offset: int = 0
 
 
+class PenaltyOff(Part):
+    """Replay without weight decay, and without the terms of the loss that depend on the weights alone.
+
+    The losses compared are those of the data alone.
+    """
+
+    terms: int = Field(description="Terms of the loss that depend on the weights alone.")
+    weight_decay: float = Field(0.0, description="Largest of the optimizer's groups, added to the gradient (coupled).")
+    ratio: float = Field(description="Norm of the penalty's gradient over that of the data, at the first step.")
+    looks: tuple[PairedReplay, ...] = ()
+    fidelity: float | None = None
+    optimizer: str = ""
+    location: Location | None = Field(None, description="Where the optimizer is built.")
+    loss_location: Location | None = None
+
+
 class LowerRate(Part):
     """Replay at a quarter of the learning rate."""
 

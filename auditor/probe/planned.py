@@ -1,120 +1,86 @@
-"""How long the user's loop says that it will run: the range() of the loop around the one over the batches."""
+"""How many epochs the source plans: the range() of the loop around the training loop, where its length can be told."""
 
 from __future__ import annotations
 
 import ast
 import linecache
 import sys
-import types
 from functools import lru_cache
 from types import FrameType
 from typing import Any
 
 from auditor.probe.locate import is_users
 
-RANGES = ("range", "trange", "prange")
-WRAPPING = ("tqdm", "track", "progress_bar", "enumerate", "master_bar")
-
-
-@lru_cache(maxsize=64)
-def _loops(file: str) -> tuple[ast.For | ast.AsyncFor | ast.While, ...]:
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError, RecursionError):
-        return ()
-    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.For | ast.AsyncFor | ast.While))
+DEPTH = 30  # frames
 
 
 def planned_epochs() -> int | None:
-    """Called while a `for` statement of the user's asks a loader for a batch: passes over the loader that the loop
-    around that statement makes. None where this cannot be read off."""
+    """From a call inside the training loop; None where no loop over a range() surrounds the one over the batches."""
     frame: FrameType | None = sys._getframe(1)
-    asking = True  # the frame that holds the `for` over the loader is not found yet
-    while frame is not None:
-        file, line = frame.f_code.co_filename, frame.f_lineno
-        if is_users(file):
-            loops = _loops(file)
-            if asking:
-                header = [loop for loop in loops if isinstance(loop, ast.For) and _in_header(loop, line)]
-                if not header:
-                    return None  # next(iterator): the loop around it is one over steps
-                asking = False
-            around = [loop for loop in loops if loop.body[0].lineno <= line <= (loop.end_lineno or 0)]
-            around = [loop for loop in around if _same_function(loop, frame)]
-            if around:
-                inner = max(around, key=lambda loop: loop.lineno)
-                return _length(inner.iter, frame) if isinstance(inner, ast.For) else None
+    inside = 0  # loops of the user's, from the innermost on
+    for _ in range(DEPTH):
+        if frame is None:
+            return None
+        if is_users(frame.f_code.co_filename):
+            for loop in _loops_at(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name):
+                length = _range_length(loop, frame)
+                if inside and length is not None:
+                    return length
+                inside += 1
         frame = frame.f_back
     return None
 
 
-def _in_header(loop: ast.For, line: int) -> bool:
-    return loop.lineno <= line <= (loop.iter.end_lineno or loop.lineno) < loop.body[0].lineno or (
-        loop.lineno == line == loop.body[0].lineno
-    )
-
-
-def _same_function(loop: ast.AST, frame: FrameType) -> bool:
-    """A line lies in a loop of another function only where that function is defined inside the loop: not looked at."""
-    return getattr(loop, "lineno", 0) >= frame.f_code.co_firstlineno
-
-
-def _length(node: ast.expr, frame: FrameType) -> int | None:
-    """Of range(...), bare or wrapped in a progress bar."""
-    if not isinstance(node, ast.Call):
-        return None
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    if name in WRAPPING and node.args:
-        return _length(node.args[0], frame)
-    if name not in RANGES or (node.keywords and name == "range") or not 1 <= len(node.args) <= 3:
-        return None
-    values = [_value(argument, frame) for argument in node.args]
-    numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
-    if len(numbers) != len(values):
-        return None
+@lru_cache(maxsize=64)
+def _functions(file: str) -> tuple[tuple[str, ast.AST], ...]:
     try:
-        return len(range(*numbers))
-    except (ValueError, OverflowError):
-        return None
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    inner = [(node.name, node) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return (("<module>", tree), *inner)
 
 
-def _value(node: ast.expr, frame: FrameType) -> Any:
-    """A name, an attribute or simple arithmetic; nothing of the user's is called."""
+def _loops_at(file: str, line: int, function: str) -> list[ast.For | ast.While]:
+    """The loop statements of the function that contain the line, the innermost first."""
+    found: list[ast.For | ast.While] = []
+    for name, scope in _functions(file):
+        covers = isinstance(scope, ast.Module) or getattr(scope, "lineno", 0) <= line <= (
+            getattr(scope, "end_lineno", None) or 0
+        )
+        if name == function and covers:
+            loops = [node for node in ast.walk(scope) if isinstance(node, ast.For | ast.While)]
+            found = [node for node in loops if node.lineno <= line <= (node.end_lineno or node.lineno)]
+    return sorted(found, key=lambda node: -node.lineno)
+
+
+def _range_length(loop: ast.For | ast.While, frame: FrameType) -> int | None:
+    call: Any = loop.iter if isinstance(loop, ast.For) else None
+    for _ in range(3):  # tqdm(range(n)), enumerate(range(n))
+        if not isinstance(call, ast.Call):
+            return None
+        name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+        if name in ("range", "trange"):
+            try:
+                return len(range(*(_value(argument, frame) for argument in call.args)))
+            except (TypeError, ValueError, OverflowError):
+                return None
+        call = call.args[0] if call.args else None
+    return None
+
+
+def _value(node: ast.AST, frame: FrameType) -> Any:
+    """Of constants, names, attributes and sums: nothing is called. Raises TypeError for anything else."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
-        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+        names = frame.f_locals if node.id in frame.f_locals else frame.f_globals
+        return names.get(node.id)
     if isinstance(node, ast.Attribute):
-        return _attribute(_value(node.value, frame), node.attr)
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        holder = _value(node.value, frame)
-        return holder.get(node.slice.value) if type(holder) is dict else None
-    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "int" and len(node.args) == 1:
-        value = _value(node.args[0], frame)
-        return int(value) if isinstance(value, int | float) and value == value and abs(value) < 1e12 else None
-    if isinstance(node, ast.BinOp):
+        owner = _value(node.value, frame)
+        return vars(owner).get(node.attr) if hasattr(owner, "__dict__") else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
         left, right = _value(node.left, frame), _value(node.right, frame)
         if type(left) is int and type(right) is int:
-            if isinstance(node.op, ast.Add):
-                return left + right
-            if isinstance(node.op, ast.Sub):
-                return left - right
-            if isinstance(node.op, ast.Mult):
-                return left * right
-    return None
-
-
-def _attribute(holder: Any, name: str) -> Any:
-    """Stored ones only: a property would run code."""
-    if isinstance(holder, types.ModuleType):
-        return vars(holder).get(name)
-    try:
-        stored = object.__getattribute__(holder, "__dict__")
-    except AttributeError:
-        stored = {}
-    if type(stored) is dict and name in stored:
-        return stored[name]
-    for kind in type.mro(holder) if isinstance(holder, type) else type(holder).__mro__:
-        if name in vars(kind) and isinstance(vars(kind)[name], int):
-            return vars(kind)[name]
-    return None
+            return left + right if isinstance(node.op, ast.Add) else left - right
+    raise TypeError("not a plain number")

@@ -16,6 +16,7 @@ from auditor.probe.losscall import LossCall
 from auditor.probe.lossscale import loss_scaled
 from auditor.probe.modal import frozen
 from auditor.probe.operations import FiniteCheck
+from auditor.probe.penalties import without_penalties
 from auditor.probe.randomness import RandomState, reseed
 from auditor.probe.replay import Replay, Trail
 from auditor.probe.steps import StepSeen, fetch
@@ -217,6 +218,10 @@ class Player:
             backward_with_check(original, self._check)
             return
         request = self.request
+        if request is not None and self._settling == 0 and not request.penalty:
+            with without_penalties(roots, self._trail.penalties):
+                original()
+            return
         if request is None or self._settling > 0 or (request.loss_scale == 1 and request.after_backward is None):
             original()
             return

@@ -43,6 +43,7 @@ class Replay:
     peak_rate: bool = False  # the factor applies to the reference rate instead of the recorded schedule
     dropout: bool = True
     weight_decay: bool = True
+    penalty: bool = True  # terms of the loss that depend on the weights alone give a gradient
     input_change: InputChange | None = None  # every tensor that a root module is called with
     call_change: Callable[[Any, Any], tuple[Any, Any]] | None = None  # args, kwargs of a root module's call as a whole
     target_change: InputChange | None = None  # the target of every loss function called outside the model
@@ -71,6 +72,7 @@ class Trail:
     fewest: int = 1  # steps that the request cannot do without
     asked: int = 0
     check: FiniteCheck | None = None
+    penalties: list[int] = field(default_factory=list)  # such terms that were switched off, per backward
     clip_limits: list[float] = field(default_factory=list)  # of every call of a clipping function
     trouble: str = ""  # what the model raised while it was examined
 

@@ -131,7 +131,7 @@ def _as_input(site: LossSite) -> Finding:
 def _inside(sites: LossSites, mixed: CrossSample) -> Finding:
     return Finding(
         message=(
-            f"a softmax in {mixed.layer or mixed.module} runs along the batch: replacing one of "
+            f"a softmax in {mixed.module} runs along the batch: replacing one of "
             f"{count(mixed.batch_size, 'sample')} moves the outputs of {percent(mixed.others)} of the others, by up to "
             f"{number(mixed.moved)} of their size"
         ),

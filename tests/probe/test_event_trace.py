@@ -67,7 +67,7 @@ def test_clearing_per_micro_batch(zygote):
     [site] = seen.cleared
     assert (seen.steps, seen.backwards, seen.used_backwards) == (6, 24, 6)
     assert (site.between_backwards, site.backwards, site.before_update) == (18, 18, 0)
-    assert site.location.line == 15
+    assert site.location.line == 14
     assert all(norm > 0 for norm in site.norms)
 
 
@@ -75,7 +75,7 @@ def test_a_rest_dropped_at_the_start_of_an_epoch(zygote):
     seen = trace(zygote, REST)
     [site] = seen.cleared
     assert (site.between_backwards, site.at_epoch_start, site.backwards) == (3, 3, 6)
-    assert site.location.line == 14
+    assert site.location.line == 13
 
 
 def test_clearing_before_the_step(zygote):

@@ -32,7 +32,7 @@ def ownership(zygote, setup, loop=LOOP):
 def test_a_complete_optimizer(zygote):
     seen = ownership(zygote, "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)")
     assert (seen.left_out, seen.stale, seen.trained) == ((), (), 58)
-    assert seen.optimizer_location.line == 15
+    assert seen.optimizer_location.line == 14
 
 
 def test_a_part_that_is_left_out(zygote):

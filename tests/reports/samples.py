@@ -206,7 +206,7 @@ def faulty_evidence() -> ev.Evidence:
         notes=("The first epoch was cut short after 40 batches.",),
         phases=(
             ev.Phase(name="start-up", status="completed", seconds=2.1),
-            ev.Phase(name="observation", status="completed", seconds=4.4, steps=60),
+            ev.Phase(name="observe", status="completed", seconds=4.4, steps=60),
             ev.Phase(name="overfit", status="completed", seconds=2.2, steps=120),
             ev.Phase(name="rate sweep", status="cut-short", seconds=3.3, steps=60, reason="the loss diverged"),
             ev.Phase(name="label shuffle", status="skipped", reason="the time was needed elsewhere"),

@@ -1,5 +1,5 @@
 """What losses receive: loss-activation-mismatch, single-unit-softmax, softmax-wrong-dim, broadcast-in-loss,
-restricted-output-range, sum-reduction."""
+restricted-output-range, sum-reduction, regularization-dominates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ import math
 
 import pytest
 
-from auditor.evidence import Clipping, CrossSample, Loader, LossSite, LossSites, LossTerm, Optimizer, Program
+from auditor.evidence import (
+    Clipping,
+    CrossSample,
+    Loader,
+    LossSite,
+    LossSites,
+    LossTerm,
+    Optimizer,
+    PairedReplay,
+    PenaltyOff,
+    Program,
+)
 from auditor.testing import judge, place
 
 
@@ -319,3 +330,55 @@ def test_without_such_a_softmax_or_without_the_experiment():
     assert wrong_dim().verdict.outcome == "inconclusive"
     assert wrong_dim(mixed(through="mean")).verdict.outcome == "inconclusive"
     assert wrong_dim(mixed(mixing=0)).verdict.outcome == "pass"
+
+
+# ---------------------------------------------------------------------------- regularization-dominates
+
+STALLED = tuple(2.3 - 0.001 * (i % 3) for i in range(40))
+FALLING = tuple(2.3 * 0.96**i for i in range(40))
+
+
+def look(control=STALLED, treated=FALLING):
+    return PairedReplay(start="initial", control=control, treated=treated)
+
+
+def penalty(looks=(look(), look()), **changes):  # noqa: B008
+    given = {
+        "terms": 4,
+        "ratio": 30.0,
+        "looks": looks,
+        "fidelity": 0.0,
+        "location": place(20),
+        "loss_location": place(33),
+    }
+    return judge("regularization-dominates", PenaltyOff(**{**given, **changes}))
+
+
+def test_a_penalty_that_holds_the_data_back_fails():
+    (finding,) = penalty().findings
+    assert (finding.confidence, finding.severity) == ("confirmed", None)
+    assert finding.location.line == 33
+    assert "30 times" in finding.message
+    assert penalty(looks=(look(),)).findings[0].confidence == "suspected"
+    (finding,) = penalty(terms=0, weight_decay=1.0).findings
+    assert finding.location.line == 20
+    assert "weight_decay=1" in finding.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ratio": 0.2},
+        {"ratio": math.nan},
+        {"looks": (look(control=FALLING), look())},  # it learns in spite of the penalty
+        {"looks": (look(treated=STALLED),)},  # it does not learn without it either
+        {"looks": (look(), look(control=FALLING))},
+    ],
+)
+def test_penalties_that_do_no_harm_pass(changes):
+    assert penalty(**changes).verdict.outcome == "pass"
+
+
+@pytest.mark.parametrize("changes", [{"looks": ()}, {"looks": (look(STALLED[:6], FALLING[:6]),)}, {"fidelity": 0.3}])
+def test_too_little_to_compare_is_inconclusive(changes):
+    assert penalty(**changes).verdict.outcome == "inconclusive"

@@ -1,8 +1,17 @@
 """The experiments, and the one order in which they are tried within the time budget.
 
-First what explains a failure already seen, then the check that rewinding works at all, then by what they decide per
-step: whether the loop can learn, whether its rate is too high, whether its inputs hold it back, and last the sweep,
-which drives the loop into divergence on purpose.
+1. What explains a failure that was seen already: the first value that is not finite.
+2. The check that rewinding works at all. What follows rests on it.
+3. Looks at the model or at single steps, a handful of steps each: do two evaluations agree, what do the modes change,
+   does one sample or a later token reach an output, does the loss scale matter?
+4. Whether the loop can learn: a tiny subset by heart, and with its inputs taken away.
+5. What keeps it from learning, by paired replays: the rate too high, the early layers, the initial weights, divided
+   losses, the penalty, the scale of inputs and of targets, the rate too low. Most end at once where nothing suspicious
+   was observed.
+6. What only measures: the noise of the batches.
+7. What may drive the loop into divergence, or change the shape of its batches, on purpose: the sweep comes last.
+
+Each may use a share of the time that is left when it starts. One that no selected rule asks for is not run.
 """
 
 from __future__ import annotations
@@ -19,11 +28,13 @@ from auditor.probe.experiments.graph_cuts import graph_cuts
 from auditor.probe.experiments.held_weights import held_weights
 from auditor.probe.experiments.higher_rate import higher_rate
 from auditor.probe.experiments.input_use import input_use
+from auditor.probe.experiments.from_memory import fed_from_memory
 from auditor.probe.experiments.loss_scale import scale_change, underflow
 from auditor.probe.experiments.lower_rate import lower_rate
 from auditor.probe.experiments.modes import evaluation_noise, mode_effect
 from auditor.probe.experiments.nonfinite import trace_nonfinite
 from auditor.probe.experiments.overfit import overfit
+from auditor.probe.experiments.penalty_off import penalty_off
 from auditor.probe.experiments.rate_sweep import rate_sweep
 from auditor.probe.experiments.reinitialized import reinitialized
 from auditor.probe.experiments.repeats import step_repeats
@@ -61,12 +72,14 @@ def plan(probe: Probe) -> list[Planned]:
         ("cross_sample", "replace single samples", 1, 0.3, cross_sample),
         ("token_influence", "replace tokens", 1, 0.3, token_influence),
         ("dropout_shifts", "compare with and without dropout", 3, 0.3, dropout_shifts),
+        ("fed_from_memory", "feed the loop from memory", 16, 0.3, fed_from_memory),
         ("overfit", "overfit a tiny subset", 120, 0.45, overfit),
         ("input_use", "learn without the inputs", 60, 0.4, input_use),
         ("lower_rate", "replay at a quarter of the rate", 120, 0.6, lower_rate),
         ("frozen_early", "freeze the early layers", 60, 0.5, frozen_early),
         ("reinitialized", "replay from other initial weights", 100, 0.6, reinitialized),
         ("divided_accumulation", "replay with divided losses", 120, 0.6, divided_accumulation),
+        ("penalty_off", "replay without the weight penalty", 82, 0.6, penalty_off),
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),
         ("standardized_targets", "replay with standardized targets", 40, 0.7, standardized_targets),
         ("higher_rate", "replay at higher rates", 120, 0.6, higher_rate),

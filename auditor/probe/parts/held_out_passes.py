@@ -80,7 +80,8 @@ class HeldOutPassesCollector(Collector):
 def _reread(loader: Any, until: float) -> tuple[int, int]:
     """(samples of the dataset read twice, with other random numbers, those that were not the same). What the user's
     dataset raises ends it: nothing is known then."""
-    dataset, part = getattr(loader, "dataset", None), chosen(loader)
+    dataset: Any = getattr(loader, "dataset", None)
+    part = chosen(loader)
     total = length(dataset)
     if total is None or isinstance(dataset, IterableDataset):
         return 0, 0

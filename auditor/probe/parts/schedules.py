@@ -10,8 +10,8 @@ from typing import Any
 
 from auditor.evidence import Location, Schedule, Schedules
 from auditor.probe.collect import Collector, LoopCall, Unavailable
+from auditor.probe.epochs import passes_over_the_loader
 from auditor.probe.locate import user_location
-from auditor.probe.planned import planned_epochs
 from auditor.probe.probe import rate_of
 
 PERIODS = ("total_steps", "T_max", "T_0", "step_size", "total_iters", "total_size")
@@ -39,7 +39,7 @@ class SchedulesCollector(Collector):
 
     def batch_fetched(self, seen: Any, batch: Any) -> None:
         if id(seen) not in self._planned:
-            self._planned[id(seen)] = planned_epochs()
+            self._planned[id(seen)] = passes_over_the_loader()
 
     def loop_call(self, what: LoopCall, subject: Any) -> None:
         if what != "scheduler_step":
@@ -58,6 +58,8 @@ class SchedulesCollector(Collector):
     def part(self) -> Schedules:
         probe = self.probe
         known = {id(scheduler): (scheduler, location) for scheduler, location in probe.program.schedulers}
+        for calls in self._calls.values():  # those that are made of others do not call the constructor of their base
+            known.setdefault(id(calls.scheduler), (calls.scheduler, None))
         inner = {id(part) for scheduler, _ in known.values() for part in getattr(scheduler, "_schedulers", ())}
         outer = [entry for key, entry in known.items() if key not in inner]
         if not outer:

@@ -1,0 +1,155 @@
+"""Replay with the weight penalty off: is it the data or the penalty that the training follows?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from auditor.evidence import PairedReplay, PenaltyOff
+from auditor.probe.experiments.feasible import order, require_rewindable
+from auditor.probe.experiments.paired import favours_treatment, hopeless
+from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.steps import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from auditor.probe.losscall import LossCall
+    from auditor.probe.probe import Probe
+    from auditor.probe.replay import Trail
+
+STEPS = 40
+FEWEST = 20
+WORTH_A_LOOK = 0.5  # penalty's gradient over that of the data
+
+
+def penalty_off(probe: Probe) -> Experiment:
+    require_rewindable(probe)
+    decay = _coupled_decay(probe)
+    whole, alone = _Gradients(), _Gradients()
+    trail = yield Replay(steps=1, label="penalty off", order=order(probe), penalty=False, at_update=alone.keep)
+    trail.require(1)
+    terms = max(trail.penalties, default=0)
+    if not terms and not decay:
+        raise NotRun("the loss has no weight penalty, and the optimizer adds none to the gradient", "not-applicable")
+    if terms:
+        trail = yield Replay(steps=1, label="penalty on", order=order(probe), at_update=whole.keep)
+        trail.require(1)
+    ratio = _ratio(probe, whole if terms else alone, alone)
+    record = probe.program.stepped()[0] if probe.program.stepped() else None
+    found = PenaltyOff(
+        terms=terms,
+        weight_decay=decay,
+        ratio=ratio,
+        fidelity=probe.fidelity,
+        optimizer=type(record.optimizer).__name__ if record is not None else "",
+        location=record.location if record is not None else None,
+        loss_location=probe.loss_facts().location,
+    )
+    if not ratio >= WORTH_A_LOOK:
+        return found
+    looks = yield from _looks(probe, bool(terms))
+    return found.model_copy(update={"looks": tuple(looks)})
+
+
+class _Gradients:
+    """Of the first update, on the host."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, torch.Tensor] = {}
+
+    def keep(self, step: int, parameters: list[torch.Tensor]) -> None:
+        for parameter in parameters:
+            if step == 0 and parameter.grad is not None and parameter.grad.layout == torch.strided:
+                self.kept[id(parameter)] = parameter.grad.detach().double().cpu()
+
+
+def _coupled_decay(probe: Probe) -> float:
+    """Largest weight decay that an optimizer adds to the gradient; decoupled ones (AdamW) do not."""
+    found = [
+        float(group.get("weight_decay") or 0.0) for record in probe.program.stepped() for group in _coupled(record)
+    ]
+    return max(found, default=0.0)
+
+
+def _coupled(record: Any) -> list[dict[str, Any]]:
+    if type(record.optimizer).__name__ == "AdamW":
+        return []
+    groups = record.optimizer.param_groups
+    return [group for group in groups if not group.get("decoupled_weight_decay") and group.get("weight_decay")]
+
+
+def _ratio(probe: Probe, whole: _Gradients, alone: _Gradients) -> float:
+    """Norm of the penalty's gradient, decay included, over that of the data."""
+    decays = {
+        id(parameter): float(group["weight_decay"])
+        for record in probe.program.stepped()
+        for group in _coupled(record)
+        for parameter in group["params"]
+    }
+    penalty, data = 0.0, 0.0
+    for record in probe.program.stepped():
+        for parameter in record.parameters:
+            key = id(parameter)
+            own = alone.kept.get(key)
+            if own is None:
+                continue
+            initial = probe.initial.initial(parameter) if probe.initial is not None else None
+            push = whole.kept.get(key, own) - own
+            if initial is not None and key in decays:
+                push = push + decays[key] * initial.double()
+            penalty += float(push.square().sum())
+            data += float(own.square().sum())
+    return (penalty / data) ** 0.5 if data > 0 else float("inf") if penalty > 0 else 0.0
+
+
+def _looks(probe: Probe, explicit: bool) -> Generator[Replay, Trail, list[PairedReplay]]:
+    """Paired, as elsewhere; where the penalty is a part of the loss, what is compared are the loss functions alone."""
+    looks: list[PairedReplay] = []
+    steps = max(FEWEST, min(STEPS, probe.director.affordable_steps() // 2))
+    for seed, backwards in ((None, False), (20_011, True)):
+        if looks and probe.director.affordable_steps() < 2 * steps:
+            return looks
+        pair: list[list[float]] = []
+        for treated in (False, True):
+            heard = _DataLoss()
+            trail = yield Replay(
+                steps=steps,
+                label="without the penalty" if treated else "without the penalty: control",
+                fewest=FEWEST,
+                order=order(probe, backwards=backwards),
+                weight_decay=not treated,
+                penalty=not treated,
+                hear_loss=heard.hear if explicit else None,
+                seed=seed,
+                stop=hopeless,
+            )
+            if not looks:
+                trail.require(FEWEST)
+            if not trail.usable and len(trail.losses) < FEWEST:
+                return looks
+            losses = heard.losses(len(trail.losses)) if explicit else trail.losses
+            if not losses:
+                raise NotRun("the loss of the data alone is not known: no loss function of torch was called")
+            pair.append(losses)
+        look = PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0)
+        looks.append(look)
+        if not favours_treatment(look):
+            return looks
+    return looks
+
+
+class _DataLoss:
+    """Sum of what torch's loss functions returned in each step, on its device until the end."""
+
+    def __init__(self) -> None:
+        self._steps: dict[int, torch.Tensor] = {}
+
+    def hear(self, call: LossCall, step: int) -> None:
+        value = call.result.detach().float().sum()
+        self._steps[step] = self._steps[step] + value if step in self._steps else value
+
+    def losses(self, steps: int) -> list[float]:
+        """Empty when no loss function was heard."""
+        return fetch([self._steps.get(step) for step in range(steps)]) if self._steps else []

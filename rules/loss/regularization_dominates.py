@@ -1,0 +1,145 @@
+"""LOS108: training follows the weight penalty instead of the data."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import PenaltyOff
+
+from ..paired import Comparison, compare, untrue
+from ..words import count, number, percent
+
+
+class Limits(Options):
+    max_ratio: float = Field(
+        1.0,
+        gt=0,
+        description="Largest norm of the penalty's gradient, over that of the data, that needs no experiment.",
+    )
+    min_gain: float = Field(
+        0.3, gt=0, lt=1, description="Share of the data's loss that goes when the penalty is off, for a finding."
+    )
+    min_fall: float = Field(
+        0.1, gt=0, lt=1, description="A data loss that falls by this share in spite of the penalty is making progress."
+    )
+    max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
+    min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
+
+
+@rule(
+    "LOS108",
+    "regularization-dominates",
+    severity=Severity.WARNING,
+    explains=("cannot-overfit", "class-imbalance", "dead-units"),
+    fix="""Lower the penalty by orders of magnitude, `weight_decay=1e-4`, or average an L1/L2 term over its weights, and
+    let biases and norm layers out of it.""",
+    references=(
+        "https://arxiv.org/abs/1711.05101",
+        "https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",
+    ),
+)
+def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
+    """The weights are pulled to zero harder than the data can push them.
+
+    ## What it does
+
+    Measures, at the first step, the gradient of the weight penalty - terms of the loss that are made of weights
+    alone, and weight decay that the optimizer adds to the gradient - against the gradient of everything else. Where
+    it is not small, it replays the loop without the penalty and compares the loss of the data.
+
+    ## Why is it bad?
+
+    A sum of squares over a million weights is a large number, and a factor that suits one network is far too strong
+    for a larger one. The total loss falls nicely, because the penalty falls; the data's loss stays where it was, and
+    the network ends as a constant. With Adam, decay that is added to the gradient is also divided by the size of the
+    gradient, so that it acts at full strength where the data hardly pushes at all.
+
+    ## How it is measured
+
+    By experiment, with your program as its own control: the same weights, batches and random numbers, with and
+    without the penalty. It fails when the penalty's gradient is more than `max-ratio` of the data's, the data's loss
+    falls by less than `min-fall` with it, and ends lower by at least `min-gain` without it, significantly by a
+    paired Wilcoxon test; a second look on other batches must not speak against it.
+
+    ## When it may be wrong
+
+    - A penalty costs some training loss: that is its purpose. A data loss that makes progress passes, however strong
+      the penalty.
+    - Decoupled decay (AdamW) does not compete with the gradient, and is not looked at.
+    - Penalties on activations and auxiliary losses depend on the data, and are not switched off.
+    - Where the loss function is written by hand and has a penalty in it, the data's loss is not known: inconclusive.
+
+    ## How to fix
+
+    ```python
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    penalty = sum(p.abs().sum() for p in model.parameters() if p.dim() > 1)
+    loss = criterion(model(x), y) + 1e-6 * penalty
+    ```
+    """
+    if untrue(penalty.fidelity, limits.max_fidelity):
+        raise Inconclusive("the replay of your own loop gave other losses than were observed")
+    looks = [look for look in map(compare, penalty.looks) if look.steps >= limits.min_steps]
+    yield Measured(
+        penalty.ratio, limits.max_ratio, f"the penalty's gradient is {number(penalty.ratio)} times that of the data"
+    )
+    if not penalty.ratio > limits.max_ratio:
+        return
+    if not looks:
+        most = max((min(len(look.control), len(look.treated)) for look in penalty.looks), default=0)
+        raise Inconclusive(f"needs {limits.min_steps} replayed steps, saw {most}")
+    failing = _stalls(looks[0], limits) and _better(looks[0], limits)
+    if failing and not any(_against(look, limits) for look in looks[1:]):
+        yield _finding(looks, penalty, limits)
+
+
+def _stalls(look: Comparison, limits: Limits) -> bool:
+    return look.control_diverged or look.control_fall < limits.min_fall
+
+
+def _better(look: Comparison, limits: Limits) -> bool:
+    clear = look.gain >= limits.min_gain and look.p_value <= limits.max_p_value
+    return clear and not look.treated_diverged and look.treated_fall >= limits.min_fall
+
+
+def _against(look: Comparison, limits: Limits) -> bool:
+    return not _better(look, limits) and min(look.control_fall, look.whole_control_fall) >= limits.min_fall
+
+
+def _finding(looks: list[Comparison], penalty: PenaltyOff, limits: Limits) -> Finding:
+    shown = looks[0]
+    parts = []
+    if penalty.terms:
+        parts.append(f"{count(penalty.terms, 'term')} of the loss")
+    if penalty.weight_decay:
+        parts.append(f"weight_decay={number(penalty.weight_decay)}")
+    what = " and ".join(parts) or "the penalty"
+    detail = [
+        f"look {place}: data loss {number(look.control_end)} with it, {number(look.treated_end)} without, from "
+        f"{number(look.first)} (p = {number(look.p_value)})"
+        for place, look in enumerate(looks, 1)
+    ]
+    return Finding(
+        message=(
+            f"the pull of {what} on the weights is {number(penalty.ratio)} times that of the data: after "
+            f"{count(shown.steps, 'step')} the loss of the data is {number(shown.control_end)} with it and "
+            f"{number(shown.treated_end)} without it ({percent(shown.gain)} less)"
+        ),
+        where=penalty.optimizer if penalty.weight_decay and not penalty.terms else "loss",
+        location=(penalty.loss_location if penalty.terms else penalty.location) or penalty.location,
+        measured=penalty.ratio,
+        limit=limits.max_ratio,
+        confidence=Confidence.CONFIRMED if len(looks) > 1 else Confidence.SUSPECTED,
+        detail=tuple(detail),
+    )

@@ -1,0 +1,117 @@
+"""When schedulers are stepped, and the lengths that they and the loop declare."""
+
+from __future__ import annotations
+
+import pytest
+
+SCRIPT = """
+import argparse
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torch.optim import lr_scheduler
+torch.manual_seed(0)
+args = argparse.Namespace(epochs=3, start=0)
+EPOCHS = 3
+loader = DataLoader(TensorDataset(torch.randn(80, 4), torch.randn(80, 1)), batch_size=8)
+model = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+scheduler = lr_scheduler.BUILD
+def one_epoch():
+    for i, (x, y) in enumerate(loader):
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        # batch
+for epoch in range(EPOCHS):
+    one_epoch()
+    # epoch
+"""
+
+
+def schedules(zygote, build="StepLR(optimizer, 2, gamma=0.5)", batch="", epoch="", count="EPOCHS", **options):
+    script = SCRIPT.replace("BUILD", build).replace("# batch", batch or "pass").replace("# epoch", epoch or "pass")
+    return zygote.probe(script.replace("range(EPOCHS)", f"range({count})"), **options)
+
+
+def test_once_per_epoch(zygote):
+    seen = schedules(zygote, epoch="scheduler.step()")["schedules"]
+    [schedule] = seen.schedules
+    assert (seen.steps, seen.epochs_seen, seen.batches_per_epoch, seen.planned_epochs) == (30, 2, 10, 3)
+    assert (schedule.kind, schedule.per_period, schedule.period_name, schedule.gamma) == ("StepLR", 2, "step_size", 0.5)
+    assert (schedule.calls, schedule.per_step, schedule.per_epoch, schedule.before_update) == (3, 0, 1, 0)
+    assert schedule.rates == pytest.approx((0.1, 0.05, 0.05))
+    assert (schedule.location.line, schedule.step_location.line) == (13, 23)
+
+
+def test_once_per_batch(zygote):
+    seen = schedules(zygote, "CosineAnnealingLR(optimizer, T_max=30)", batch="scheduler.step()")["schedules"]
+    [schedule] = seen.schedules
+    assert (schedule.per_period, schedule.period_name, schedule.per_step) == (30, "T_max", 1)
+    assert schedule.calls in (29, 30)
+
+
+@pytest.mark.parametrize("count", ["args.epochs", "args.start, args.epochs", "1 + 2", "int(3.0)", "3"])
+def test_lengths_of_the_loop_that_can_be_read(zygote, count):
+    assert schedules(zygote, epoch="scheduler.step()", count=count)["schedules"].planned_epochs == 3
+
+
+@pytest.mark.parametrize("count", ["len([1, 2, 3])", "max(2, 3)"])
+def test_lengths_that_cannot_be_read_are_not_guessed(zygote, count):
+    assert schedules(zygote, epoch="scheduler.step()", count=count)["schedules"].planned_epochs is None
+
+
+def test_batches_by_next_have_no_epochs(zygote):
+    script = SCRIPT.replace("BUILD", "StepLR(optimizer, 5)").replace("range(EPOCHS)", "range(2)")
+    script = script.replace(
+        "    for i, (x, y) in enumerate(loader):",
+        "    it = iter(loader)\n    for i in range(9):\n        x, y = next(it)",
+    )
+    seen = zygote.probe(script.replace("# batch", "scheduler.step()"))["schedules"]
+    assert seen.planned_epochs is None
+
+
+def test_never_stepped(zygote):
+    [schedule] = schedules(zygote)["schedules"].schedules
+    assert (schedule.calls, schedule.mentioned) == (0, False)
+    mentioned = schedules(zygote, epoch="if epoch > 9: scheduler.step()")["schedules"].schedules[0]
+    assert (mentioned.calls, mentioned.mentioned) == (0, True)
+
+
+def test_before_the_first_update(zygote):
+    script = SCRIPT.replace("BUILD", "StepLR(optimizer, 2)").replace(
+        "    one_epoch()", "    scheduler.step()\n    one_epoch()"
+    )
+    assert zygote.probe(script)["schedules"].schedules[0].before_update == 1
+
+
+def test_micro_batches(zygote):
+    script = SCRIPT.replace("BUILD", "StepLR(optimizer, 2)").replace("# batch", "scheduler.step()")
+    script = script.replace(
+        "        optimizer.step()\n        optimizer.zero_grad()\n",
+        "        if i % 2 == 1:\n            optimizer.step()\n            optimizer.zero_grad()\n",
+    )
+    seen = zygote.probe(script)["schedules"]
+    assert (seen.backwards_per_step, seen.schedules[0].per_step) == (2, 2)
+
+
+def test_composed_schedules_are_one(zygote):
+    build = (
+        "SequentialLR(optimizer, [lr_scheduler.LinearLR(optimizer, total_iters=5), "
+        "lr_scheduler.CosineAnnealingLR(optimizer, T_max=25)], milestones=[5])"
+    )
+    [schedule] = schedules(zygote, build, batch="scheduler.step()")["schedules"].schedules
+    assert (schedule.kind, schedule.per_step) == ("SequentialLR", 1)
+
+
+def test_plateau_and_restarts(zygote):
+    [plateau] = schedules(zygote, "ReduceLROnPlateau(optimizer)", epoch="scheduler.step(1.0)")["schedules"].schedules
+    assert (plateau.kind, plateau.calls, plateau.per_period) == ("ReduceLROnPlateau", 3, None)
+    build = "CosineAnnealingWarmRestarts(optimizer, T_0=10)"
+    [restarts] = schedules(zygote, build, batch="scheduler.step(epoch + i / 10)")["schedules"].schedules
+    assert (restarts.per_step, restarts.per_period) == (1, 10)
+
+
+def test_without_scheduler_there_is_nothing_to_say(zygote):
+    assert "no learning-rate scheduler" in schedules(zygote, "StepLR").absent("schedules")

@@ -1,8 +1,8 @@
 """Audits of the ranks of one distributed run, which a launcher such as torchrun started side by side.
 
 Each audit follows its own rank. What the ranks were fed and how their weights went only says something when laid side
-by side: the audits of the other ranks leave their fingerprints in a folder, and that of rank 0 reads them. Files and not
-messages, because the program's own communication must stay as it is, and some rank may not be audited at all.
+by side: the audits of the other ranks leave their fingerprints in a folder, and that of rank 0 reads them. Files and
+not messages, because the program's own communication must stay as it is, and some rank may not be audited at all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RankFolder:
             self._leave(ranks.prints[0])
             return ranks
         began = time.monotonic()
-        found = {ranks.rank: ranks.prints[0]}
+        found: dict[int, RankPrint] = {ranks.rank: ranks.prints[0]}
         while len(found) < ranks.world_size and time.monotonic() - began < PATIENCE and not stop():
             for rank in range(ranks.world_size):
                 other = self._read(rank) if rank not in found else None

@@ -72,8 +72,8 @@ class Underflow(Part):
 class LostUpdates(Frozen):
     """What became of one step's update of the low-precision weights of one optimizer.
 
-    `wanted`: elements that the optimizer moves when its own step is taken in float32 from the same state. `tested`: those
-    that `repeats` such steps move by 1.5 representable distances or more. All shares are of these.
+    `wanted`: elements that the optimizer moves when its own step is taken in float32 from the same state. `tested`:
+    those that `repeats` such steps move by 1.5 representable distances or more. All shares are of these.
     """
 
     step: int

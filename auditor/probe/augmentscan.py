@@ -1,4 +1,5 @@
-"""Whether random augmentation repeats itself: the same samples drawn by two workers, in two epochs, and in this process.
+"""Whether random augmentation repeats itself: the same samples drawn by two workers, in two epochs, and in this
+process.
 
 The loader's own dataset, worker_init_fn, generator and way of starting workers are used; only the order of the samples
 is ours. Nothing here follows from the source: what the workers draw decides.

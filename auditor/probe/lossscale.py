@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 
 @contextmanager
 def loss_scaled(scale: float, roots: tuple[torch.Tensor, ...], parameters: list[torch.Tensor]) -> Iterator[None]:
-    """Inside, a backward of `roots` runs on `scale` times them. Gradients that lie there already are scaled too, so that
-    what a loop accumulates keeps one scale; all are divided again at the end.
+    """Inside, a backward of `roots` runs on `scale` times them. Gradients that lie there already are scaled too, so
+    that what a loop accumulates keeps one scale; all are divided again at the end.
 
     A power of two changes no digit of a gradient, only whether half precision can represent it.
     """
     if scale == 1:
         yield
         return
-    handles = [root.register_hook(lambda gradient: gradient * scale) for root in roots if root.requires_grad]
+    scaled: list[Any] = [root for root in roots if root.requires_grad]
+    handles = [root.register_hook(lambda gradient: gradient * scale) for root in scaled]
     try:
         _multiply(parameters, scale)
         yield

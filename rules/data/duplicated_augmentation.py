@@ -44,20 +44,20 @@ def duplicated_augmentation(augmentation: Augmentation, limits: Limits) -> Judge
 
     ## What it does
 
-    Draws the same training samples several times: in the main process, by two of the loader's workers, and in two epochs,
-    and compares what comes out.
+    Draws the same training samples several times: in the main process, by two of the loader's workers, and in two
+    epochs, and compares what comes out.
 
     ## Why is it bad?
 
-    Augmentation multiplies a small dataset by showing each sample in ever new variations. If every epoch starts with the
-    same random numbers, there is only one variation of each sample, and the network can learn it by heart. If all
+    Augmentation multiplies a small dataset by showing each sample in ever new variations. If every epoch starts with
+    the same random numbers, there is only one variation of each sample, and the network can learn it by heart. If all
     workers have the same numbers, batches that lie side by side are distorted in the same way.
 
     ## How it is measured
 
-    By experiment, with the loader's own dataset, workers, `worker_init_fn` and generator. Samples that come out different
-    when they are drawn several times in the main process are random; without any, there is nothing to judge. It fails
-    when at least `min-items` random samples were compared and every single one came out alike
+    By experiment, with the loader's own dataset, workers, `worker_init_fn` and generator. Samples that come out
+    different when they are drawn several times in the main process are random; without any, there is nothing to
+    judge. It fails when at least `min-items` random samples were compared and every single one came out alike
 
     - from two workers of one epoch,
     - from the workers of two epochs, or
@@ -72,8 +72,8 @@ def duplicated_augmentation(augmentation: Augmentation, limits: Limits) -> Judge
 
     - Augmentation that is a fixed function of the sample's index, and caches, give the same sample every time: they are
       not random, and not judged.
-    - A stored generator with a shuffling loader repeats the order of its distortions, and meets other samples each time:
-      the harm is smaller then, but augmentations still are not independent.
+    - A stored generator with a shuffling loader repeats the order of its distortions, and meets other samples each
+      time: the harm is smaller then, but augmentations still are not independent.
     - Repeating all epochs on purpose, in a test of reproducibility, has to be waived.
 
     ## How to fix
@@ -123,8 +123,8 @@ def _finding(augmentation: Augmentation, sure: list[tuple[str, int, int]], chanc
     others = [f"all {other[2]} came out alike in {other[0]} too" for other in sure[1:]]
     return Finding(
         message=(
-            f"all {items} random samples that were drawn again came out alike in {name}, though draws in the main process "
-            f"differ: the augmentation of {augmentation.loader or 'the loader'} repeats itself"
+            f"all {items} random samples that were drawn again came out alike in {name}, though draws in the main "
+            f"process differ: the augmentation of {augmentation.loader or 'the loader'} repeats itself"
         ),
         where=augmentation.loader,
         location=augmentation.location,

@@ -44,20 +44,20 @@ def small_data_for_capacity(program: Program, trajectory: Trajectory, limits: Li
 
     ## Why is it bad?
 
-    A model that can learn every sample by heart will do so unless something stops it: the training loss goes to zero, and
-    the held-out loss stays behind. More steps do not help then; more data, a smaller or pretrained model, augmentation
-    or regularization do.
+    A model that can learn every sample by heart will do so unless something stops it: the training loss goes to zero,
+    and the held-out loss stays behind. More steps do not help then; more data, a smaller or pretrained model,
+    augmentation or regularization do.
 
     ## How it is measured
 
     There are at least `min-ratio` parameters for each sample; and over at least `min-evaluations` evaluations the ratio
-    of the held-out to the training loss ends above `min-gap` and has grown by that factor since the first one. The growth
-    is what makes the two comparable: a held-out loss that is computed in another way is off from the start.
+    of the held-out to the training loss ends above `min-gap` and has grown by that factor since the first one. The
+    growth is what makes the two comparable: a held-out loss that is computed in another way is off from the start.
 
     ## When it may be wrong
 
-    - Every modern network has more parameters than samples, and most generalize. So this is a note, never a warning, and
-      only given where the losses part within the probe.
+    - Every modern network has more parameters than samples, and most generalize. So this is a note, never a warning,
+      and only given where the losses part within the probe.
     - The probe sees few steps: a pass says little about a whole training.
     - Dropout and augmentation raise the training loss alone, and hide a gap.
 
@@ -82,8 +82,8 @@ def small_data_for_capacity(program: Program, trajectory: Trajectory, limits: Li
     held_out = [(step, loss) for step, loss in trajectory.held_out if math.isfinite(loss) and step > 0]
     if len(held_out) < limits.min_evaluations:
         raise Inconclusive(
-            f"{number(ratio)} trainable parameters for each sample; needs {limits.min_evaluations} held-out evaluations to "
-            f"see whether that shows, saw {len(held_out)}"
+            f"{number(ratio)} trainable parameters for each sample; needs {limits.min_evaluations} held-out "
+            f"evaluations to see whether that shows, saw {len(held_out)}"
         )
     if signed(trajectory.losses, [loss for _, loss in held_out]):
         raise NotApplicable("the losses can be negative, so their ratio means nothing")
@@ -91,18 +91,14 @@ def small_data_for_capacity(program: Program, trajectory: Trajectory, limits: Li
     start, end = gaps[0], middle(gaps[-2:])
     if not (math.isfinite(start) and math.isfinite(end) and start > 0):
         raise Inconclusive("the training loss around the evaluations is zero or not finite")
-    yield Measured(
-        ratio,
-        limits.min_ratio,
-        f"{number(ratio)} trainable parameters for each of {samples} samples; the held-out loss went from {number(start)} "
-        f"to {number(end)} times the training loss",
-    )
+    course = f"the held-out loss went from {number(start)} to {number(end)} times the training loss"
+    yield Measured(ratio, limits.min_ratio, f"{number(ratio)} parameters for each sample; {course}")
     if end < limits.min_gap or end / start < limits.min_gap:
         return
     yield Finding(
         message=(
-            f"{number(ratio)} trainable parameters for each of {count(samples, 'training sample')}, and the held-out loss "
-            f"went from {number(start)} to {number(end)} times the training loss within {count(held_out[-1][0], 'step')}"
+            f"{number(ratio)} trainable parameters for each of {count(samples, 'training sample')}, and {course} "
+            f"within {count(held_out[-1][0], 'step')}"
         ),
         location=loaders[0].location,
         measured=ratio,

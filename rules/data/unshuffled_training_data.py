@@ -54,17 +54,18 @@ def unshuffled_training_data(order: SampleOrder, labels: Labels | None, limits: 
     ## How it is measured
 
     Two facts are needed together. The sampler goes through the dataset as it lies, so that every epoch has the same
-    order. And the labels form runs: the number of neighbours with the same label is compared with what a random order of
-    the same labels gives, by a permutation test whose mean and variance are exact. It fails when the p-value is below
-    `max-p-value` and the excess of equal neighbours above `min-excess`, over at least `min-samples` samples. Some class
-    order is normal, hence the second limit.
+    order. And the labels form runs: the number of neighbours with the same label is compared with what a random order
+    of the same labels gives, by a permutation test whose mean and variance are exact. It fails when the p-value is
+    below `max-p-value` and the excess of equal neighbours above `min-excess`, over at least `min-samples` samples.
+    Some class order is normal, hence the second limit.
 
     ## When it may be wrong
 
     - Windows of a time series and frames of a film have runs of labels too, but their neighbours resemble each other
       also within a class. Where their distance is below `min-alikeness` of that of two random samples of the class, the
       order means something, and there is no verdict.
-    - Samplers of your own (curricula, buckets by length) choose an order on purpose and are not judged, nor are streams.
+    - Samplers of your own (curricula, buckets by length) choose an order on purpose and are not judged, nor are
+      streams.
     - Tasks that are learnt one after the other have a loader each, and each is judged by itself.
     - It is a statistic, so the finding is a suspicion, however small the p-value.
 
@@ -103,8 +104,8 @@ def unshuffled_training_data(order: SampleOrder, labels: Labels | None, limits: 
         raise Inconclusive("the labels form runs, but it is not known whether successive samples form a time series")
     if order.alikeness < limits.min_alikeness:
         raise NotApplicable(
-            f"successive samples of a class resemble each other ({number(order.alikeness)} of the distance of two random "
-            "ones), as in a time series: their order means something"
+            f"successive samples of a class resemble each other ({number(order.alikeness)} of the distance of two "
+            "random ones), as in a time series: their order means something"
         )
     yield Finding(
         message=(

@@ -94,8 +94,8 @@ def missing_distributed_sampler(ranks: Ranks, limits: Limits) -> Judgement:
         raise Inconclusive("the model is sharded: ranks that hold parts of one copy have to be fed the same samples")
     if len(prints) < 2:
         raise Inconclusive(
-            f"needs the samples of two ranks, has those of {len(prints)} of {ranks.world_size}: start the audit under the "
-            "launcher, one for each rank, and read the report of rank 0"
+            f"needs the samples of two ranks, has those of {len(prints)} of {ranks.world_size}: start the audit under "
+            "the launcher, one for each rank, and read the report of rank 0"
         )
     pairs = [(a, b) for a, b in combinations(prints, 2) if _comparable(a, b)]
     if not pairs:
@@ -107,12 +107,12 @@ def missing_distributed_sampler(ranks: Ranks, limits: Limits) -> Judgement:
     if smallest is not None and smallest < limits.min_samples:
         raise NotApplicable(f"a dataset of {smallest} samples may well be replicated")
     same_step = max(pairs, key=_same_step)
-    shared = max(pairs, key=lambda pair: _shared(*pair, ranks.world_size))
+    shared = max(pairs, key=lambda pair: _shared(pair, ranks.world_size))
     if _same_step(same_step) > limits.max_same_step_share:
         yield Measured(_same_step(same_step), limits.max_same_step_share, "ranks are fed the same batches")
         yield _same_batches(same_step, limits)
         return
-    share = _shared(*shared, ranks.world_size)
+    share = _shared(shared, ranks.world_size)
     yield Measured(
         share,
         limits.max_shared_share,
@@ -138,9 +138,9 @@ def _same_step(pair: tuple[RankPrint, RankPrint]) -> float:
     return common / total if total else 0.0
 
 
-def _shared(a: RankPrint, b: RankPrint, world_size: int) -> float:
+def _shared(pair: tuple[RankPrint, RankPrint], world_size: int) -> float:
     """Share of the samples of one that the other one has too; at most `world_size - 1` are repeated to even out."""
-    mine, its = ({index for batch in each.batches for index in batch} for each in (a, b))
+    mine, its = ({index for batch in each.batches for index in batch} for each in pair)
     least = min(len(mine), len(its))
     return max(0, len(mine & its) - (world_size - 1)) / least if least else 0.0
 
@@ -150,8 +150,8 @@ def _same_batches(pair: tuple[RankPrint, RankPrint], limits: Limits) -> Finding:
     share = _same_step(pair)
     return Finding(
         message=(
-            f"ranks {a.rank} and {b.rank} are fed the same samples: {percent(share)} of those of a step are the same, so "
-            "they compute the same gradient"
+            f"ranks {a.rank} and {b.rank} are fed the same samples: {percent(share)} of those of a step are the same, "
+            "so they compute the same gradient"
         ),
         where=a.sampler,
         location=a.location or b.location,
@@ -171,7 +171,7 @@ def _overlap(pair: tuple[RankPrint, RankPrint], share: float, limits: Limits) ->
         else "their parts of the dataset are not disjoint"
     )
     return Finding(
-        message=f"ranks {a.rank} and {b.rank} have {percent(share)} of the samples of their first pass in common: {what}",
+        message=f"ranks {a.rank} and {b.rank} have {percent(share)} of their first pass in common: {what}",
         where=a.sampler,
         location=a.location or b.location,
         measured=share,

@@ -43,9 +43,9 @@ def missing_set_epoch(order: SampleOrder, limits: Limits) -> Judgement:
 
     ## Why is it bad?
 
-    DistributedSampler shuffles with `seed + epoch`, and learns the epoch only from `set_epoch()`. Without it every epoch
-    has the same batches in the same order, and every rank keeps the same part of the data for the whole training. What
-    shuffling is for, that errors of single batches average out, does not happen.
+    DistributedSampler shuffles with `seed + epoch`, and learns the epoch only from `set_epoch()`. Without it every
+    epoch has the same batches in the same order, and every rank keeps the same part of the data for the whole
+    training. What shuffling is for, that errors of single batches average out, does not happen.
 
     ## How it is measured
 
@@ -85,8 +85,8 @@ def missing_set_epoch(order: SampleOrder, limits: Limits) -> Judgement:
     if order.repeated:
         yield Finding(
             message=(
-                f"the DistributedSampler draws the same {count(order.compared, 'sample')} in the same order in two passes "
-                "over the loader: it is not told the epoch"
+                f"the DistributedSampler draws the same {count(order.compared, 'sample')} in the same order in two "
+                "passes over the loader: it is not told the epoch"
             ),
             where=order.loader,
             location=order.location,

@@ -85,8 +85,8 @@ def rank_divergence(ranks: Ranks, limits: Limits) -> Judgement:
     prints = [each for each in ranks.prints if each.digests]
     if len(prints) < 2:
         raise Inconclusive(
-            f"needs the weights of two ranks, has those of {len(prints)} of {ranks.world_size}: start the audit under the "
-            "launcher, one for each rank, and read the report of rank 0"
+            f"needs the weights of two ranks, has those of {len(prints)} of {ranks.world_size}: start the audit under "
+            "the launcher, one for each rank, and read the report of rank 0"
         )
     steps = min(len(each.digests) for each in prints)
     different = [step for step in range(steps) if len({each.digests[step] for each in prints}) > 1]
@@ -121,7 +121,7 @@ def _finding(prints: Sequence[RankPrint], different: Sequence[int], steps: int, 
     if any(each.buffers for each in prints):
         detail.append("buffers are not compared")
     return Finding(
-        message=f"the weights of {count(len(prints), 'rank')} that train one model differ {when}, and are never equal again",
+        message=f"the weights of {count(len(prints), 'rank')} differ {when}, and are never equal again",
         location=next((each.model_location for each in prints if each.model_location is not None), None),
         measured=float(len(different)),
         limit=float(limits.min_steps),

@@ -23,13 +23,14 @@ from ..words import count, number, percent
 
 class Limits(Options):
     max_share: float = Field(0.3, gt=0, lt=1, description="Largest share of a step that may be spent waiting for data.")
-    min_wait: float = Field(
-        0.005, gt=0, description="Seconds of waiting per step below which nothing is gained by loading faster."
+    min_cost: float = Field(
+        60.0, gt=0, description="Seconds that the waiting has to cost over all planned epochs (ten where unknown)."
     )
-    min_step: float = Field(0.01, gt=0, description="Seconds per step below which the model is too small to judge.")
+    min_step: float = Field(0.002, gt=0, description="Seconds per step below which the model is too small to judge.")
     min_steps: int = Field(12, ge=5, description="Steps that have to be timed, after the first ones.")
 
 
+EPOCHS = 10  # assumed where the source does not tell how many are planned
 WARM_UP = 3  # steps, in which workers start and caches fill
 
 
@@ -59,15 +60,16 @@ def data_bound(wait: DataWait, memory: FedFromMemory | None, limits: Limits) -> 
     ## How it is measured
 
     By the median share of a step that is spent waiting, the first steps and the probe's own work left out. It fails
-    above `max-share`, if the wait itself is at least `min-wait` seconds and the step `min-step`, over at least
-    `min-steps` steps. The experiment confirms it: the loop is replayed with its recorded batches handed out from memory,
-    and its steps get shorter by at least that share. If they hardly do, the wait only overlaps with work of the
-    device, and the rule passes.
+    above `max-share`, over at least `min-steps` steps of at least `min-step` seconds, if the waiting adds up to
+    `min-cost` seconds over the epochs that the source plans (the length of the loader times the `range()` around the
+    loop; ten epochs where it does not tell). The experiment confirms it: the loop is replayed with its recorded
+    batches handed out from memory, and its steps get shorter by at least that share. If they hardly do, the wait only
+    overlaps with work of the device, and the rule passes.
 
     ## When it may be wrong
 
-    - Steps of a tiny model on in-memory tensors take a millisecond or two, most of it in the loader's own Python. Nothing
-      is gained there, so they are not judged.
+    - Steps of a tiny model on in-memory tensors take a millisecond or two, most of it in the loader's own Python.
+      Nothing is gained there: they are not judged, nor is a training that waits for less than a minute in all.
     - A cold file cache makes the first epoch slower than those that follow.
     - A machine that is busy with other things starves workers first. Without the experiment it is a suspicion only.
 
@@ -92,13 +94,19 @@ def data_bound(wait: DataWait, memory: FedFromMemory | None, limits: Limits) -> 
     if saved is not None:
         account += f"; with batches from memory it is {percent(max(0.0, saved))} shorter"
     yield Measured(share, limits.max_share, account)
-    if share <= limits.max_share or waited < limits.min_wait or (saved is not None and saved < limits.max_share / 2):
+    if share <= limits.max_share or (saved is not None and saved < limits.max_share / 2):
+        return
+    cost = _cost(waited, wait)
+    if cost is None:
+        raise Inconclusive(f"{account}; the loader has no length, so it is not known what that costs")
+    if cost < limits.min_cost:
+        yield Measured(share, limits.max_share, f"{account}, {_time(cost)} over the whole training")
         return
     sure = saved is not None and saved >= limits.max_share
     yield Finding(
         message=(
-            f"{percent(share)} of a step is spent waiting for {wait.loader or 'the loader'}: {number(1000 * waited)} of "
-            f"{number(1000 * step)} ms, with {count(wait.workers, 'worker')}"
+            f"{percent(share)} of a step is spent waiting for {wait.loader or 'the loader'}: {number(1000 * waited)} "
+            f"of {number(1000 * step)} ms, with {count(wait.workers, 'worker')}"
         ),
         where=wait.loader,
         location=wait.location,
@@ -107,6 +115,11 @@ def data_bound(wait: DataWait, memory: FedFromMemory | None, limits: Limits) -> 
         confidence=Confidence.CONFIRMED if sure else Confidence.SUSPECTED,
         detail=tuple(_details(wait, memory, waited, step, saved)),
     )
+
+
+def _cost(waited: float, wait: DataWait) -> float | None:
+    """Seconds of waiting in the whole training."""
+    return waited * wait.batches * (wait.epochs or EPOCHS) if wait.batches else None
 
 
 def _saved(step: float, memory: FedFromMemory | None) -> float | None:
@@ -123,18 +136,18 @@ def _details(
     detail = []
     if memory is not None and saved is not None:
         detail.append(
-            f"replayed with its batches from memory, a step takes {number(1000 * middle(memory.seconds))} ms instead of "
-            f"{number(1000 * step)} ms"
+            f"replayed with its batches from memory, a step takes {number(1000 * middle(memory.seconds))} ms instead "
+            f"of {number(1000 * step)} ms"
         )
     if wait.batches:
-        hours = waited * wait.batches / 3600
-        detail.append(f"one epoch of {count(wait.batches, 'batch')} waits {_time(hours)}")
+        detail.append(f"one epoch of {count(wait.batches, 'batch')} waits {_time(waited * wait.batches)}")
         if wait.epochs:
-            detail.append(f"the {count(wait.epochs, 'epoch')} that the source plans wait {_time(hours * wait.epochs)}")
+            whole = _time(waited * wait.batches * wait.epochs)
+            detail.append(f"the {wait.epochs} epochs that the source plans wait {whole}")
     return detail
 
 
-def _time(hours: float) -> str:
-    if hours >= 1:
-        return f"{number(hours)} hours"
-    return f"{number(60 * hours)} minutes" if hours >= 1 / 60 else f"{number(3600 * hours)} seconds"
+def _time(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{number(seconds / 3600)} hours"
+    return f"{number(seconds / 60)} minutes" if seconds >= 60 else f"{number(seconds)} seconds"

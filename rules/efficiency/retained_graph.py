@@ -71,11 +71,13 @@ def retained_graph(graphs: RetainedGraphs, limits: Limits) -> Judgement:
         return
     step = graphs.alive.index(most) + 1
     what = {
-        "collection": f"{graphs.holder} collects tensors with a graph",
-        "tensor": f"{graphs.holder} adds up tensors with a graph",
+        "collection": f"the collection {graphs.holder} holds tensors with a graph",
+        "tensor": f"the sum {graphs.holder} is a tensor with a graph",
     }.get(graphs.holder_kind, "something holds tensors with a graph")
     yield Finding(
-        message=f"after {count(step, 'step')}, the autograd graphs of {count(most, 'earlier step')} are still alive: {what}",
+        message=(
+            f"after {count(step, 'step')}, the autograd graphs of {count(most, 'earlier step')} are still alive: {what}"
+        ),
         where=graphs.holder,
         location=graphs.location or graphs.backward_location,
         measured=float(most),

@@ -22,7 +22,7 @@ from auditor.evidence import FrozenEarly, Gradients, LayerGradients, Program, Up
 
 from ..paired import untrue
 from ..series import finite, middle, tail
-from ..words import count, listing, number
+from ..words import count, listing, named, number
 
 
 class Limits(Options):
@@ -31,6 +31,12 @@ class Limits(Options):
     )
     min_update: float = Field(
         1e-5, gt=0, lt=1, description="Smallest update of an early weight per step, over the weight."
+    )
+    min_relative_update: float = Field(
+        0.01, gt=0, lt=1, description="Smallest update of an early weight, over that of the last weights."
+    )
+    min_trend: float = Field(
+        0.7, gt=0, lt=1, description="Smallest rank correlation of the gradient's size with depth that is a trend."
     )
     max_effect: float = Field(
         1e-3, gt=0, lt=1, description="Largest share of the loss by which freezing the early layers may change it."
@@ -77,9 +83,9 @@ def vanishing_gradients(
     Three conditions have to come together:
 
     - the gradient per weight (RMS) of the first layers is below `min-ratio` of that of the last two, in the median over
-      the steps, and it rises with depth;
-    - the updates of these layers are below `min-update` of their weights per step. This is what counts with Adam, which
-      rescales small gradients;
+      the steps, and it rises with depth (rank correlation of `min-trend` or more over all layers);
+    - the updates of these layers are below `min-update` of their weights per step, and below `min-relative-update` of
+      what the last layers get. This is what counts with Adam, which rescales small gradients;
     - by experiment, with the program as its own control: the loop is replayed from the same weights on the same
       batches, once as it is and once without these layers' gradients. The losses agree to within `max-effect`, so the
       layers contribute nothing.
@@ -88,6 +94,7 @@ def vanishing_gradients(
 
     ## When it may be wrong
 
+    - The queries and keys of attention get small gradients while attention is even; that is no trend with depth.
     - Zero-initialized branches and gates pass gradients on after a few steps; the median over the steps is taken.
     - Frozen layers and embeddings of rare tokens get no or few gradients for other reasons; layers without gradients
       and embeddings are left out.
@@ -117,11 +124,13 @@ def vanishing_gradients(
     yield Measured(
         ratio,
         limits.min_ratio,
-        f"gradient per weight of {layers[0].name}, over that of the last layers: {number(ratio)}",
+        f"gradient per weight of {named(layers[0].name)}, over that of the last layers: {number(ratio)}",
     )
     moving = {layer.name: _update(updates, layer.name) for layer in early}
-    still = [layer for layer in early if math.isfinite(moving[layer.name]) and moving[layer.name] < limits.min_update]
-    if not still or still[0] is not layers[0]:
+    last = middle([_update(updates, layer.name) for layer in layers[-2:]])
+    bound = min(limits.min_update, limits.min_relative_update * last) if last > 0 else limits.min_update
+    still = [layer for layer in early if math.isfinite(moving[layer.name]) and moving[layer.name] < bound]
+    if not still or still[0] is not layers[0] or _trend([layer.size for layer in layers]) < limits.min_trend:
         return
     effect = _effect(frozen, limits)
     if effect is not None and effect > limits.max_effect:
@@ -148,6 +157,12 @@ def _profile(gradients: Gradients, program: Program | None) -> list[_Layer]:
             size = middle(norms) / math.sqrt(max(1, counts.get(layer.name, 1)))
             found.append(_Layer(layer.name, size, layer))
     return found
+
+
+def _trend(sizes: list[float]) -> float:
+    """Kendall's rank correlation of the sizes with their order: 1 when each layer's is larger than those before."""
+    pairs = [(a, b) for i, a in enumerate(sizes) for b in sizes[i + 1 :]]
+    return sum((b > a) - (b < a) for a, b in pairs) / len(pairs) if pairs else 0.0
 
 
 def _update(updates: Updates, name: str) -> float:
@@ -181,17 +196,17 @@ def _finding(
     ratio = first.size / reference
     detail = [
         "gradient per weight, first to last: " + ", ".join(number(layer.size) for layer in layers[:12]),
-        f"updates of {first.name} are {number(moving[first.name])} of its weights per step",
+        f"updates of {named(first.name)} are {number(moving[first.name])} of its weights per step",
     ]
     if frozen is not None and effect is not None:
         detail.append(
             f"replayed with {count(len(frozen.layers), 'early layer')} frozen, the losses differ by {number(effect)} "
             "of their size at most: these layers contribute nothing"
         )
-    names = listing([layer.name for layer in still])
+    names = listing([named(layer.name) for layer in still])
     return Finding(
         message=(
-            f"gradients vanish on the way to the first layers: per weight, {first.name} gets {number(ratio)} of what "
+            f"gradients vanish on the way to the first layers: per weight, {named(first.name)} gets {number(ratio)} of what "
             f"the last layers get, and {names} {'does' if len(still) == 1 else 'do'} not learn"
         ),
         where=first.name,

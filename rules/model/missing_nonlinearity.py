@@ -36,8 +36,8 @@ def missing_nonlinearity(chains: LayerChains) -> Judgement:
 
     By identity, on the executed graph and not on the order in which layers are declared. It fails when the output of
     one layer, at most reshaped, permuted or dropped out, is the whole input of the next one and is used nowhere else,
-    and when one layer would do: the inner width is at least both outer ones, or the two hold more weights than the one
-    layer which computes the same.
+    and the inner width is at least both outer ones. Where it lies between the outer widths, and the two hold more
+    weights than the one layer which computes the same, that is a note: the first layer may be a projection on purpose.
 
     ## When it may be wrong
 
@@ -67,8 +67,13 @@ def missing_nonlinearity(chains: LayerChains) -> Judgement:
         yield _finding(pair)
 
 
+def _is_wide(pair: LinearPair) -> bool:
+    return pair.inner >= max(pair.before, pair.after)
+
+
 def _is_useless(pair: LinearPair) -> bool:
-    return pair.inner >= max(pair.before, pair.after) or pair.weights > pair.needed > 0
+    """One layer does the same with fewer weights; a rank below both widths is a bottleneck, and does something."""
+    return _is_wide(pair) or (pair.inner >= min(pair.before, pair.after) and pair.weights > pair.needed > 0)
 
 
 def _finding(pair: LinearPair) -> Finding:
@@ -85,6 +90,7 @@ def _finding(pair: LinearPair) -> Finding:
         location=pair.location,
         measured=1.0,
         limit=0.0,
+        severity=None if _is_wide(pair) else Severity.NOTE,
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
     )

@@ -48,8 +48,8 @@ def clip_before_unscale(use: ScalerUse, change: ScaleChange | None, limits: Limi
 
     ## What it does
 
-    Follows, step by step, the calls of the GradScaler, of backward() and of the clipping, and compares the norm that the
-    clipping saw with the norm that the gradient really has.
+    Follows, step by step, the calls of the GradScaler, of backward() and of the clipping, and compares the norm that
+    the clipping saw with the norm that the gradient really has.
 
     ## Why is it bad?
 
@@ -61,14 +61,15 @@ def clip_before_unscale(use: ScalerUse, change: ScaleChange | None, limits: Limi
 
     By identity and by experiment. A call of the clipping is faulty when the gradients came from a scaled loss, when
     `unscale_()` had not been called for their optimizer since, when the scale was not 1, and when the clipping took
-    hold. Then one step is replayed at two loss scales: the gradient that the optimizer uses must not depend on the scale.
-    A change of more than `max-dependence` confirms the finding, and no change refutes it. At least `min-calls` faulty
-    calls are asked for.
+    hold. Then one step is replayed at two loss scales: the gradient that the optimizer uses must not depend on the
+    scale. A change of more than `max-dependence` confirms the finding, and no change refutes it. At least `min-calls`
+    faulty calls are asked for.
 
     ## When it may be wrong
 
-    - A limit that is multiplied by the scale (`max_norm * scaler.get_scale()`) and gradients that are divided by hand are
-      right: in the experiment the limit follows the scale, or the update does not depend on it, and the rule passes.
+    - A limit that is multiplied by the scale (`max_norm * scaler.get_scale()`) and gradients that are divided by hand
+      are right: in the experiment the limit follows the scale, or the update does not depend on it, and the rule
+      passes.
     - A scale of 1 and clipping that never takes hold pass.
     - Optimizers that clip inside of their own step get unscaled gradients, and make no call that is looked at.
     - Where the loop cannot be replayed, the finding is a warning.

@@ -40,8 +40,8 @@ def fp16_without_scaler(underflow: Underflow, program: Program | None, limits: L
 
     ## What it does
 
-    Replays the first steps of a loop that computes in float16 (autocast, or weights of that type) and has no loss scale:
-    once as it is, once with the loss multiplied by a large power of two and the gradients divided by it again.
+    Replays the first steps of a loop that computes in float16 (autocast, or weights of that type) and has no loss
+    scale: once as it is, once with the loss multiplied by a large power of two and the gradients divided by it again.
 
     ## Why is it bad?
 

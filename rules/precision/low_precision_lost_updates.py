@@ -59,19 +59,19 @@ def low_precision_lost_updates(low: LowPrecision, limits: Limits) -> Judgement:
 
     ## How it is measured
 
-    By experiment on copies, with the optimizer's own code. At a few steps the same step is taken from the same state on a
-    float32 copy, which tells the elements that the optimizer wants to move. Then it is repeated, with the same gradient,
-    on that copy and on one in the stored precision, until the elements have moved by more than a representable distance
-    in float32. An element that has not changed by then in the stored precision is stuck: its updates are not delayed but
-    lost. It fails when, in the median of the looks from step `min-step` on, the real step left more than
-    `max-lost-share` of the elements unchanged and more than `min-stuck-share` are stuck (about 0 with float32 copies or
-    a compensation term, up to 0.3 with stochastic rounding). At least `min-tested` elements have to be testable, and the
-    copy's step has to equal the real one in `min-agreement` of the elements.
+    By experiment on copies, with the optimizer's own code. At a few steps the same step is taken from the same state
+    on a float32 copy, which tells the elements that the optimizer wants to move. Then it is repeated, with the same
+    gradient, on that copy and on one in the stored precision, until the elements have moved by more than a
+    representable distance in float32. An element that has not changed by then in the stored precision is stuck: its
+    updates are not delayed but lost. It fails when, in the median of the looks from step `min-step` on, the real step
+    left more than `max-lost-share` of the elements unchanged and more than `min-stuck-share` are stuck (about 0 with
+    float32 copies or a compensation term, up to 0.3 with stochastic rounding). At least `min-tested` elements have to
+    be testable, and the copy's step has to equal the real one in `min-agreement` of the elements.
 
     ## When it may be wrong
 
-    - Optimizers that keep float32 copies, round stochastically or carry a compensation term move their weights over many
-      steps, and pass, whatever single steps look like.
+    - Optimizers that keep float32 copies, round stochastically or carry a compensation term move their weights over
+      many steps, and pass, whatever single steps look like.
     - Weights in float32 under autocast are not in question.
     - While the learning rate is warmed up, updates are smaller than they will be; then there is no verdict.
     - The gradients of real steps differ, and single large ones may get through. A program with a lost share just above
@@ -122,8 +122,8 @@ def _finding(low: LowPrecision, looks: Sequence[LostUpdates], unchanged: float, 
     last = looks[-1]
     return Finding(
         message=(
-            f"a step of {low.optimizer} leaves {percent(unchanged)} of the weights that it should change bit for bit as "
-            f"they were: they are stored in {low.dtype}, and updates at a learning rate of "
+            f"a step of {low.optimizer} leaves {percent(unchanged)} of the weights that it should change bit for bit "
+            f"as they were: they are stored in {low.dtype}, and updates at a learning rate of "
             f"{number(last.learning_rate)} are rounded away"
         ),
         where=low.optimizer,
@@ -132,8 +132,8 @@ def _finding(low: LowPrecision, looks: Sequence[LostUpdates], unchanged: float, 
         limit=limits.max_lost_share,
         confidence=Confidence.CONFIRMED,
         detail=(
-            f"after {count(last.repeats, 'step')} with the same gradient, taken on copies, {percent(last.stuck)} of the "
-            "elements that moved in float32 have not changed",
+            f"after {count(last.repeats, 'step')} with the same gradient, taken on copies, {percent(last.stuck)} of "
+            "the elements that moved in float32 have not changed",
             f"{low.elements} of the optimizer's elements ({percent(low.share)}) are stored in {low.dtype}",
         ),
     )

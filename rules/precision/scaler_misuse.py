@@ -147,8 +147,8 @@ def _wrong_size(use: ScalerUse, change: ScaleChange | None, limits: Limits, *, d
     faulty = use.direct_steps if direct else use.unscaled_losses
     if direct:
         message = (
-            f"optimizer.step() used the gradients of a scaled loss in {count(faulty, 'step')}, without scaler.step() or "
-            f"scaler.unscale_(): they are {size}large"
+            f"optimizer.step() used the gradients of a scaled loss in {count(faulty, 'step')}, without scaler.step() "
+            f"or scaler.unscale_(): they are {size}large"
         )
         fix = "Let the scaler take the step: `scaler.step(optimizer); scaler.update()`."
     else:
@@ -157,7 +157,7 @@ def _wrong_size(use: ScalerUse, change: ScaleChange | None, limits: Limits, *, d
             f"scaled: they are {size}small"
         )
         fix = "Scale the loss before its backward: `scaler.scale(loss).backward()`."
-    detail = ()
+    detail: tuple[str, ...] = ()
     if change is not None and ratios:
         ratio = max(ratios, key=lambda each: abs(each - 1))
         detail = (
@@ -196,6 +196,5 @@ def _skipping(use: ScalerUse, limits: Limits) -> Judgement:
         limit=limits.max_skipped_share,
         confidence=Confidence.CONFIRMED,
         detail=(f"{len(set(use.skipped))} of {count(use.steps, 'step')} were skipped in all",),
-        fix="Call `scaler.update()` every step, and look for the gradient that overflows: `scaler.get_scale()` tells the "
-        "scale, and bfloat16 would not overflow.",
+        fix="Call `scaler.update()` every step, and look for the gradient that overflows; bfloat16 would not.",
     )

@@ -317,7 +317,8 @@ def test_large_updates_arrive(zygote):
 
 def test_a_schedule_and_two_groups(zygote):
     kind = (
-        "torch.optim.SGD([{'params': model[0].parameters()}, {'params': model[2:].parameters(), 'lr': 1e-5}], lr=1e-4)\n"
+        "torch.optim.SGD([{'params': model[0].parameters()}, {'params': model[2:].parameters(), 'lr': 1e-5}], "
+        "lr=1e-4)\n"
         "scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)"
     )
     part = stored(zygote, kind)["low_precision"]

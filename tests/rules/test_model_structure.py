@@ -266,15 +266,20 @@ def chains(*pairs, biased=(), norms=2):
     return LayerChains(linear=4, norms=norms, pairs=pairs, biased=biased)
 
 
-@pytest.mark.parametrize("widths", [(20, 64, 10), (784, 128, 10), (8, 8, 8)])
+@pytest.mark.parametrize("widths", [(20, 64, 10), (8, 8, 8)])
 def test_linear_layers_in_a_row_are_a_warning(widths):
     (finding,) = judge("missing-nonlinearity", chains(pair(*widths))).findings
     assert (finding.severity, finding.confidence, finding.location.line) == (None, "confirmed", 5)
 
 
-@pytest.mark.parametrize("widths", [(256, 8, 256), (100, 10, 50), (1000, 4, 12)])
+@pytest.mark.parametrize("widths", [(256, 8, 256), (100, 10, 50), (1000, 4, 12), (96, 48, 64)])
 def test_bottlenecks_pass(widths):
     assert judge("missing-nonlinearity", chains(pair(*widths))).verdict.outcome == "pass"
+
+
+def test_a_projection_before_a_head_is_a_note():
+    (finding,) = judge("missing-nonlinearity", chains(pair(784, 128, 10))).findings
+    assert finding.severity == "note"
 
 
 def test_no_pairs_pass():

@@ -66,6 +66,15 @@ def test_vanishing_gradients_are_an_error_where_freezing_changes_nothing():
     assert "fc0, fc1 and fc2 do not learn" in finding.message
 
 
+def test_a_first_layer_of_another_kind_is_no_trend():
+    sizes = [1e-5, 1e-5, 1.0, 0.5, 1e-5, 1e-5, 1.0, 0.5, 0.9, 0.4]
+    assert outcome("vanishing-gradients", gradients(sizes), updates([1e-7] * 10), frozen()) == "pass"
+
+
+def test_a_rate_that_is_low_everywhere_passes():
+    assert outcome("vanishing-gradients", gradients(FADING), updates([1e-7] * 8), frozen()) == "pass"
+
+
 def test_without_the_experiment_they_are_a_warning():
     answer = judge("vanishing-gradients", gradients(FADING), updates(FADING))
     assert (answer.findings[0].severity, answer.findings[0].confidence) == ("warning", "suspected")

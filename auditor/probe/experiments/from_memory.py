@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,6 @@ def fed_from_memory(probe: Probe) -> Experiment:
     if len(marks) < FEWEST:
         raise NotRun("too few steps of the optimizer were timed")
     took = [
-        max(0.0, (now - before) - (own - own_before))
-        for (before, own_before), (now, own) in zip(marks, marks[1:], strict=False)
+        max(0.0, (now - before) - (own - own_before)) for (before, own_before), (now, own) in itertools.pairwise(marks)
     ]
     return FedFromMemory(observed=seconds, seconds=tuple(took))

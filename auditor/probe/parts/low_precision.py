@@ -1,9 +1,9 @@
 """Updates of weights that are stored in half precision: do they arrive?
 
 An update of less than half the distance to the next representable number is rounded away, at every step again. Whether
-an optimizer makes up for that (a float32 copy, stochastic rounding, a compensation term) is found out on copies: its own
-step, from its own state, is taken many times with one and the same gradient, once on a copy in the stored precision and
-once on a float32 copy.
+an optimizer makes up for that (a float32 copy, stochastic rounding, a compensation term) is found out on copies: its
+own step, from its own state, is taken many times with one and the same gradient, once on a copy in the stored
+precision and once on a float32 copy.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def _chosen(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
     stride = 1
     while low and stride < len(low) and sum(p.numel() for p in low[::stride]) > ELEMENTS:
         stride *= 2
-    kept, total = [], 0
+    kept: list[torch.Tensor] = []
+    total = 0
     for parameter in low[::stride]:
         if kept and total + parameter.numel() > ELEMENTS:
             continue
@@ -183,7 +184,7 @@ class _Copy:
 
     def step(self) -> None:
         gradients = [parameter.grad for parameter in self.parameters]
-        self._kind.step(self._twin)  # type: ignore[call-arg]
+        self._kind.step(self._twin)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
 

@@ -137,8 +137,8 @@ def _limited(batches: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
 
 
 def _fingerprint(dataset: Any) -> str:
-    """Equal for equal datasets in different processes, '' where items cannot be read. Random augmentation draws the same
-    numbers everywhere."""
+    """Equal for equal datasets in different processes, '' where items cannot be read. Random augmentation draws the
+    same numbers everywhere."""
     total = length(dataset)
     if not total:
         return ""

@@ -68,7 +68,7 @@ class RetainedGraphsCollector(Collector):
             self._mark(first)
 
     def _mark(self, tensor: torch.Tensor) -> None:
-        node = tensor.grad_fn
+        node: Any = tensor.grad_fn
         if node is not None:
             metadata = node.metadata
             if KEY not in metadata:

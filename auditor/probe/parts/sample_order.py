@@ -121,7 +121,7 @@ class SampleOrderCollector(Collector):
         return {
             "labels": tuple(torch.unique(labels, return_counts=True)[1].tolist()),
             "neighbours_equal": int(same.sum()),
-            "batch_classes": sum(int(each.unique().numel()) for each in self._labels) / len(self._labels),
+            "batch_classes": sum(len(set(each.tolist())) for each in self._labels) / len(self._labels),
             "alikeness": alikeness,
             "alikeness_pairs": pairs,
         }

@@ -25,11 +25,11 @@ def install(probe: Probe) -> None:
         if "__init__" in vars(kind):
             wrap(kind, "__init__", lambda original: _scheduler_built(probe, original))
     nesting = [0]  # schedulers step others, and themselves while they are built: only the outer call is the user's
-    for kind in {value for value in vars(lr_scheduler).values() if isinstance(value, type)}:
-        if issubclass(kind, LRScheduler) and "step" in vars(kind):
-            wrap(kind, "step", lambda original: _scheduler_step(probe, original, nesting))
-        if issubclass(kind, LRScheduler) and "_initial_step" in vars(kind):
-            wrap(kind, "_initial_step", lambda original: _nested(original, nesting))
+    for owner in {value for value in vars(lr_scheduler).values() if isinstance(value, type)}:
+        if issubclass(owner, LRScheduler) and "step" in vars(owner):
+            wrap(owner, "step", lambda original: _scheduler_step(probe, original, nesting))
+        if issubclass(owner, LRScheduler) and "_initial_step" in vars(owner):
+            wrap(owner, "_initial_step", lambda original: _nested(original, nesting))
 
 
 def _built(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:

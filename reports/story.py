@@ -104,7 +104,8 @@ def _ending(run: Run) -> str:
 def effort(audit: Audit) -> str:
     """'60 steps and 4 experiments'."""
     steps = plural(audit.run.steps, "step")
-    ran = sum(phase.status in ("completed", "cut-short") and phase.name not in NO_EXPERIMENTS for phase in audit.run.phases)
+    tried = (phase for phase in audit.run.phases if phase.name not in NO_EXPERIMENTS)
+    ran = sum(phase.status in ("completed", "cut-short") for phase in tried)
     return f"{steps} and {plural(ran, 'experiment')}" if ran else steps
 
 

@@ -46,9 +46,8 @@ def _values(sample: Any) -> torch.Tensor | None:
         sample = list(sample.values())
     found = [tensor for tensor in tensors(sample) if tensor.layout == torch.strided]
     if not found and hasattr(sample, "convert"):  # an image of Pillow
-        import numpy
-
-        found = [torch.from_numpy(numpy.asarray(sample.convert("L")).copy())]
+        grey = sample.convert("L")
+        found = [torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).reshape(grey.height, grey.width)]
     if not found:
         parts = sample if isinstance(sample, tuple | list) else [sample]
         found = [torch.as_tensor(part) for part in parts if hasattr(part, "shape") and hasattr(part, "dtype")]

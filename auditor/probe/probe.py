@@ -12,22 +12,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import Location, Nonfinite
+from auditor.evidence import Location
 from auditor.probe.byhand import UpdatesByHand
 from auditor.probe.clock import StepClock
-from auditor.probe.collect import Collectors, LoopCall, Unavailable
+from auditor.probe.collect import Collectors, LoopCall
 from auditor.probe.director import Director
-from auditor.probe.dropouts import DropoutHeard
 from auditor.probe.elsewhere import Notice
 from auditor.probe.feed import Feed
 from auditor.probe.forward import ForwardCalls, gradients_wanted
 from auditor.probe.graph import graph_leaves
 from auditor.probe.guard import Diversion
+from auditor.probe.hearing import Hearing
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossfacts import LossFacts
-from auditor.probe.parts.inputs import InputsCollector
 from auditor.probe.parts.ranks import world
 from auditor.probe.program import LoaderSeen, ProgramSeen
+from auditor.probe.questions import Questions, rate_of
 from auditor.probe.randomness import RandomState
 from auditor.probe.rewind import Snapshot
 from auditor.probe.runfacts import describe_run
@@ -38,7 +38,7 @@ from auditor.spec import ProbeSpec, Sink
 SETTLED = 2  # steps after which the roots of the models are known: other module calls are followed only in samples
 
 
-class Probe:
+class Probe(Hearing, Questions):
     """One per child process. All events come in on the thread that trains."""
 
     def __init__(self, spec: ProbeSpec, sink: Sink) -> None:
@@ -147,40 +147,6 @@ class Probe:
         """True when no torch optimizer is used: weights are updated by hand, or by a library's own optimizer."""
         return not self.program.optimizers or (self._by_hand.found and not self.loop.updates)
 
-    # ---------------------------------------------------------------------------------- questions of the experiments
-
-    def observed_losses(self) -> list[float]:
-        return list(self.collectors.find("trajectory").losses())
-
-    def reference_rate(self) -> float:
-        """The highest learning rate of the first group that the observed loop has used."""
-        record = self.program.stepped()[0]
-        rates = [float(group.get("lr", 0.0)) for group in self.recorded_groups.get((id(record.optimizer), 0), [])]
-        return max(rates) if rates else rate_of(record.optimizer, 0)
-
-    def saw_nonfinite(self) -> bool:
-        part = self.nonfinite_part()
-        return part is not None and part.first_step is not None
-
-    def nonfinite_part(self) -> Nonfinite | None:
-        try:
-            return self.collectors.find("nonfinite").part()  # type: ignore[no-any-return]
-        except Unavailable:
-            return None
-
-    def inputs(self) -> InputsCollector | None:
-        collector = self.collectors.find("inputs")
-        return collector if collector is not None and collector.seen else None
-
-    def draws_random_numbers(self) -> bool:
-        """True when an observed step, between its data and its end, drew from a global random number generator."""
-        starts = self.feed.noise_states() if self.feed.has_loader else self.forward_states
-        ends = self.boundary_states
-        return not starts or any(a.differs(b) for a, b in zip(starts[:3], ends[:3], strict=False))
-
-    def loss_facts(self) -> LossFacts:
-        return self._loss_facts
-
     # ------------------------------------------------------------------------------------------------- control points
 
     def before_fetch(self, seen: LoaderSeen) -> None:
@@ -248,32 +214,6 @@ class Probe:
         if gradients_wanted():
             with self.paused():
                 self.collectors.layer_forwarded(module, args, result)
-
-    def mode_switched(self, module: nn.Module, training: bool, location: Location | None) -> None:
-        """train() or eval() was called by the user."""
-        self.program.mode_switched(module, training, location)
-        if self.observing:
-            self.collectors.mode_switched(module, training, location)
-
-    def weights_read(self, module: nn.Module) -> None:
-        """The user took a model's state_dict, to keep it."""
-        if self.observing:
-            with self.paused():
-                self.collectors.weights_read(module)
-
-    def compared(self, function: str, left: torch.Tensor, right: torch.Tensor, result: Any) -> None:
-        """Two tensors were compared outside of all models."""
-        with self.paused():
-            self.collectors.compared(function, left, right, result)
-
-    def took_largest(self, function: str, given: torch.Tensor, result: Any) -> None:
-        """The largest of each row of a single column was taken outside of all models."""
-        with self.paused():
-            self.collectors.took_largest(function, given, result)
-
-    def dropout_called(self, heard: DropoutHeard) -> None:
-        with self.paused():
-            self.collectors.dropout_called(heard)
 
     def outside_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
         """A module has returned that was called outside of every root, as a frozen backbone in front of its head is."""
@@ -463,11 +403,3 @@ class Probe:
             self.director.give_up(f"the audit itself failed: {self.trouble}")
         with self.paused():
             self.calls.quiet = self.observed >= SETTLED and not self.director.watches_modules()
-
-
-def rate_of(optimizer: torch.optim.Optimizer, group: int) -> float:
-    """Learning rate of one group, without synchronising for a rate that lives on a device."""
-    rate = optimizer.param_groups[group].get("lr", float("nan"))
-    if isinstance(rate, torch.Tensor) and rate.device.type != "cpu":
-        return float("nan")
-    return float(rate)

@@ -19,6 +19,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Activations, UnitActivity
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent
 
 
@@ -36,7 +37,7 @@ class Limits(Options):
     "ACT101",
     "dead-units",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=NOT_LEARNING,
     fix="""Start the layer's bias at zero and its weight with `nn.init.kaiming_normal_(layer.weight)`; lower the
     learning rate if the units die during training; or use `nn.LeakyReLU()` / `nn.GELU()`, which cannot die.""",
     references=(

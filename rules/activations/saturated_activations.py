@@ -18,6 +18,7 @@ from auditor.declare import (
 )
 from auditor.evidence import SaturatedLayer, Saturation
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, named, percent
 
 
@@ -32,7 +33,7 @@ class Limits(Options):
     "ACT102",
     "saturated-activations",
     severity=Severity.WARNING,
-    explains=("vanishing-gradients", "cannot-overfit"),
+    explains=(*NOT_LEARNING, "vanishing-gradients"),
     fix="""Draw smaller weights, `nn.init.xavier_uniform_(layer.weight)`, standardize the inputs, or put a normalization
     before the activation.""",
     references=(

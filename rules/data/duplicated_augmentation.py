@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Augmentation
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -31,6 +32,7 @@ class Limits(Options):
     "DAT302",
     "duplicated-augmentation",
     severity=Severity.WARNING,
+    explains=NOT_LEARNING,
     fix="""Draw from a generator that every worker and epoch seeds anew: use torch's or numpy's global one in
     `__getitem__`, as in `torch.rand(1)`, or build `np.random.default_rng(torch.initial_seed() % 2**32)` there.""",
     references=(

@@ -20,6 +20,7 @@ from auditor.declare import (
 from auditor.evidence import Inputs, StandardizedInputs
 
 from ..paired import Comparison, compare, untrue
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -43,6 +44,7 @@ class Limits(Options):
     "feature-scale-mismatch",
     severity=Severity.WARNING,
     explains=(
+        *NOT_LEARNING,
         "uncentered-inputs",
         "lr-too-high",
         "lr-too-low",
@@ -51,8 +53,6 @@ class Limits(Options):
         "dead-units",
         "saturated-activations",
         "initial-loss",
-        "cannot-overfit",
-        "class-imbalance",
     ),
     fix="""Standardize each column with the training set's own numbers:
     `x = (x - x_train.mean(0)) / x_train.std(0)`; columns over several powers of ten first through a logarithm.""",

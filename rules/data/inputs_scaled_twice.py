@@ -20,6 +20,7 @@ from auditor.declare import (
 from auditor.evidence import Inputs, StandardizedInputs
 
 from ..paired import compare, untrue
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 GREY = 1 / 255  # distance of neighbouring values in an image of 8 bits, scaled to [0, 1]
@@ -42,16 +43,7 @@ class Limits(Options):
     "DAT103",
     "inputs-scaled-twice",
     severity=Severity.ERROR,
-    explains=(
-        "uncentered-inputs",
-        "lr-too-low",
-        "cannot-overfit",
-        "input-independence",
-        "majority-class-collapse",
-        "class-imbalance",
-        "loss-plateau",
-        "broken-graph",
-    ),
+    explains=(*NOT_LEARNING, "uncentered-inputs", "lr-too-low", "broken-graph"),
     fix="""Scale once: `ToTensor()` has divided 8-bit images by 255 already, so leave out the other `/ 255`.""",
     references=(
         "https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.ToTensor.html",

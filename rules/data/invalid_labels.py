@@ -9,6 +9,7 @@ from pydantic import Field
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Options, Severity, rule
 from auditor.evidence import Labels, LossSite, LossSites, Run
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number, percent
 
 BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -24,7 +25,7 @@ class Limits(Options):
     "DAT107",
     "invalid-labels",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "majority-class-collapse", "class-imbalance", "loss-plateau", "input-independence"),
+    explains=NOT_LEARNING,
     fix="""Map the labels to 0 .. C-1 (or 0 and 1) once, for all splits by the same table:
     `classes = sorted(set(labels)); y = [classes.index(label) for label in labels]`.""",
     references=(

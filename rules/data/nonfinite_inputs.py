@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
 from auditor.evidence import Batches, Inputs, Nonfinite, NonfiniteBatch
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing
 
 
@@ -12,7 +13,7 @@ from ..words import count, listing
     "DAT104",
     "nonfinite-inputs",
     severity=Severity.ERROR,
-    explains=("nonfinite-loss", "exploding-gradients", "cannot-overfit", "class-imbalance", "majority-class-collapse"),
+    explains=(*NOT_LEARNING, "nonfinite-loss", "exploding-gradients"),
     fix="""Drop or fill such rows before training, and check once: `assert torch.isfinite(x).all()`.""",
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.isfinite.html",

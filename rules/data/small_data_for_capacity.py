@@ -35,7 +35,7 @@ class Limits(Options):
     ),
 )
 def small_data_for_capacity(program: Program, trajectory: Trajectory, limits: Limits) -> Judgement:
-    """The model has far more parameters than there are samples, and its held-out loss falls behind its training loss.
+    """The model has far more parameters than samples, and its held-out loss falls behind.
 
     ## What it does
 

@@ -21,6 +21,7 @@ from auditor.declare import (
 from auditor.evidence import Inputs, StandardizedInputs
 
 from ..paired import Comparison, compare, untrue
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -44,15 +45,7 @@ class Limits(Options):
     "DAT101",
     "uncentered-inputs",
     severity=Severity.WARNING,
-    explains=(
-        "lr-too-high",
-        "exploding-gradients",
-        "nonfinite-loss",
-        "dead-units",
-        "initial-loss",
-        "cannot-overfit",
-        "class-imbalance",
-    ),
+    explains=(*NOT_LEARNING, "lr-too-high", "exploding-gradients", "nonfinite-loss", "dead-units", "initial-loss"),
     fix="""Standardize the inputs with the training set's own numbers:
     `x = (x - x_train.mean(0)) / x_train.std(0)`, for images `transforms.Normalize(mean, std)`.""",
     references=(

@@ -20,6 +20,7 @@ from auditor.declare import (
 from auditor.evidence import StandardizedTargets, Targets
 
 from ..paired import Comparison, compare, untrue
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -40,6 +41,7 @@ class Limits(Options):
     "unscaled-targets",
     severity=Severity.WARNING,
     explains=(
+        *NOT_LEARNING,
         "lr-too-high",
         "lr-too-low",
         "exploding-gradients",
@@ -47,8 +49,6 @@ class Limits(Options):
         "dead-units",
         "saturated-activations",
         "initial-loss",
-        "cannot-overfit",
-        "loss-plateau",
         "loss-oscillation",
         "update-ratio",
         "weight-growth",

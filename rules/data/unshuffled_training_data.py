@@ -10,6 +10,7 @@ from pydantic import Field
 from auditor.declare import Finding, Inconclusive, Judgement, Measured, NotApplicable, Options, Severity, rule
 from auditor.evidence import Labels, SampleOrder
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -31,7 +32,7 @@ class Limits(Options):
     "DAT301",
     "unshuffled-training-data",
     severity=Severity.WARNING,
-    explains=("class-imbalance",),
+    explains=NOT_LEARNING,
     fix="Shuffle the training loader: `DataLoader(train_set, batch_size=64, shuffle=True)`.",
     references=(
         "https://docs.pytorch.org/docs/stable/data.html#data-loading-order-and-sampler",

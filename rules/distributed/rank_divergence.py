@@ -43,7 +43,7 @@ def rank_divergence(ranks: Ranks, limits: Limits) -> Judgement:
 
     ## What it does
 
-    Compares the trained weights of all ranks after every step.
+    Compares the trained weights of all ranks with each other, after every step.
 
     ## Why is it bad?
 

@@ -22,6 +22,7 @@ from auditor.declare import (
 from auditor.evidence import Gradients, Inputs, LayerGradients, Location, Program, Trajectory, Updates
 
 from ..series import Course, Growth, course, diverged, finite, growth, middle, signed, tail
+from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent
 
 
@@ -45,7 +46,7 @@ class Limits(Options):
     "GRD101",
     "exploding-gradients",
     severity=Severity.ERROR,
-    explains=("nonfinite-loss", "dead-units", "cannot-overfit", "class-imbalance"),
+    explains=(*NOT_LEARNING, "nonfinite-loss", "dead-units"),
     fix="""Start the weights at the right scale (`nn.init.orthogonal_` for recurrent, `nn.init.xavier_normal_` or
     `nn.init.kaiming_normal_` for deep layers), add normalization, and clip between backward() and step():
     `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`.""",

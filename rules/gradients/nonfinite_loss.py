@@ -16,6 +16,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Nonfinite, Trajectory
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
 
 # What makes the operation's backward or forward pass non-finite, and what to write instead.
@@ -41,7 +42,7 @@ class Limits(Options):
     "GRD103",
     "nonfinite-loss",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=NOT_LEARNING,
     fix="""Keep the operation away from the point where it has no value or no slope, e.g.
     `torch.log(x.clamp_min(1e-8))`; `torch.autograd.set_detect_anomaly(True)` shows the line.""",
     references=(

@@ -22,6 +22,7 @@ from auditor.evidence import FrozenEarly, Gradients, LayerGradients, Program, Up
 
 from ..paired import untrue
 from ..series import finite, middle, tail
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number
 
 
@@ -49,7 +50,7 @@ class Limits(Options):
     "GRD102",
     "vanishing-gradients",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance", "update-ratio"),
+    explains=(*NOT_LEARNING, "update-ratio"),
     fix="""Use ReLU-like activations with fitting initial weights, `nn.init.kaiming_normal_(layer.weight)`, and
     normalization (`nn.BatchNorm1d`, `nn.LayerNorm`) or residual connections between the layers.""",
     references=(
@@ -206,8 +207,8 @@ def _finding(
     names = listing([named(layer.name) for layer in still])
     return Finding(
         message=(
-            f"gradients vanish on the way to the first layers: per weight, {named(first.name)} gets {number(ratio)} of what "
-            f"the last layers get, and {names} {'does' if len(still) == 1 else 'do'} not learn"
+            f"gradients vanish on the way to the first layers: per weight, {named(first.name)} gets {number(ratio)} of "
+            f"what the last layers get, and {names} {'does' if len(still) == 1 else 'do'} not learn"
         ),
         where=first.name,
         location=first.seen.location,

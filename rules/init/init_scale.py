@@ -23,6 +23,7 @@ from auditor.evidence import ForwardScale, LayerScale, PairedReplay, Reinitializ
 
 from ..paired import Comparison, compare, untrue
 from ..series import middle, tail
+from ..symptoms import NOT_LEARNING
 from ..words import count, named, number
 
 
@@ -51,15 +52,14 @@ class Limits(Options):
     "init-scale",
     severity=Severity.WARNING,
     explains=(
+        *NOT_LEARNING,
         "vanishing-gradients",
         "update-ratio",
         "exploding-gradients",
         "saturated-activations",
         "lr-too-high",
-        "cannot-overfit",
         "dead-units",
         "nonfinite-loss",
-        "class-imbalance",
     ),
     fix="""Scale the weights by their fan-in and the activation: `nn.init.kaiming_normal_(layer.weight)` before ReLU,
     `nn.init.xavier_normal_(layer.weight)` before tanh.""",

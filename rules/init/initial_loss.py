@@ -18,6 +18,7 @@ from auditor.declare import (
 )
 from auditor.evidence import InitialLoss
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -33,6 +34,7 @@ class Limits(Options):
     "INI103",
     "initial-loss",
     severity=Severity.WARNING,
+    explains=NOT_LEARNING,
     fix="""Start the output layer small, so that the first predictions are indifferent:
     `nn.init.normal_(model.head.weight, std=0.01); nn.init.zeros_(model.head.bias)`.""",
     references=(

@@ -19,6 +19,7 @@ from auditor.declare import (
 )
 from auditor.evidence import LayerSymmetry, Program, Symmetry
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, percent
 
 LOOKUP_TABLES = ("Embedding", "EmbeddingBag")  # their rows are entries, not units
@@ -33,7 +34,7 @@ class Limits(Options):
     "INI101",
     "symmetric-init",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "dead-units", "class-imbalance"),
+    explains=(*NOT_LEARNING, "dead-units"),
     fix="""Start the weight from random numbers, so that every unit learns something else:
     `nn.init.kaiming_normal_(layer.weight)`, or delete the constant initialisation: PyTorch's default is random.""",
     references=(

@@ -47,7 +47,7 @@ class Limits(Options):
     "FIT101",
     "cannot-overfit",
     severity=Severity.ERROR,
-    explains=("class-imbalance",),
+    explains=("majority-class-collapse", "loss-plateau", "class-imbalance"),
     fix="""Follow the data from input to loss on one batch: do inputs and labels belong together, does the output
     depend on the input, does the gradient reach the first layer?
     `print(model(x)[:4], y[:4], [p.grad is None for p in model.parameters()])`.""",

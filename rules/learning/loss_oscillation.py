@@ -12,6 +12,7 @@ from auditor.evidence import HeldWeights
 
 from ..paired import untrue
 from ..series import finite, middle, signed
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -31,6 +32,7 @@ class Limits(Options):
     "FIT105",
     "loss-oscillation",
     severity=Severity.WARNING,
+    explains=NOT_LEARNING,
     fix="""Lower the rate, or average over more samples: `lr=lr / 4`, a larger `batch_size`, or
     `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`.""",
     references=(

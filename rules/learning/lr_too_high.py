@@ -19,6 +19,7 @@ from auditor.declare import (
 from auditor.evidence import LowerRate, RateSweep
 
 from ..paired import Comparison, compare, untrue
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -38,7 +39,7 @@ class Limits(Options):
     "FIT102",
     "lr-too-high",
     severity=Severity.ERROR,
-    explains=("exploding-gradients", "nonfinite-loss", "dead-units", "cannot-overfit", "class-imbalance"),
+    explains=(*NOT_LEARNING, "exploding-gradients", "nonfinite-loss", "dead-units"),
     fix="""Lower the learning rate, `optimizer = torch.optim.SGD(model.parameters(), lr=lr / 4)`, or warm it up over
     the first steps if the schedule needs that height.""",
     references=(

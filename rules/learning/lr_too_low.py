@@ -22,6 +22,7 @@ from auditor.evidence import HigherRate, InitialLoss, PairedReplay, RateLook, Tr
 
 from ..paired import compare, untrue
 from ..series import finite, middle
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -48,7 +49,7 @@ class Limits(Options):
     "FIT103",
     "lr-too-low",
     severity=Severity.WARNING,
-    explains=("loss-plateau", "majority-class-collapse", "update-ratio", "vanishing-gradients"),
+    explains=(*NOT_LEARNING, "update-ratio", "vanishing-gradients"),
     fix="""Raise the learning rate tenfold and look again: `torch.optim.Adam(model.parameters(), lr=10 * lr)`.""",
     references=(
         "https://arxiv.org/abs/1506.01186",

@@ -38,6 +38,7 @@ class Limits(Options):
     "FIT106",
     "majority-class-collapse",
     severity=Severity.ERROR,
+    explains=("loss-plateau", "class-imbalance"),
     fix="""See whether the output depends on the input, `print(model(x).std(0))`, whether labels and inputs belong
     together, and whether the gradient reaches the first layer.""",
     references=(

@@ -7,6 +7,7 @@ import math
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
 from auditor.evidence import LossSite, LossSites
 
+from ..symptoms import NOT_LEARNING
 from ..words import count
 
 
@@ -14,7 +15,7 @@ from ..words import count
     "LOS105",
     "broadcast-in-loss",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "lr-too-high"),
+    explains=(*NOT_LEARNING, "lr-too-high"),
     fix="Give both the same shape: `loss = F.mse_loss(model(x).squeeze(1), y)`, or `y.unsqueeze(1)`.",
     references=(
         "https://docs.pytorch.org/docs/stable/notes/broadcasting.html",

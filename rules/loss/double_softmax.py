@@ -19,6 +19,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Location, LossInput, LossInputs
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 LOOSE_ROW_SUM = 0.05  # half precision rounds the sum of a row
@@ -36,7 +37,7 @@ class Limits(Options):
     "LOS101",
     "double-softmax",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=NOT_LEARNING,
     fix="""Give the loss raw logits: drop the softmax, `return self.head(x)`, and apply
     `logits.softmax(-1)` only where probabilities are shown.""",
     references=(

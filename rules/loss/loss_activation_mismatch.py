@@ -20,6 +20,7 @@ from auditor.declare import (
 )
 from auditor.evidence import LossSite, LossSites
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 JUDGED = ("nll_loss", "kl_div", "binary_cross_entropy_with_logits", "cross_entropy")
@@ -42,7 +43,7 @@ class Limits(Options):
     "LOS102",
     "loss-activation-mismatch",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance", "initial-loss"),
+    explains=(*NOT_LEARNING, "initial-loss"),
     fix="""Give each loss what it is made for: raw outputs to `cross_entropy` and `binary_cross_entropy_with_logits`,
     `log_softmax(x, dim=1)` to `nll_loss` and `kl_div`, `sigmoid(x)` to `binary_cross_entropy`.""",
     references=(

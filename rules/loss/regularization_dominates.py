@@ -17,6 +17,7 @@ from auditor.declare import (
 from auditor.evidence import PenaltyOff
 
 from ..paired import Comparison, compare, untrue
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -41,7 +42,7 @@ class Limits(Options):
     "LOS108",
     "regularization-dominates",
     severity=Severity.WARNING,
-    explains=("cannot-overfit", "class-imbalance", "dead-units"),
+    explains=(*NOT_LEARNING, "dead-units"),
     fix="""Lower the penalty by orders of magnitude, `weight_decay=1e-4`, or average an L1/L2 term over its weights, and
     let biases and norm layers out of it.""",
     references=(

@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import LossSite, LossSites
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "-")
@@ -36,7 +37,7 @@ class Limits(Options):
     "LOS107",
     "restricted-output-range",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "dead-units"),
+    explains=(*NOT_LEARNING, "dead-units"),
     fix="""Let the last layer be linear, `return self.head(h)`, or bring the targets into the range of the last
     activation.""",
     references=(

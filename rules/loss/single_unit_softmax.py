@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Location, LossSite, LossSites
 
+from ..symptoms import NOT_LEARNING
 from ..words import count
 
 
@@ -28,7 +29,7 @@ class Limits(Options):
     "LOS103",
     "single-unit-softmax",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance", "lr-too-high", "initial-loss"),
+    explains=(*NOT_LEARNING, "lr-too-high", "initial-loss"),
     fix="""For two classes from one unit use `F.binary_cross_entropy_with_logits(model(x).squeeze(1), y.float())`
     without a softmax; for a softmax give the last layer one unit a class.""",
     references=(

@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import CrossSample, LossSite, LossSites
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 THROUGH = ("softmax", "log_softmax")
@@ -32,7 +33,7 @@ class Limits(Options):
     "LOS104",
     "softmax-wrong-dim",
     severity=Severity.ERROR,
-    explains=("cross-sample-dependence", "cannot-overfit", "double-softmax", "initial-loss", "class-imbalance"),
+    explains=(*NOT_LEARNING, "cross-sample-dependence", "double-softmax", "initial-loss"),
     fix="Run it along the classes or keys, `scores.softmax(dim=-1)`; dimension 0 is the batch.",
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html",

@@ -20,6 +20,7 @@ from auditor.declare import (
 from auditor.evidence import GradientReach, GraphCut, GraphCuts, Location
 
 from ..paired import untrue
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number, percent
 
 
@@ -35,7 +36,7 @@ class Limits(Options):
     "MOD102",
     "broken-graph",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=NOT_LEARNING,
     fix="""Stay in tensors from the weights to the loss: no `.item()`, `.data`, `.detach()`, `.numpy()` or
     `torch.tensor(x)` on the way; to join numbers use `torch.stack([a, b])`.""",
     references=(

@@ -19,6 +19,7 @@ from auditor.declare import (
 )
 from auditor.evidence import CrossSample
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent
 
 
@@ -36,7 +37,7 @@ class Limits(Options):
     "MOD103",
     "cross-sample-dependence",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=NOT_LEARNING,
     fix="""Keep the batch in its dimension: `nn.LSTM(..., batch_first=True)`, `x.transpose(0, 1)` instead of
     `x.view(...)` to swap dimensions, `softmax(dim=-1)`, `x.flatten(1)`.""",
     references=(

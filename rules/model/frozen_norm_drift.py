@@ -9,6 +9,7 @@ from pydantic import Field
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Options, Severity, rule
 from auditor.evidence import BatchNorm, BatchNorms
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number
 
 
@@ -23,6 +24,7 @@ class Limits(Options):
     "MOD111",
     "frozen-norm-drift",
     severity=Severity.WARNING,
+    explains=NOT_LEARNING,
     fix="""Put frozen batch norms into evaluation mode after every `model.train()`: `model.backbone.eval()`;
     `requires_grad_(False)` freezes only their weights.""",
     references=(

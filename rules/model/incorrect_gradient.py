@@ -9,6 +9,7 @@ from pydantic import Field
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
 from auditor.evidence import CustomFunction, CustomFunctions
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -23,7 +24,7 @@ class Limits(Options):
     "MOD107",
     "incorrect-gradient",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "exploding-gradients", "class-imbalance"),
+    explains=(*NOT_LEARNING, "exploding-gradients"),
     fix="""Derive the backward anew and check it in double precision:
     `torch.autograd.gradcheck(MyFunction.apply, (x.double().requires_grad_(),))`.""",
     references=(

@@ -41,7 +41,7 @@ class Limits(Options):
     "MOD104",
     "input-independence",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=("cannot-overfit", "majority-class-collapse", "loss-plateau", "class-imbalance"),
     fix="""Follow one batch through the forward pass and find where two samples become the same:
     `assert not torch.equal(model(x), model(x.flip(0)))`; then repeat it for every intermediate tensor.""",
     references=(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditor.declare import Confidence, Finding, Judgement, Measured, Severity, rule
 from auditor.evidence import LayerChains, LinearPair
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, named
 
 
@@ -12,6 +13,7 @@ from ..words import count, named
     "MOD105",
     "missing-nonlinearity",
     severity=Severity.WARNING,
+    explains=NOT_LEARNING,
     fix="""Put an activation between them: `x = F.relu(self.fc1(x))`, or `nn.ReLU()` in the Sequential; if none is
     wanted, one layer does the same.""",
     references=(

@@ -9,6 +9,7 @@ from pydantic import Field
 from auditor.declare import Finding, Inconclusive, Judgement, Measured, NotApplicable, Options, Severity, rule
 from auditor.evidence import BatchNorm, BatchNorms, Loader, Program
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number
 
 
@@ -24,6 +25,7 @@ class Limits(Options):
     "MOD109",
     "norm-on-tiny-batch",
     severity=Severity.WARNING,
+    explains=NOT_LEARNING,
     fix="""Normalize within the sample: `nn.GroupNorm(8, channels)` or `nn.LayerNorm(features)`; or share statistics
     over devices with `nn.SyncBatchNorm`; give the loader `drop_last=True` if only its last batch is tiny.""",
     references=(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, NotApplicable, Severity, rule
 from auditor.evidence import HiddenModule, HiddenModules
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, percent
 
 
@@ -12,7 +13,7 @@ from ..words import count, listing, percent
     "MOD101",
     "unregistered-modules",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=NOT_LEARNING,
     fix="""Keep the layers in a container that registers them: `self.blocks = nn.ModuleList(blocks)`, `nn.ModuleDict` or
     `nn.ParameterList`, before the optimizer is built.""",
     references=(

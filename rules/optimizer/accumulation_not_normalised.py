@@ -22,6 +22,7 @@ from auditor.evidence import Accumulation, DividedAccumulation
 
 from ..paired import compare, untrue
 from ..series import finite, middle
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -43,7 +44,7 @@ class Limits(Options):
     "OPT107",
     "accumulation-not-normalised",
     severity=Severity.ERROR,
-    explains=("lr-too-high", "exploding-gradients", "nonfinite-loss", "cannot-overfit", "dead-units"),
+    explains=(*NOT_LEARNING, "lr-too-high", "exploding-gradients", "nonfinite-loss", "dead-units"),
     fix="""Divide each micro-batch's loss by their number before the backward pass:
     `(loss / accumulation_steps).backward()`.""",
     references=(

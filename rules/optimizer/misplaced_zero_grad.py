@@ -20,6 +20,7 @@ from auditor.declare import (
 from auditor.evidence import ClearedGradients, EventTrace
 
 from ..series import middle
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -37,7 +38,7 @@ class Limits(Options):
     "OPT102",
     "misplaced-zero-grad",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance", "params-not-updated", "update-ratio"),
+    explains=(*NOT_LEARNING, "params-not-updated", "update-ratio"),
     fix="""Clear the gradients right after the step that has used them, and nowhere else:
     `optimizer.step(); optimizer.zero_grad()`.""",
     references=(

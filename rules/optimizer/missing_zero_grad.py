@@ -17,6 +17,7 @@ from auditor.declare import (
 from auditor.evidence import GradientReset, GradientResets
 
 from ..series import finite, middle
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -31,14 +32,7 @@ class Limits(Options):
     "OPT101",
     "missing-zero-grad",
     severity=Severity.ERROR,
-    explains=(
-        "lr-too-high",
-        "exploding-gradients",
-        "nonfinite-loss",
-        "dead-units",
-        "cannot-overfit",
-        "class-imbalance",
-    ),
+    explains=(*NOT_LEARNING, "lr-too-high", "exploding-gradients", "nonfinite-loss", "dead-units"),
     fix="""Clear the gradients once per step, before backward():
     `optimizer.zero_grad(); loss.backward(); optimizer.step()`.""",
     references=(

@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import LeftOut, Ownership
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, percent
 
 
@@ -31,7 +32,7 @@ class Limits(Options):
     "OPT103",
     "params-not-in-optimizer",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=NOT_LEARNING,
     fix="""Hand every part that is to be trained to the optimizer:
     `torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=1e-3)`; freeze the others with
     `requires_grad_(False)`.""",

@@ -16,6 +16,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Motion, ParameterMotion
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
 
 
@@ -30,7 +31,7 @@ class Limits(Options):
     "OPT105",
     "params-not-updated",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance", "update-ratio"),
+    explains=(*NOT_LEARNING, "update-ratio"),
     fix="""Change the parameter in place, as optimizers do: `p.data.add_(grad, alpha=-lr)`, not
     `p.data.add(grad, alpha=-lr)`; if the step is merely too small for the precision, raise the rate or keep the
     weights in float32.""",

@@ -20,6 +20,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Schedule, Schedules
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -37,7 +38,7 @@ class Limits(Options):
     "OPT108",
     "scheduler-cadence",
     severity=Severity.WARNING,
-    explains=("lr-too-high", "cannot-overfit", "update-ratio"),
+    explains=(*NOT_LEARNING, "lr-too-high", "update-ratio"),
     fix="""Step the schedule at the pace of its length: `scheduler.step()` after each epoch where that is in epochs,
     after each `optimizer.step()` where it is in steps, with `T_max=epochs * len(loader)`.""",
     references=(

@@ -16,6 +16,7 @@ from auditor.declare import (
 )
 from auditor.evidence import Ownership, StaleGroup
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, percent
 
 
@@ -30,7 +31,7 @@ class Limits(Options):
     "OPT104",
     "stale-optimizer-params",
     severity=Severity.ERROR,
-    explains=("params-not-in-optimizer", "cannot-overfit", "class-imbalance", "params-not-updated", "update-ratio"),
+    explains=(*NOT_LEARNING, "params-not-in-optimizer", "params-not-updated", "update-ratio"),
     fix="""Build the optimizer last, when the model is complete: `model.fc = nn.Linear(512, 10)`, `model.to(device)`,
     and only then `optimizer = torch.optim.SGD(model.parameters(), lr=0.1)`.""",
     references=(

@@ -20,6 +20,7 @@ from auditor.declare import (
 from auditor.evidence import LayerUpdates, Trajectory, Updates
 
 from ..series import finite, middle
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -34,7 +35,7 @@ class Limits(Options):
     "OPT106",
     "update-ratio",
     severity=Severity.WARNING,
-    explains=("dead-units",),
+    explains=(*NOT_LEARNING, "dead-units"),
     fix="""Change the learning rate by the factor that is missing, `torch.optim.SGD(model.parameters(), lr=0.1)`, and
     look whether the loss is divided more often than by `reduction="mean"`.""",
     references=(

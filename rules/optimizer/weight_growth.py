@@ -20,6 +20,7 @@ from auditor.declare import (
 from auditor.evidence import Motion, ParameterMotion, Trajectory
 
 from ..series import growth
+from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
 
 STEADY = 0.9  # of the exponential rate of the first half
@@ -40,7 +41,7 @@ class Limits(Options):
     "OPT110",
     "weight-growth",
     severity=Severity.WARNING,
-    explains=("nonfinite-loss",),
+    explains=(*NOT_LEARNING, "nonfinite-loss"),
     fix="""Check the sign of the penalty, `loss = loss + 1e-4 * penalty`, and of `maximize=`; then add weight decay,
     `torch.optim.AdamW(model.parameters(), weight_decay=0.01)`, or lower the rate.""",
     references=(

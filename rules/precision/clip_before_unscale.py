@@ -21,6 +21,7 @@ from auditor.declare import (
 from auditor.evidence import ScaleChange, ScaledClip, ScalerUse
 
 from ..series import middle
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -35,7 +36,7 @@ class Limits(Options):
     "PRC102",
     "clip-before-unscale",
     severity=Severity.ERROR,
-    explains=("cannot-overfit",),
+    explains=NOT_LEARNING,
     fix="""Call `scaler.unscale_(optimizer)` between backward() and the clipping:
     `scaler.unscale_(optimizer); torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0); scaler.step(optimizer)`.""",
     references=(

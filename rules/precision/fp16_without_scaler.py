@@ -8,6 +8,7 @@ from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measur
 from auditor.evidence import Program, Underflow
 
 from ..series import finite, middle
+from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent
 
 
@@ -26,7 +27,7 @@ class Limits(Options):
     "PRC101",
     "fp16-without-scaler",
     severity=Severity.ERROR,
-    explains=("cannot-overfit",),
+    explains=NOT_LEARNING,
     fix="""Scale the loss, `scaler = torch.amp.GradScaler("cuda")`, then `scaler.scale(loss).backward()`,
     `scaler.step(optimizer)` and `scaler.update()`; or use bfloat16, which needs no scaler.""",
     references=(

@@ -11,6 +11,7 @@ from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measur
 from auditor.evidence import LostUpdates, LowPrecision
 
 from ..series import middle
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -34,7 +35,7 @@ class Limits(Options):
     "PRC103",
     "low-precision-lost-updates",
     severity=Severity.ERROR,
-    explains=("cannot-overfit",),
+    explains=NOT_LEARNING,
     fix="""Keep the weights in float32 and compute in bfloat16, `with torch.autocast("cuda", dtype=torch.bfloat16):`,
     or use an optimizer with float32 copies, stochastic rounding or a compensation term.""",
     references=(

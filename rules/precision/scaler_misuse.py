@@ -9,6 +9,7 @@ from pydantic import Field
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
 from auditor.evidence import ScaleChange, ScalerUse
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -31,7 +32,7 @@ class Limits(Options):
     "PRC104",
     "scaler-misuse",
     severity=Severity.ERROR,
-    explains=("exploding-gradients", "nonfinite-loss", "lr-too-high", "cannot-overfit", "clip-before-unscale"),
+    explains=(*NOT_LEARNING, "exploding-gradients", "nonfinite-loss", "lr-too-high", "clip-before-unscale"),
     fix="""Build one scaler before the loop and use all three of its calls in every step:
     `scaler.scale(loss).backward(); scaler.step(optimizer); scaler.update()`.""",
     references=(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
 from auditor.evidence import IgnoredLabels, LabelSite
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, percent
 
 
@@ -12,7 +13,7 @@ from ..words import count, percent
     "SEQ105",
     "all-labels-ignored",
     severity=Severity.ERROR,
-    explains=("nonfinite-loss", "cannot-overfit"),
+    explains=(*NOT_LEARNING, "nonfinite-loss"),
     fix="""Skip such batches, or sum and divide by the labels that count:
     `F.cross_entropy(logits, labels, reduction="sum") / (labels != -100).sum().clamp(min=1)`.""",
     references=(

@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import TokenInfluence
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
 
@@ -36,7 +37,7 @@ class Limits(Options):
     "SEQ101",
     "causal-leak",
     severity=Severity.ERROR,
-    explains=("initial-loss",),
+    explains=(*NOT_LEARNING, "initial-loss"),
     fix="""Hide what follows: `F.scaled_dot_product_attention(q, k, v, is_causal=True)`, or
     `scores.masked_fill(torch.triu(torch.ones(T, T, dtype=torch.bool), 1), float("-inf"))` before the softmax.""",
     references=(

@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import TokenInfluence, TokenLabels, TokenSite
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, percent
 
 
@@ -40,7 +41,7 @@ class Limits(Options):
     "SEQ102",
     "label-shift",
     severity=Severity.ERROR,
-    explains=("initial-loss", "cannot-overfit"),
+    explains=(*NOT_LEARNING, "initial-loss"),
     fix="""Shift once, in one place: `F.cross_entropy(model(ids[:, :-1]).transpose(1, 2), ids[:, 1:])`; a model that
     shifts inside gets `labels=ids` as they are.""",
     references=(

@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import TokenInfluence
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
 
@@ -31,7 +32,7 @@ class Limits(Options):
     "SEQ104",
     "mask-ignored",
     severity=Severity.ERROR,
-    explains=("cannot-overfit", "class-imbalance"),
+    explains=NOT_LEARNING,
     fix="""Pass the mask on to every attention and to the pooling, the right way round:
     `encoder(x, src_key_padding_mask=ids == pad_id)` is True at padding.""",
     references=(

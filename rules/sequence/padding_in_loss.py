@@ -17,6 +17,7 @@ from auditor.declare import (
 )
 from auditor.evidence import TokenLabels, TokenSite
 
+from ..symptoms import NOT_LEARNING
 from ..words import count, percent
 
 
@@ -32,7 +33,7 @@ class Limits(Options):
     "SEQ103",
     "padding-in-loss",
     severity=Severity.ERROR,
-    explains=("initial-loss",),
+    explains=(*NOT_LEARNING, "initial-loss"),
     fix="""Leave padding out: `F.cross_entropy(logits, labels, ignore_index=pad_id)`, or set its labels to -100. Where
     the padding token also ends the text, keep the first one.""",
     references=(

@@ -13,6 +13,7 @@ from auditor.declare import (
 )
 from auditor.evidence import TiedPair, TiedWeights
 
+from ..symptoms import NOT_LEARNING
 from ..words import count
 
 
@@ -20,6 +21,7 @@ from ..words import count
     "SEQ106",
     "untied-weights",
     severity=Severity.WARNING,
+    explains=NOT_LEARNING,
     fix="""Make them one parameter, after everything that replaces parameters: `model.head.weight = model.embed.weight`
     (not `.data.copy_` and not `.clone()`), or drop the flag.""",
     references=(

@@ -46,7 +46,8 @@ def test_means_of_two_samples_are_half_noise(zygote):
 
 
 def test_drift_of_a_frozen_norm(zygote):
-    freeze = "[p.requires_grad_(False) for p in net[:2].parameters()]\nwith torch.no_grad(): net(data.tensors[0]); net(data.tensors[0])"
+    freeze = "[p.requires_grad_(False) for p in net[:2].parameters()]\nwith torch.no_grad(): "
+    freeze += "net(data.tensors[0]); net(data.tensors[0])"
     seen, layers = norms(zygote, freeze=freeze + "\nnet[1].running_mean.add_(1)", steps=22)
     first = layers["1"]
     assert (first.frozen, first.filled, first.upstream_trained) == (True, True, False)

@@ -92,7 +92,7 @@ def test_page_names_only_limits_that_exist(rule: Rule):
 @every_rule
 def test_code_family_and_file_agree(rule: Rule):
     assert re.fullmatch(r"[A-Z]{3}\d{3}", rule.code)
-    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.name)
+    assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z]+)*", rule.name)
     assert rule.code.startswith(PREFIXES[rule.family])
     source = Path(inspect.getsourcefile(rule.function) or "")
     assert source.stem == rule.name.replace("-", "_") == rule.function.__name__

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 from auditor.probe.experiments.cross_sample import cross_sample
 from auditor.probe.experiments.divided_accumulation import divided_accumulation
 from auditor.probe.experiments.dropout_shift import dropout_shifts
+from auditor.probe.experiments.from_memory import fed_from_memory
 from auditor.probe.experiments.frozen_early import frozen_early
 from auditor.probe.experiments.graph_cuts import graph_cuts
 from auditor.probe.experiments.held_weights import held_weights
 from auditor.probe.experiments.higher_rate import higher_rate
 from auditor.probe.experiments.input_use import input_use
-from auditor.probe.experiments.from_memory import fed_from_memory
 from auditor.probe.experiments.loss_scale import scale_change, underflow
 from auditor.probe.experiments.lower_rate import lower_rate
 from auditor.probe.experiments.modes import evaluation_noise, mode_effect

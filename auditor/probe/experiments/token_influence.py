@@ -20,6 +20,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.operations import short_name
 from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions
+from auditor.probe.positions import by_position, largest, moved
 from auditor.probe.replay import Experiment, NotRun, Replay
 from auditor.probe.tokens import Stream, behind_the_first, declared_padding, marks, padding_run, stream_of
 
@@ -121,20 +122,20 @@ class _Look:
         if base is None:
             return {}
         again = self._positions(stream, axis, classes)
-        noise = max(_largest(_moved(base, again)), 64 * torch.finfo(base.dtype).eps)
+        noise = max(largest(moved(base, again)), 64 * torch.finfo(base.dtype).eps)
         counted = (counted if axis == 1 else counted.t()).to(base.device)
         length = stream.ids.shape[axis]
         changes: list[tuple[float, float, int]] = []
         for share in CUTS:
             cut = min(length - 2, max(0, int(share * length)))
             now = self._positions(stream, axis, classes, self._replaced(stream, axis, cut + 1, length))
-            moved = _moved(base, now)
+            moved = moved(base, now)
             if moved is None or not bool(counted[:, : cut + 1].any()):
                 continue
             before = torch.where(counted[:, : cut + 1], moved[:, : cut + 1], 0.0)
             changes.append((float(before.max()), float(moved[:, cut + 1 :].max()), cut))
         middle = length // 2
-        own = _moved(base, self._positions(stream, axis, classes, self._replaced(stream, axis, middle, middle + 1)))
+        own = moved(base, self._positions(stream, axis, classes, self._replaced(stream, axis, middle, middle + 1)))
         fields: dict[str, Any] = {"noise": noise, "cuts": len(changes)}
         if own is not None:
             fields["own"] = float(own[:, middle].max())
@@ -164,7 +165,7 @@ class _Look:
         """(batch, length, values) of the output at each position; None where the model returns no such thing."""
         with self._fed(stream, ids), _LossInputs() as losses:
             outputs = self._examination.outputs()
-        return _by_position([*outputs, *losses.found], stream.ids, axis, classes)
+        return by_position([*outputs, *losses.found], stream.ids, axis, classes)
 
     # ---------------------------------------------------------------------------------------------------------- padding
 
@@ -315,7 +316,7 @@ class _Look:
         for (module, was), (same, now) in zip(before, after, strict=False):
             if module is not same or was.shape != now.shape:
                 break
-            moved = _moved(*(t if axis == 1 else t.transpose(0, 1) for t in (was, now)))
+            moved = moved(*(t if axis == 1 else t.transpose(0, 1) for t in (was, now)))
             if moved is not None and float(moved[:, : cut + 1].max()) > noise:
                 owner = self._owner(module)
                 return {"layer": self._name(owner), "layer_location": self._probe.program.location_of(owner)}
@@ -358,36 +359,6 @@ class _LossInputs(TorchFunctionMode):
         if short_name(func) in ("cross_entropy", "nll_loss") and not self.found and args:
             self.found.append(args[0].detach().clone())
         return func(*args, **(kwargs or {}))
-
-
-def _by_position(outputs: list[torch.Tensor], ids: torch.Tensor, axis: int, classes: int) -> torch.Tensor | None:
-    """The output with one row a token, as (batch, length, values): logits before anything else."""
-    rows, length = (ids.shape[0], ids.shape[1]) if axis == 1 else (ids.shape[1], ids.shape[0])
-    shaped: list[torch.Tensor] = []
-    for output in outputs:
-        if output.dim() == 3 and output.shape[:2] == ids.shape:
-            shaped.append(output)
-        elif output.dim() == 3 and tuple(output.shape) == (rows, classes, length):
-            shaped.append(output.transpose(1, 2) if axis == 1 else output.permute(2, 0, 1))
-        elif output.dim() == 2 and output.shape[0] == ids.numel():
-            shaped.append(output.reshape(*ids.shape, -1))
-    logits = [output for output in shaped if output.shape[-1] == classes] or shaped
-    if not logits:
-        return None
-    return logits[0] if axis == 1 else logits[0].transpose(0, 1)
-
-
-def _moved(before: torch.Tensor | None, after: torch.Tensor | None) -> torch.Tensor | None:
-    """(batch, length) largest change at each position, relative to the size of the outputs."""
-    if before is None or after is None or before.shape != after.shape:
-        return None
-    scale = max(float(before.double().nan_to_num(0.0, 0.0, 0.0).square().mean().sqrt()), 1e-12)
-    apart = (after.double() - before.double()).abs().nan_to_num(0.0, 0.0, 0.0)
-    return apart.reshape(*before.shape[:2], -1).amax(-1) / scale
-
-
-def _largest(moved: torch.Tensor | None) -> float:
-    return float(moved.max()) if moved is not None else 0.0
 
 
 def _exchange(ids: torch.Tensor, inside: torch.Tensor, pad: int | None) -> torch.Tensor:

@@ -14,7 +14,7 @@ from auditor.probe.collect import Collector, LoopCall, Unavailable
 from auditor.probe.fingerprint import different, fingerprint
 from auditor.probe.losscall import LossCall
 from auditor.probe.parts.gradients import dense_gradients, norms
-from auditor.probe.probe import rate_of
+from auditor.probe.questions import rate_of
 from auditor.probe.steps import StepSeen, fetch
 
 CHECKED_STEPS = 8

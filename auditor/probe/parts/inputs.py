@@ -180,8 +180,8 @@ class InputsCollector(Collector):
         )
 
     def _scales(self, std: torch.Tensor) -> tuple[float | None, int | None, int | None]:
-        """Largest over smallest spread of the features of a table, and which they are. Columns of zeros and ones (one-hot)
-        have the scale that they should have."""
+        """Largest over smallest spread of the features of a table, and which they are. Columns of zeros and ones
+        (one-hot) have the scale that they should have."""
         assert self._sums is not None
         if self._kind != "features":
             return None, None, None
@@ -195,7 +195,7 @@ class InputsCollector(Collector):
 
 def grey_step(values: torch.Tensor) -> float | None:
     """Distance of neighbouring values where at most 256 evenly spaced ones occur, as in images of 8 bits; else None."""
-    levels = values.double().unique()
+    levels = torch.unique(values.double())
     if not 3 <= levels.numel() <= 256:
         return None
     gaps = levels.diff()

@@ -21,6 +21,7 @@ LARGEST_MASK = 2**24  # elements of a parameter whose gradient is compared befor
 ORTHOGONAL = 1e-4  # largest cosine of weight and gradient of a weight whose size does not matter
 MOST_NORMS = 50
 MOST_COSINES = 8
+MOST_WATCHED = 400  # parameters that are looked at in a sampled step
 MOST_PARAMETERS = 200  # that are described; of larger models the noteworthy ones
 GRADED = 5  # updates
 
@@ -72,6 +73,7 @@ class MotionCollector(Collector):
         if optimizer is None or not sampled(self.step):
             return
         with_grad = [p for p in parameters if p.grad is not None and p.is_floating_point() and not is_lazy(p)]
+        with_grad = with_grad[:MOST_WATCHED]
         for parameter in with_grad:
             watched = self._watched.setdefault(id(parameter), _Watched(parameter))
             self._look_at_mask(watched)

@@ -27,7 +27,7 @@ class OwnershipCollector(Collector):
         self._reached: dict[int, tuple[nn.Parameter, torch.Tensor]] = {}  # with a sample of its first value
         self._graded: set[int] = set()  # left out, and with a gradient other than zero
         self._norms: list[tuple[tuple[int, ...], torch.Tensor]] = []
-        self._with_gradient: set[int] = set()  # had a .grad at an update
+        self._with_gradient: set[int] = set()  # had a .grad at an update, as was noted for the norms
         self._looks = 0
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
@@ -37,9 +37,6 @@ class OwnershipCollector(Collector):
         for leaf in graph_leaves(roots):
             if isinstance(leaf, nn.Parameter) and id(leaf) not in self._reached and not is_lazy(leaf):
                 self._reached[id(leaf)] = (leaf, sample(leaf))
-
-    def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
-        self._with_gradient.update(id(parameter) for parameter in parameters if parameter.grad is not None)
 
     def step_ended(self, step: StepSeen) -> None:
         if not sampled(self.step) or not self._reached:
@@ -66,6 +63,7 @@ class OwnershipCollector(Collector):
         for keys, vector in self._norms:
             graded = (key for key, norm in zip(keys, vector.tolist(), strict=True) if norm > 0)
             self._graded.update(graded)
+        self._with_gradient = set(probe.collectors.find("gradients").graded())
         held = self._held()
         graph = set(self._reached)
         return Ownership(

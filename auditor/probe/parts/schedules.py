@@ -12,7 +12,7 @@ from auditor.evidence import Location, Schedule, Schedules
 from auditor.probe.collect import Collector, LoopCall, Unavailable
 from auditor.probe.epochs import passes_over_the_loader
 from auditor.probe.locate import user_location
-from auditor.probe.probe import rate_of
+from auditor.probe.questions import rate_of
 
 PERIODS = ("total_steps", "T_max", "T_0", "step_size", "total_iters", "total_size")
 MOST_RATES = 200

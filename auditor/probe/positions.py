@@ -1,0 +1,35 @@
+"""Outputs of sequence models, one row a position, and how far they move."""
+
+from __future__ import annotations
+
+import torch
+
+
+def by_position(outputs: list[torch.Tensor], ids: torch.Tensor, axis: int, classes: int) -> torch.Tensor | None:
+    """The output with one row a token, as (batch, length, values): logits before anything else."""
+    rows, length = (ids.shape[0], ids.shape[1]) if axis == 1 else (ids.shape[1], ids.shape[0])
+    shaped: list[torch.Tensor] = []
+    for output in outputs:
+        if output.dim() == 3 and output.shape[:2] == ids.shape:
+            shaped.append(output)
+        elif output.dim() == 3 and tuple(output.shape) == (rows, classes, length):
+            shaped.append(output.transpose(1, 2) if axis == 1 else output.permute(2, 0, 1))
+        elif output.dim() == 2 and output.shape[0] == ids.numel():
+            shaped.append(output.reshape(*ids.shape, -1))
+    logits = [output for output in shaped if output.shape[-1] == classes] or shaped
+    if not logits:
+        return None
+    return logits[0] if axis == 1 else logits[0].transpose(0, 1)
+
+
+def moved(before: torch.Tensor | None, after: torch.Tensor | None) -> torch.Tensor | None:
+    """(batch, length) largest change at each position, relative to the size of the outputs."""
+    if before is None or after is None or before.shape != after.shape:
+        return None
+    scale = max(float(before.double().nan_to_num(0.0, 0.0, 0.0).square().mean().sqrt()), 1e-12)
+    apart = (after.double() - before.double()).abs().nan_to_num(0.0, 0.0, 0.0)
+    return apart.reshape(*before.shape[:2], -1).amax(-1) / scale
+
+
+def largest(moved: torch.Tensor | None) -> float:
+    return float(moved.max()) if moved is not None else 0.0

@@ -1,0 +1,6 @@
+"""Symptoms: findings that say that nothing is learned, and not why."""
+
+from __future__ import annotations
+
+# Whatever keeps a program from learning explains these; what only spoils its evaluation or its speed does not.
+NOT_LEARNING = ("input-independence", "cannot-overfit", "majority-class-collapse", "loss-plateau", "class-imbalance")

@@ -22,7 +22,7 @@ def by_position(outputs: list[torch.Tensor], ids: torch.Tensor, axis: int, class
     return logits[0] if axis == 1 else logits[0].transpose(0, 1)
 
 
-def moved(before: torch.Tensor | None, after: torch.Tensor | None) -> torch.Tensor | None:
+def movement(before: torch.Tensor | None, after: torch.Tensor | None) -> torch.Tensor | None:
     """(batch, length) largest change at each position, relative to the size of the outputs."""
     if before is None or after is None or before.shape != after.shape:
         return None
@@ -31,5 +31,5 @@ def moved(before: torch.Tensor | None, after: torch.Tensor | None) -> torch.Tens
     return apart.reshape(*before.shape[:2], -1).amax(-1) / scale
 
 
-def largest(moved: torch.Tensor | None) -> float:
+def largest_of(moved: torch.Tensor | None) -> float:
     return float(moved.max()) if moved is not None else 0.0

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from auditor.evidence import TokenInfluence
 from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
-from auditor.probe.operations import short_name
 from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions
-from auditor.probe.positions import by_position, largest, moved
+from auditor.probe.positions import by_position, largest_of, movement
 from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.tokenchanges import LossInputsHeard, as_many, by_position, exchange, largest, moved_by
 from auditor.probe.tokens import Stream, behind_the_first, declared_padding, marks, padding_run, stream_of
 
 if TYPE_CHECKING:
@@ -122,20 +121,20 @@ class _Look:
         if base is None:
             return {}
         again = self._positions(stream, axis, classes)
-        noise = max(largest(moved(base, again)), 64 * torch.finfo(base.dtype).eps)
+        noise = max(largest_of(movement(base, again)), 64 * torch.finfo(base.dtype).eps)
         counted = (counted if axis == 1 else counted.t()).to(base.device)
         length = stream.ids.shape[axis]
         changes: list[tuple[float, float, int]] = []
         for share in CUTS:
             cut = min(length - 2, max(0, int(share * length)))
             now = self._positions(stream, axis, classes, self._replaced(stream, axis, cut + 1, length))
-            moved = moved(base, now)
+            moved = movement(base, now)
             if moved is None or not bool(counted[:, : cut + 1].any()):
                 continue
             before = torch.where(counted[:, : cut + 1], moved[:, : cut + 1], 0.0)
             changes.append((float(before.max()), float(moved[:, cut + 1 :].max()), cut))
         middle = length // 2
-        own = moved(base, self._positions(stream, axis, classes, self._replaced(stream, axis, middle, middle + 1)))
+        own = movement(base, self._positions(stream, axis, classes, self._replaced(stream, axis, middle, middle + 1)))
         fields: dict[str, Any] = {"noise": noise, "cuts": len(changes)}
         if own is not None:
             fields["own"] = float(own[:, middle].max())
@@ -157,13 +156,13 @@ class _Look:
         pad = declared_padding(stream.module)
         if pad is not None:
             inside &= stream.ids != pad
-        return _exchange(stream.ids, inside, pad)
+        return exchange(stream.ids, inside, pad)
 
     def _positions(
         self, stream: Stream, axis: int, classes: int, ids: torch.Tensor | None = None
     ) -> torch.Tensor | None:
         """(batch, length, values) of the output at each position; None where the model returns no such thing."""
-        with self._fed(stream, ids), _LossInputs() as losses:
+        with self._fed(stream, ids), LossInputsHeard() as losses:
             outputs = self._examination.outputs()
         return by_position([*outputs, *losses.found], stream.ids, axis, classes)
 
@@ -212,9 +211,9 @@ class _Look:
         return ""
 
     def _in_padding(self, stream: Stream, pad: int, run: torch.Tensor, axis: int) -> dict[str, Any]:
-        changed = self._difference(stream, _exchange(stream.ids, run, pad), run, axis)
-        real = _as_many(stream.ids != pad, run, axis)
-        control = self._difference(stream, _exchange(stream.ids, real, pad), run | real, axis)
+        changed = self._difference(stream, exchange(stream.ids, run, pad), run, axis)
+        real = as_many(stream.ids != pad, run, axis)
+        control = self._difference(stream, exchange(stream.ids, real, pad), run | real, axis)
         noise = max(self._difference(stream, stream.ids, run, axis), 64 * torch.finfo(torch.float32).eps)
         return {
             "pad": pad,
@@ -316,7 +315,7 @@ class _Look:
         for (module, was), (same, now) in zip(before, after, strict=False):
             if module is not same or was.shape != now.shape:
                 break
-            moved = moved(*(t if axis == 1 else t.transpose(0, 1) for t in (was, now)))
+            moved = movement(*(t if axis == 1 else t.transpose(0, 1) for t in (was, now)))
             if moved is not None and float(moved[:, : cut + 1].max()) > noise:
                 owner = self._owner(module)
                 return {"layer": self._name(owner), "layer_location": self._probe.program.location_of(owner)}
@@ -346,34 +345,3 @@ class _Look:
             return module
         parents = (parent for parent in self._module.modules() if any(c is module for c in parent.children()))
         return next(parents, module)
-
-
-class _LossInputs(TorchFunctionMode):
-    """What losses inside the model are called with: models may return nothing but the loss."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[torch.Tensor] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if short_name(func) in ("cross_entropy", "nll_loss") and not self.found and args:
-            self.found.append(args[0].detach().clone())
-        return func(*args, **(kwargs or {}))
-
-
-def _exchange(ids: torch.Tensor, inside: torch.Tensor, pad: int | None) -> torch.Tensor:
-    """Other tokens that occur in the batch, never padding, at the positions `inside`."""
-    known: torch.Tensor = ids.unique()  # type: ignore[no-untyped-call]
-    known = known[known != pad] if pad is not None else known
-    if known.numel() < 2:
-        return ids
-    places = torch.searchsorted(known, ids.contiguous()).clamp(max=known.numel() - 1)
-    jump = torch.randint(1, known.numel(), ids.shape, generator=torch.Generator().manual_seed(0)).to(ids.device)
-    return torch.where(inside, known[(places + jump) % known.numel()], ids)
-
-
-def _as_many(real: torch.Tensor, run: torch.Tensor, axis: int) -> torch.Tensor:
-    """The first real positions of each row, as many of them as the row has padding (but one at least stays)."""
-    count = run.sum(axis, keepdim=True)
-    place = real.cumsum(axis)
-    return real & (place <= count) & (place < real.sum(axis, keepdim=True))

@@ -23,13 +23,18 @@ from typing import TYPE_CHECKING
 from auditor.probe.experiments.cross_sample import cross_sample
 from auditor.probe.experiments.divided_accumulation import divided_accumulation
 from auditor.probe.experiments.dropout_shift import dropout_shifts
-from auditor.probe.experiments.from_memory import fed_from_memory
+from auditor.probe.experiments.from_memory import fed_from_memory, no_waiting
 from auditor.probe.experiments.frozen_early import frozen_early
 from auditor.probe.experiments.graph_cuts import graph_cuts
 from auditor.probe.experiments.held_weights import held_weights
 from auditor.probe.experiments.higher_rate import higher_rate
 from auditor.probe.experiments.input_use import input_use
-from auditor.probe.experiments.loss_scale import scale_change, underflow
+from auditor.probe.experiments.loss_scale import (
+    no_scale_to_change,
+    nothing_to_scale,
+    scale_change,
+    underflow,
+)
 from auditor.probe.experiments.lower_rate import lower_rate
 from auditor.probe.experiments.modes import evaluation_noise, mode_effect
 from auditor.probe.experiments.nonfinite import trace_nonfinite
@@ -90,7 +95,15 @@ def plan(probe: Probe) -> list[Planned]:
     def planned(part: str, name: str, steps: int, share: float, experiment: Callable[[Probe], Experiment]) -> Planned:
         return Planned(part, name, steps, share, lambda: experiment(probe))
 
-    chosen = [planned(*entry) for entry in order if probe.spec.wants(entry[0])]
+    pointless = {
+        "scale_change": no_scale_to_change(probe),
+        "underflow": nothing_to_scale(probe),
+        "fed_from_memory": no_waiting(probe),
+    }
+    for part, reason in pointless.items():
+        if reason and probe.spec.wants(part):  # known without a step, whether or not rewinding works
+            probe.sink.absent(part, "not-applicable", reason)
+    chosen = [planned(*entry) for entry in order if probe.spec.wants(entry[0]) and not pointless.get(entry[0])]
     tracing = [entry for entry in chosen if entry.part == "nonfinite"]
     others = [entry for entry in chosen if entry.part != "nonfinite"]
     if not probe.saw_nonfinite():

@@ -20,12 +20,18 @@ FEWEST = 6
 WORTHWHILE = 0.2  # share of a step, waited
 
 
-def fed_from_memory(probe: Probe) -> Experiment:
+def no_waiting(probe: Probe) -> str:
+    """Why the experiment makes no sense here, '' where it does."""
     collector = probe.collectors.find("data_wait")
     waited, seconds = collector.medians() if collector is not None else (0.0, 0.0)
-    if not waited > WORTHWHILE * seconds:
-        raise NotRun("the loop hardly waits for its data", "not-applicable")
+    return "" if waited > WORTHWHILE * seconds else "the loop hardly waits for its data"
+
+
+def fed_from_memory(probe: Probe) -> Experiment:
+    if reason := no_waiting(probe):
+        raise NotRun(reason, "not-applicable")
     require_rewindable(probe)
+    _, seconds = probe.collectors.find("data_wait").medians()
     marks: list[tuple[float, float]] = []  # when, and how much of the time until then was ours
 
     def at_update(step: int, parameters: list[torch.Tensor]) -> None:

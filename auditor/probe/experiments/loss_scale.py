@@ -26,10 +26,10 @@ SCALES = (65_536.0, 1_024.0, 32.0)  # as GradScaler starts, and lower for a loss
 
 def scale_change(probe: Probe) -> Experiment:
     """The first step, at two scales of the program's own GradScaler."""
+    if reason := no_scale_to_change(probe):
+        raise NotRun(reason, "not-applicable")
     require_rewindable(probe)
     scalers = scalers_used(probe)
-    if not scalers:
-        raise NotRun("no GradScaler scales a loss here", "not-applicable")
     if len(scalers) > 2:
         raise NotRun("the GradScaler is built anew all the time: its scale cannot be set from outside")
     scale = max(1.0, min(float(scaler.get_scale()) for scaler in scalers) / ROOM)
@@ -65,6 +65,18 @@ def scale_change(probe: Probe) -> Experiment:
 def scalers_used(probe: Probe) -> list[Any]:
     """GradScalers that have scaled a loss: only then they hold a scale."""
     return [scaler for scaler in probe.program.scalers if getattr(scaler, "_scale", None) is not None]
+
+
+def no_scale_to_change(probe: Probe) -> str:
+    """Why `scale_change` makes no sense here, '' where it does."""
+    return "" if scalers_used(probe) else "no GradScaler scales a loss here"
+
+
+def nothing_to_scale(probe: Probe) -> str:
+    """Why `underflow` makes no sense here, '' where it does."""
+    if not half_precision(probe)[0]:
+        return "nothing is computed in float16 (bfloat16 has the range of float32)"
+    return "a GradScaler scales the loss" if scalers_used(probe) else ""
 
 
 def _setter(scalers: list[Any], value: float) -> Callable[[], None]:
@@ -106,12 +118,10 @@ def half_precision(probe: Probe) -> tuple[str, Location | None]:
 
 def underflow(probe: Probe) -> Experiment:
     """The first steps as they are, and with a loss scale of ours."""
-    source, location = half_precision(probe)
-    if not source:
-        raise NotRun("nothing is computed in float16 (bfloat16 has the range of float32)", "not-applicable")
-    if scalers_used(probe):
-        raise NotRun("a GradScaler scales the loss", "not-applicable")
+    if reason := nothing_to_scale(probe):
+        raise NotRun(reason, "not-applicable")
     require_rewindable(probe)
+    source, location = half_precision(probe)
     if probe.manual():
         raise NotRun("the weights are updated without a torch optimizer")
     plain: list[_Zeros] = []

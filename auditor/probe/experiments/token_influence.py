@@ -20,7 +20,7 @@ from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions
 from auditor.probe.positions import by_position, largest_of, movement
 from auditor.probe.replay import Experiment, NotRun, Replay
-from auditor.probe.tokenchanges import LossInputsHeard, as_many, by_position, exchange, largest, moved_by
+from auditor.probe.tokenchanges import LossInputsHeard, as_many, exchange
 from auditor.probe.tokens import Stream, behind_the_first, declared_padding, marks, padding_run, stream_of
 
 if TYPE_CHECKING:

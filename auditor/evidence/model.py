@@ -98,7 +98,7 @@ class InputUse(Part):
     """The same pinned batch with its inputs, and with one sample's inputs in place of everybody's."""
 
     module: str
-    samples: int = Field(description="Distinct samples in the pinned batch.")
+    samples: int = Field(description="Samples in the pinned batch.")
     steps: int = Field(description="Steps of the longer arms.")
     real: tuple[float, ...] = ()
     constant: tuple[float, ...] = ()
@@ -108,6 +108,7 @@ class InputUse(Part):
     examined: int = Field(0, description="Steps that had been taken when the outputs were compared.")
     changed_inputs: int = Field(0, description="Tensors that the model is called with and that were exchanged.")
     same_targets: bool | None = Field(None, description="Both arms were given the same targets; None: not known.")
+    refused: str = Field("", description="Why the model could not be called with one sample's inputs for all.")
     distinct_inputs: bool = Field(True, description="The samples' inputs differ from each other.")
     distinct_targets: bool | None = Field(None, description="The samples' targets differ from each other.")
     fidelity: float | None = None

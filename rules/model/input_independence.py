@@ -100,6 +100,8 @@ def input_independence(use: InputUse, overfit: Overfit | None, limits: Limits) -
             raise Inconclusive("the outputs do not depend on the inputs, but nothing was learned yet either")
         yield _independent(use, change, limits)
         return
+    if use.refused and not use.constant:
+        raise Inconclusive(f"the model cannot be called with one sample's inputs for all: {use.refused}")
     look = compare(PairedReplay(start="initial", control=use.constant, treated=use.real))
     if look.steps < limits.min_steps:
         raise Inconclusive(f"needs {count(limits.min_steps, 'step')} with and without inputs, saw {look.steps}")

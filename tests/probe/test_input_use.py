@@ -39,7 +39,7 @@ def run(zygote, forward, script=SCRIPT):
 
 def test_inputs_that_are_used(zygote):
     part = run(zygote, "self.net(x)")["input_use"]
-    assert (part.samples, part.steps, part.changed_inputs, part.examined) == (16, 30, 1, 29)
+    assert (part.samples, part.steps, part.changed_inputs, part.examined) == (32, 30, 1, 29)
     assert part.output_change > 0.1
     assert part.real[0] == pytest.approx(part.constant[0])  # the head starts at zero
     assert part.real[-1] < 0.7 * part.constant[-1]
@@ -94,3 +94,16 @@ def test_no_loss_function_and_no_batch(zygote):
     assert "no loss function" in run(zygote, "self.net(x)", script).absent("input_use")
     script = SCRIPT.replace("batch_size=32", "batch_size=1")
     assert run(zygote, "self.net(x)", script).absent("input_use").startswith("inconclusive")
+
+
+def test_lengths_that_follow_from_the_inputs_do_not_break_the_loop(zygote):
+    script = SCRIPT.replace(
+        "torch.randn(256, 6)", "torch.randn(256, 6) * (torch.arange(6) < torch.arange(256)[:, None] % 6 + 1)"
+    )
+    script = script.replace("nn.Linear(6, 32)", "nn.LazyLinear(32)").replace("shuffle=True", "shuffle=False")
+    seen = run(zygote, "self.net(x[:, : int((x != 0).sum(1).max())])", script)
+    part = seen["input_use"]
+    assert seen.exit_code == 0
+    assert part.refused
+    assert part.constant == ()
+    assert part.output_change > 0

@@ -231,6 +231,7 @@ def test_samples_learned_by_heart_pass():
         ({"distinct_inputs": False}, "inconclusive"),
         ({"distinct_targets": False}, "inconclusive"),
         ({"fidelity": 0.5}, "inconclusive"),
+        ({"constant": (), "refused": "ValueError"}, "inconclusive"),
         ({"real": FALLING[:30], "constant": FALLING[:30]}, "inconclusive"),
         ({"real": (1.4,) * 120, "constant": (1.4,) * 120}, "inconclusive"),
     ],

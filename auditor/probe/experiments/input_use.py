@@ -13,7 +13,6 @@ import torch
 from auditor.evidence import InputUse
 from auditor.probe.batches import equal, map_tensors, tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
-from auditor.probe.experiments.overfit import pinned_samples
 from auditor.probe.replay import Experiment, NotRun, Replay
 
 if TYPE_CHECKING:
@@ -58,8 +57,6 @@ class _Arms:
     def __init__(self, probe: Probe, size: int) -> None:
         self._probe = probe
         self._size = size
-        # Rows of a batch that is sorted by length cannot be repeated: they would no longer be sorted.
-        self._samples = size if _is_sorted(probe.feed.first_batch()) else pinned_samples(size)
         self.real: list[float] = []
         self._constant: list[float] = []
         self._targets: dict[bool, list[torch.Tensor]] = {}
@@ -68,9 +65,12 @@ class _Arms:
         self._distinct = True
         self._changed = 0
         self._module: torch.nn.Module | None = None
+        self._refused = ""  # why the model cannot be called with one sample's inputs for all
 
     def take(self, steps: int) -> Generator[Replay, Trail, None]:
         for constant in (False, True):
+            if constant and self._refused:
+                return
             trail = yield self._replay(steps, constant)
             if not trail.usable and len(trail.losses) < FEWEST:
                 if not self.real:
@@ -99,7 +99,6 @@ class _Arms:
             fewest=FEWEST,
             order=lambda step: first,
             pinned=True,
-            samples=self._samples if self._samples < self._size else None,
             peak_rate=True,
             dropout=False,
             weight_decay=False,
@@ -136,6 +135,7 @@ class _Arms:
         self._module = examination.module
         if not self._changed or not self._distinct:
             return
+        self._rehearse(examination)
         moved = 0.0
         for training in (False, True):
             was = examination.outputs(training=training)
@@ -145,9 +145,19 @@ class _Arms:
                 return
         self._change, self._examined = moved, step
 
+    def _rehearse(self, examination: Examination) -> None:
+        """The loop must not break over inputs that are all alike: lengths may follow from them."""
+        usual = [output.shape for output in examination.outputs(training=True)]
+        try:
+            args, kwargs = self._same_for_all(examination.args, examination.kwargs)
+            if [output.shape for output in examination.outputs(args, kwargs, training=True)] != usual:
+                self._refused = "the outputs have another shape when all samples have the same inputs"
+        except Exception as error:
+            self._refused = f"{type(error).__name__}: {str(error)[:120]}"
+
     def settled(self) -> bool:
         """The inputs do not matter at all, or clearly help."""
-        if self._change == 0.0:
+        if self._change == 0.0 or self._refused:
             return True
         ends = [statistics.median(arm[-max(1, len(arm) // 3) :]) for arm in (self.real, self._constant) if arm]
         return len(ends) == 2 and 0 <= ends[0] < CLEAR * ends[1]
@@ -158,7 +168,7 @@ class _Arms:
         module = self._module
         return InputUse(
             module=type(module).__name__ if module is not None else "",
-            samples=self._samples,
+            samples=self._size,
             steps=len(self.real),
             real=tuple(self.real),
             constant=tuple(self._constant),
@@ -167,18 +177,13 @@ class _Arms:
             changed_inputs=self._changed,
             same_targets=equal(mine, others) if mine and others else None,
             distinct_inputs=self._distinct,
+            refused=self._refused,
             distinct_targets=_differ(mine[0], self._size) if mine else None,
             fidelity=self._probe.fidelity,
             loss_function=facts.name,
             location=facts.location,
             model_location=self._probe.program.location_of(module),
         )
-
-
-def _is_sorted(batch: Any) -> bool:
-    """True where some column of whole numbers falls from the first sample to the last: lengths to pack by."""
-    columns = (t for t in tensors(batch) if t.dim() == 1 and t.numel() > 2 and not t.is_floating_point())
-    return any(bool((c[1:] <= c[:-1]).all()) and bool(c[0] > c[-1]) for c in columns)
 
 
 def _is_target(name: str) -> bool:

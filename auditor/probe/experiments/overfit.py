@@ -29,7 +29,7 @@ def overfit(probe: Probe) -> Experiment:
     facts = probe.loss_facts()
     if facts.contrasts_the_batch():
         batch_size = None  # each sample's label is its own place in the batch: twins in it would contradict each other
-    samples = pinned_samples(batch_size)
+    samples = _samples(batch_size)
     floor, reason = facts.floor(probe)
     if floor is not None and facts.labels is not None and batch_size is not None:
         entropy = contradictions(probe.feed.first_batch(), facts.labels, samples)
@@ -81,7 +81,7 @@ def overfit(probe: Probe) -> Experiment:
     )
 
 
-def pinned_samples(batch_size: int | None) -> int:
+def _samples(batch_size: int | None) -> int:
     """8 to 16 samples where the batch has as many."""
     if batch_size is None:
         return 0

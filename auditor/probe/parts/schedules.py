@@ -49,7 +49,7 @@ class SchedulesCollector(Collector):
             calls = self._calls[id(subject)] = _Calls(subject, location=user_location())
         optimizer = getattr(subject, "optimizer", None)
         if optimizer is not None:
-            if not self.probe.program.seen(optimizer).steps:
+            if not self.probe.loop.updates:  # of any optimizer: libraries wrap the one that the schedule changes
                 calls.before_update += 1
             if len(calls.rates) < MOST_RATES and optimizer.param_groups:
                 calls.rates.append(rate_of(optimizer, 0))
@@ -96,7 +96,7 @@ class SchedulesCollector(Collector):
             marks = tuple(sorted(int(mark) for mark in milestones))
         except (TypeError, ValueError):
             marks = ()
-        used = optimizer is None or self.probe.program.seen(optimizer).steps > 0
+        used = optimizer is None or any(record.optimizer is optimizer for record in self.probe.program.stepped())
         return Schedule(
             kind=type(scheduler).__name__,
             location=location,

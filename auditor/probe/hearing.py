@@ -11,7 +11,7 @@ from torch import nn
 from auditor.evidence import Location
 from auditor.probe.collect import Collectors
 from auditor.probe.dropouts import DropoutHeard
-from auditor.probe.program import ProgramSeen
+from auditor.probe.program import LoaderSeen, ProgramSeen
 
 
 class Hearing:
@@ -26,6 +26,12 @@ class Hearing:
 
     def paused(self) -> AbstractContextManager[None]:
         raise NotImplementedError
+
+    def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None:
+        """A loader has handed out a batch, in observation; what it is for is not known yet."""
+        if self.observing:
+            with self.paused():
+                self.collectors.batch_fetched(seen, batch)
 
     def mode_switched(self, module: nn.Module, training: bool, location: Location | None) -> None:
         """train() or eval() was called by the user."""

@@ -154,12 +154,6 @@ class Probe(Hearing, Questions):
         if self.manual() and seen.training_credits:
             self._manual_boundary()
 
-    def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None:
-        """A loader has handed out a batch, in observation; what it is for is not known yet."""
-        if self.observing:
-            with self.paused():
-                self.collectors.batch_fetched(seen, batch)
-
     def root_forward(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
         if not gradients_wanted():
             self.feed.forward_without_gradient(module)

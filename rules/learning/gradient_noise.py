@@ -57,6 +57,7 @@ def gradient_noise(held: HeldWeights, limits: Limits) -> Judgement:
     - The noise scale grows during training: early in a run it is small.
     - Where the signal is lost in the noise of the measured batches, the estimate is infinite; the lower bound noise
       over s is compared with the limit then.
+    - Below one sample there is next to no noise: each batch gives the same gradient, as where nothing is learned.
     - Batch normalization ties the samples of a batch together, and a good batch size depends on it too.
 
     ## How to fix
@@ -82,7 +83,7 @@ def gradient_noise(held: HeldWeights, limits: Limits) -> Judgement:
     ratio = least / batch if scale > batch else scale / batch
     text = f"the gradient noise scale {about} samples, the batch has {batch}"
     yield Measured(ratio, limits.max_ratio, text)
-    if 1 / limits.max_ratio <= ratio <= limits.max_ratio:
+    if 1 / limits.max_ratio <= ratio <= limits.max_ratio or scale < 1:
         return
     larger = ratio > 1
     yield Finding(

@@ -97,13 +97,11 @@ def test_no_loss_function_and_no_batch(zygote):
 
 
 def test_lengths_that_follow_from_the_inputs_do_not_break_the_loop(zygote):
-    script = SCRIPT.replace(
-        "torch.randn(256, 6)", "torch.randn(256, 6) * (torch.arange(6) < torch.arange(256)[:, None] % 6 + 1)"
-    )
-    script = script.replace("nn.Linear(6, 32)", "nn.LazyLinear(32)").replace("shuffle=True", "shuffle=False")
-    seen = run(zygote, "self.net(x[:, : int((x != 0).sum(1).max())])", script)
+    padded = "torch.randn(256, 6) * (torch.arange(6) < torch.arange(256)[:, None] % 6 + 1)"
+    script = SCRIPT.replace("torch.randn(256, 6)", padded).replace("shuffle=True", "shuffle=False")
+    seen = run(zygote, "self.net(x)[:, : int((x != 0).sum(1).max())]", script)
     part = seen["input_use"]
     assert seen.exit_code == 0
-    assert part.refused
+    assert "shape" in part.refused
     assert part.constant == ()
     assert part.output_change > 0

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import overrides
-from torch.overrides import TorchFunctionMode
 
 from auditor.evidence import Location
 from auditor.probe.locate import user_location
-from auditor.probe.operations import short_name
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
-SUBTRACTING = frozenset({"sub", "subtract", "__sub__", "__rsub__", "rsub"})
-MULTIPLYING = frozenset({"mul", "multiply", "__mul__", "__rmul__"})
-RESHAPING = frozenset({"unsqueeze", "view", "reshape", "__getitem__", "unflatten"})
+SUBTRACTING = ("__sub__", "sub", "subtract")
+MULTIPLYING = ("__mul__", "mul", "multiply")
+RESHAPING = ("unsqueeze", "view", "reshape", "__getitem__", "unflatten")
 MOST = 64  # of one step
+INHERITED = object()
 
 
 @dataclass
@@ -34,58 +35,79 @@ class Difference:
     location: Location | None
 
 
-class DifferenceWatch(TorchFunctionMode):
-    """Notes them for one whole step. Computes nothing: the step's own numbers stay as they are."""
+class DifferenceWatch:
+    """Notes them up to the first backward of a step. Computes nothing: the step's own numbers stay as they are.
+
+    By methods of the tensor that are replaced meanwhile, and not by a mode: under one, torch calls its functions by
+    their names a second time, and what a script has put there would run twice.
+    """
 
     def __init__(self, probe: Probe) -> None:
-        super().__init__()
         self._probe = probe
         self.found: list[Difference] = []
         self._reshaped: dict[int, torch.Tensor] = {}  # held, so that no other tensor gets the same id
-        self._on = False
+        self._replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, what was there, ours
+        self._thread = 0
 
     def begin(self) -> None:
-        """Not inside a mode of the script's own, which might end before ours."""
-        if not self._on and not _modes():
-            self.__enter__()  # type: ignore[no-untyped-call]
-            self._on = True
+        if self._replaced:
+            return
+        self._thread = threading.get_ident()
+        for names, heard in ((SUBTRACTING, self._subtracted), (MULTIPLYING, self._multiplied), (RESHAPING, self._axes)):
+            for name in names:
+                self._replace(torch.Tensor, name, heard)
+                if hasattr(torch, name):
+                    self._replace(torch, name, heard)
 
-    def end(self) -> bool:
-        """False while a mode that the script has begun since is still on."""
-        stack = _modes()
-        if self._on and stack and stack[-1] is self:
-            self.__exit__(None, None, None)
-            self._on = False
-        return not self._on
+    def end(self) -> None:
+        for owner, name, before, ours in self._replaced:
+            if vars(owner).get(name) is not ours:
+                continue  # the script has put its own on top: ours only passes on from now
+            if before is INHERITED:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+        self._replaced = []
 
     def clear(self) -> None:
         self.found, self._reshaped = [], {}
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if self._probe.calls.inside_root or self._probe.updating or not self._probe.alive():
-            return result
-        name = short_name(func)
-        if name in RESHAPING:
-            added = isinstance(result, torch.Tensor) and isinstance(args[0], torch.Tensor)
-            if added and result.dim() > args[0].dim() and len(self._reshaped) < MOST:
-                self._reshaped[id(result)] = result
-        elif (name in SUBTRACTING or name in MULTIPLYING) and len(self.found) < MOST:
-            self._note(name, args, result)
-        return result
+    def _replace(self, owner: Any, name: str, heard: Callable[[Any, Any], None]) -> None:
+        original = getattr(owner, name)
 
-    def _note(self, name: str, args: Any, result: Any) -> None:
+        @functools.wraps(original)
+        def ours(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if self._replaced and self._listens() and isinstance(result, torch.Tensor):
+                heard(args, result)
+            return result
+
+        self._replaced.append((owner, name, vars(owner).get(name, INHERITED), ours))
+        setattr(owner, name, ours)
+
+    def _listens(self) -> bool:
+        inside = self._probe.calls.inside_root or self._probe.updating
+        return not inside and threading.get_ident() == self._thread and self._probe.alive()
+
+    def _axes(self, args: Any, result: torch.Tensor) -> None:
+        added = bool(args) and isinstance(args[0], torch.Tensor) and result.dim() > args[0].dim()
+        if added and len(self._reshaped) < MOST:
+            self._reshaped[id(result)] = result
+
+    def _subtracted(self, args: Any, result: torch.Tensor) -> None:
+        self._note("-", args, result)
+
+    def _multiplied(self, args: Any, result: torch.Tensor) -> None:
+        self._note("*", args, result)
+
+    def _note(self, symbol: str, args: Any, result: torch.Tensor) -> None:
         operands = args[:2]
-        if len(operands) < 2 or not all(isinstance(each, torch.Tensor) and each.dim() for each in operands):
+        if len(operands) < 2 or len(self.found) >= MOST:
+            return
+        if not all(isinstance(each, torch.Tensor) and each.dim() for each in operands):
             return
         given, other = sorted(operands, key=lambda each: not each.requires_grad)
-        if not given.requires_grad or other.requires_grad or getattr(result, "grad_fn", None) is None:
+        if not given.requires_grad or other.requires_grad or result.grad_fn is None:
             return
-        symbol = "-" if name in SUBTRACTING else "*"
         reshaped = id(given) in self._reshaped or id(other) in self._reshaped
         self.found.append(Difference(symbol, given, other, result.grad_fn, reshaped, user_location()))
-
-
-def _modes() -> list[Any]:
-    """The modes in force on this thread, the innermost last."""
-    return overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call,no-any-return]

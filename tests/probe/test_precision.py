@@ -141,6 +141,14 @@ def test_skipped_steps(zygote):
     assert use.scales[-1] == 0.5  # halved by each update before
 
 
+def test_gradients_of_skipped_steps_are_not_lost(zygote):
+    """The scaler has looked at them: zero_grad() may clear them then."""
+    body = "scaler.scale(loss * (1e30 if step % 3 == 0 else 1)).backward()\nscaler.step(optimizer)\nscaler.update()"
+    trace = run(zygote, body, parts=("event_trace", "scaler_use"))["event_trace"]
+    assert (trace.backwards, trace.used_backwards) == (12, 12)
+    assert not trace.cleared
+
+
 def test_without_a_scaler(zygote):
     body = "loss.backward()\noptimizer.step()"
     assert "not-applicable: no GradScaler" in run(zygote, body).absent("scaler_use")

@@ -158,6 +158,9 @@ class EventTraceCollector(Collector):
         self._pending = _Pending()
 
     def step_ended(self, step: StepSeen) -> None:
+        if step.skipped:  # a GradScaler has looked at the gradients, and left the optimizer alone
+            self._used += self._pending.count
+            self._pending, self._open = _Pending(), None
         self._orders["".join(self._letters)] += 1
         self._letters = []
 

@@ -112,12 +112,22 @@ class LossSitesCollector(Collector):
                     self._difference(difference)
         self._watch.clear()
         self._places = {}
+        self._watch.end()
+
+    def backward_ended(self) -> None:
+        if self.probe.manual():  # a step ends where the next one's forward or backward begins: too late
+            self._begin_watch()
 
     def step_ended(self, step: StepSeen) -> None:
-        if not self.probe.manual():  # there a step ends where the backward of the next one begins: it is looked at next
+        if not self.probe.manual():
             self._watch.clear()
             self._places = {}
-        if self._watch.end() and self.step + 1 in WATCHED and self.step + 1 < self.probe.director.steps_to_observe:
+            self._begin_watch()
+
+    def _begin_watch(self) -> None:
+        """Of everything up to the first backward of the next step."""
+        self._watch.end()
+        if self.step + 1 in WATCHED and self.step + 1 < self.probe.director.steps_to_observe:
             self._watch.begin()
 
     # ---------------------------------------------------------------------------------------------------- what is kept

@@ -9,7 +9,7 @@ TESTS ?= tests
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint format bench test-other-pythons clean
+.PHONY: help install install-dev demo test lint format bench corpus test-other-pythons clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -35,6 +35,9 @@ format: $(VENV)/.installed-dev ## Format the sources
 
 bench: $(VENV)/.installed ## Measure what observation costs per step
 	$(BIN)/python tests/benchmarks/overhead.py
+
+corpus: $(VENV)/.installed ## Measure how often the audit is right
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/corpus.py --half report --jobs $(JOBS)
 
 test-other-pythons: ## Run what needs no torch on Python 3.12 and 3.13, where they are present
 	bash .ci/other-pythons

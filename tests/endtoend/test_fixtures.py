@@ -11,7 +11,11 @@ from auditor.config import Settings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 HEALTHY = sorted((FIXTURES / "healthy").glob("*.py"))
-PAIRS = sorted(path for path in FIXTURES.glob("*/*/*.py") if path.name.startswith(("bad", "good")))
+PAIRS = sorted(
+    path
+    for path in FIXTURES.glob("*/*/*.py")
+    if path.name.startswith(("bad", "good")) and path.parents[1].name != "corpus"
+)
 SECONDS = 100.0  # a few are enough; a busy machine may need more
 
 

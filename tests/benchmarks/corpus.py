@@ -1,0 +1,199 @@
+"""How often the audit is right: every rule, with its default limits, on programs that no limit was set on.
+
+    make corpus                                       the figures, from the half that is reported on
+    python tests/benchmarks/corpus.py --half tuning   the other half, on which limits may be set
+    python tests/benchmarks/corpus.py NAME ...        single programs, with all that was found
+
+Each folder of fixtures/corpus holds a faulty program with its fixed twin, or a healthy one. A fixed hash of its name
+decides which half it belongs to. The programs were written without looking at the rules, and those of the
+reported half are not looked at when limits are set. The pairs beside the rules' own folders and fixtures/healthy belong
+to the tuning half as a whole: their rules were made with them.
+
+A faulty program counts as detected when the audit reports an error or a warning, or names the cause. The right cause is
+first when the first finding is of a rule that fault.toml names. Twins and healthy programs must have no error; their
+warnings are counted. Intervals are Wilson's, 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "fixtures"
+sys.path.insert(0, str(ROOT / "tests"))
+
+from warmstart import WarmStart  # noqa: E402
+
+from auditor.capture import Capture  # noqa: E402
+from auditor.config import Settings  # noqa: E402
+from auditor.result import Audit  # noqa: E402
+from auditor.session import Request, conduct  # noqa: E402
+
+MAX_TIME = 120.0
+Half = Literal["tuning", "report"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """One script; `causes` is empty for one that is healthy."""
+
+    name: str
+    path: Path
+    half: Half
+    causes: tuple[str, ...] = ()
+    twin: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the audit said of a program."""
+
+    name: str
+    path: str
+    causes: tuple[str, ...]
+    status: str
+    seconds: float
+    findings: tuple[tuple[str, str, str], ...]  # (rule, severity, message), the root cause first
+    broken: tuple[str, ...]  # rules that failed themselves
+
+    def rules(self, *severities: str) -> list[str]:
+        return [rule for rule, severity, _ in self.findings if severity in severities]
+
+    @property
+    def detected(self) -> bool:
+        return bool(self.rules("error", "warning")) or self.named
+
+    @property
+    def named(self) -> bool:
+        return bool({rule for rule, _, _ in self.findings} & set(self.causes))
+
+    @property
+    def first(self) -> bool:
+        return bool(self.findings) and self.findings[0][0] in self.causes
+
+
+def half(name: str) -> Half:
+    """Fixed for ever, from the name alone."""
+    return "report" if hashlib.sha256(f"corpus/{name}".encode()).digest()[0] % 2 else "tuning"
+
+
+def programs() -> list[Program]:
+    """The whole corpus."""
+    found: list[Program] = []
+    for folder in sorted(path for path in (FIXTURES / "corpus").iterdir() if path.is_dir()):
+        name, where = folder.name, half(folder.name)
+        if (folder / "healthy.py").exists():
+            found.append(Program(name, folder / "healthy.py", where))
+            continue
+        causes = tuple(tomllib.loads((folder / "fault.toml").read_text(encoding="utf-8"))["cause"])
+        found += [Program(name, folder / "bad.py", where, causes), Program(name, folder / "good.py", where, twin=True)]
+    for path in sorted(FIXTURES.glob("*/*/*.py")):
+        if path.parts[-3] == "corpus" or not path.name.startswith(("bad", "good")):
+            continue
+        cause = path.parent.name.replace("_", "-")
+        faulty = path.name.startswith("bad")
+        name = f"{path.parent.name}/{path.stem}"
+        found.append(Program(name, path, "tuning", (cause,) if faulty else (), twin=not faulty))
+    found += [Program(path.stem, path, "tuning") for path in sorted((FIXTURES / "healthy").glob("*.py"))]
+    return found
+
+
+def run(program: Program, command: Sequence[str], max_time: float) -> Result:
+    settings = Settings(max_time=max_time)
+    audit: Audit = conduct(Request(str(program.path)), settings, command=command, capture=Capture(None)).audit
+    return Result(
+        name=program.name,
+        path=str(program.path.relative_to(FIXTURES)),
+        causes=program.causes,
+        status=str(audit.run.status),
+        seconds=round(audit.run.seconds, 1),
+        findings=tuple((f.rule, str(f.severity), f.message) for f in audit.findings),
+        broken=tuple(v.rule for v in audit.verdicts if v.outcome == "error"),
+    )
+
+
+def wilson(hits: int, of: int) -> str:
+    """'38 of 40 (95 %, 84-99)'."""
+    from scipy.stats import binomtest
+
+    if not of:
+        return "0 of 0"
+    low, high = binomtest(hits, of).proportion_ci(method="wilson")
+    return f"{hits} of {of} ({hits / of:.0%}, {100 * low:.0f}-{100 * high:.0f})".replace("%", " %")
+
+
+def table(results: Iterable[Result]) -> str:
+    """The figures, in Markdown."""
+    results = list(results)
+    faulty = [result for result in results if result.causes]
+    sound = [result for result in results if not result.causes]
+    errors = [result for result in sound if result.rules("error")]
+    warned = [result for result in sound if result.rules("warning")]
+    warnings = sum(len(result.rules("warning")) for result in sound)
+    rows = [
+        ("faulty programs detected", wilson(sum(r.detected for r in faulty), len(faulty))),
+        ("cause among the findings", wilson(sum(r.named for r in faulty), len(faulty))),
+        ("right cause first", wilson(sum(r.first for r in faulty), len(faulty))),
+        ("healthy programs and fixed twins with an error", wilson(len(errors), len(sound))),
+        ("healthy programs and fixed twins with a warning", wilson(len(warned), len(sound))),
+        ("warnings per healthy program or twin", f"{warnings / max(1, len(sound)):.2f}"),
+    ]
+    lines = ["| | programs (share, 95 % interval) |", "|---|---|"]
+    return "\n".join(lines + [f"| {name} | {figure} |" for name, figure in rows])
+
+
+def story(result: Result) -> str:
+    """One line, or more where something is wrong."""
+    rules = ", ".join(f"{rule} ({severity})" for rule, severity, _ in result.findings) or "nothing"
+    wanted = f" for {' or '.join(result.causes)}" if result.causes else ""
+    wrong = not result.first if result.causes else bool(result.rules("error", "warning"))
+    sign = "!" if wrong or result.broken or result.status != "completed" else " "
+    lines = [f"{sign} {result.path}: {rules}{wanted} [{result.seconds:.0f} s, {result.status}]"]
+    if wrong:
+        lines += [f"      {rule}: {message}" for rule, _, message in result.findings]
+    lines += [f"      broken: {rule}" for rule in result.broken]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="programs, by folder or path below fixtures/")
+    parser.add_argument("--half", choices=["tuning", "report"], default="report")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--max-time", type=float, default=MAX_TIME)
+    parser.add_argument("--json", type=Path, help="write the results there as well")
+    args = parser.parse_args()
+
+    wanted = [p for p in programs() if p.half == args.half]
+    if args.names:
+        wanted = [p for p in programs() if any(n in (p.name, str(p.path.relative_to(FIXTURES))) for n in args.names)]
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory() as folder, WarmStart() as warm, ThreadPool(args.jobs) as pool:
+        os.chdir(folder)
+        for result in pool.imap_unordered(lambda program: run(program, warm.command, args.max_time), wanted):
+            results.append(result)
+            print(story(result), flush=True)
+        os.chdir(ROOT)
+    results.sort(key=lambda result: result.path)
+    text = table(results)
+    print(f"\n{'chosen' if args.names else f'{args.half} half'}: {len(results)} programs\n\n{text}")
+    if args.json:
+        args.json.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -93,7 +93,7 @@ class Director:
 
     def _observation_time_is_up(self) -> bool:
         left = self._probe.spec.deadline - time.monotonic()
-        if not self._probe.spec.experiments:
+        if not self._probe.spec.experiments or not self._probe.alone:  # ranks stop together, at the deadline
             return left < SETTLE
         return time.monotonic() - self._phase_began > OBSERVATION_SHARE * (self._probe.spec.deadline - self._began)
 

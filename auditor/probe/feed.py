@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut short
 HELD_OUT_SECONDS = 3.0
 PASSES = 4  # over one loader, whose order is kept
-MOST_BATCHES = 20_000  # of each
+MOST_DRAWN = 100_000  # samples of each
 
 
 @dataclass
@@ -106,8 +106,9 @@ class Feed:
     def drawn(self, iterator: Any, index: Any) -> None:
         """The iterator's sampler has chosen the samples of a batch: workers get them ahead of its delivery."""
         order = _order_of(iterator)
-        if self.feeding is None and len(order) < MOST_BATCHES:
-            order.append(list(index) if isinstance(index, list | tuple) else index)
+        batch = list(index) if isinstance(index, list | tuple) else index
+        if self.feeding is None and len(order) * (len(batch) if isinstance(batch, list) else 1) < MOST_DRAWN:
+            order.append(batch)
 
     def advance(self, iterator: Any, original: Callable[[], Any], ends_an_epoch: Callable[[], bool]) -> Any:
         loader = getattr(iterator, "_audited_loader", None)

@@ -311,11 +311,11 @@ class Probe(Hearing, Questions):
     # -------------------------------------------------------------------------------------------------------- updates
 
     def clip_begins(self, kind: str, parameters: Any, limit: float) -> None:
-        if self.observing:
-            with self.paused():
+        with self.paused():
+            if self.observing:
                 self.collectors.clip_begins(kind, parameters, float(limit))
-        else:
-            self.director.player.clip_begins(float(limit))
+            else:
+                self.director.player.clip_begins(float(limit))
 
     def clipped(self, kind: str, limit: float, result: Any, location: Location | None) -> None:
         if self.observing:

@@ -32,7 +32,7 @@ class Limits(Options):
     "DAT301",
     "unshuffled-training-data",
     severity=Severity.WARNING,
-    explains=NOT_LEARNING,
+    explains=(*NOT_LEARNING, "exploding-gradients"),
     fix="Shuffle the training loader: `DataLoader(train_set, batch_size=64, shuffle=True)`.",
     references=(
         "https://docs.pytorch.org/docs/stable/data.html#data-loading-order-and-sampler",

@@ -30,7 +30,10 @@ class Limits(Options):
     )
     min_steps: int = Field(10, ge=1, description="Steps that have to have trained the model before it is looked at.")
     min_gain: float = Field(
-        0.1, gt=0, lt=1, description="Share of the loss without inputs that the inputs have to remove."
+        0.03, gt=0, lt=1, description="Share of the loss without inputs that the inputs have to remove."
+    )
+    min_fall: float = Field(
+        0.1, gt=0, lt=1, description="Share of the first loss that is gone once something is learned."
     )
     max_p_value: float = Field(0.05, gt=0, lt=1, description="Largest p-value of the paired test for that.")
     min_arm_steps: int = Field(100, ge=20, description="Steps of both arms before no difference means anything.")
@@ -71,7 +74,7 @@ def input_independence(use: InputUse, overfit: Overfit | None, limits: Limits) -
     (`max-change`), in training mode or in evaluation mode, though every sample gets another one's inputs.
 
     Otherwise the two arms are compared by a paired one-sided test (`max-p-value`) and an effect size (`min-gain`). When
-    the inputs do not help within `min-arm-steps`, the loss without them did fall, and a few samples could not be
+    the inputs do not help within `min-arm-steps`, the loss did fall (`min-fall`), and a few samples could not be
     learned by heart at any learning rate either, that is a warning.
 
     ## When it may be wrong
@@ -116,7 +119,7 @@ def input_independence(use: InputUse, overfit: Overfit | None, limits: Limits) -
         raise Inconclusive("all samples of the pinned batch have the same target: no input is needed to learn it")
     if look.control_diverged or look.treated_diverged:
         raise Inconclusive("the loss did not stay finite; see nonfinite-loss and lr-too-high")
-    if look.steps < limits.min_arm_steps or max(look.control_fall, look.treated_fall) < limits.min_gain:
+    if look.steps < limits.min_arm_steps or max(look.control_fall, look.treated_fall) < limits.min_fall:
         raise Inconclusive(f"{_ends(look, use)}: too little was learned to tell. {_needed(look, limits)}")
     if overfit is None or not _fits_no_better(overfit, look, limits):
         raise Inconclusive(f"{_ends(look, use)}, but whether the samples can be learned by heart is not settled")
@@ -147,9 +150,9 @@ def _ends(look: Comparison, use: InputUse) -> str:
 def _needed(look: Comparison, limits: Limits) -> str:
     """How many steps would decide, at the pace seen."""
     pace = max(look.control_fall, look.treated_fall)
-    if not 0 < pace < limits.min_gain:
+    if not 0 < pace < limits.min_fall:
         return f"It takes at least {count(limits.min_arm_steps, 'step')}"
-    steps = max(limits.min_arm_steps, math.ceil(min(1e6, look.steps * limits.min_gain / pace)))
+    steps = max(limits.min_arm_steps, math.ceil(min(1e6, look.steps * limits.min_fall / pace)))
     return f"At this pace it takes some {count(steps, 'step')}"
 
 
@@ -159,7 +162,7 @@ def _fits_no_better(overfit: Overfit, look: Comparison, limits: Limits) -> bool:
     if len({arm.rate_factor for arm in overfit.arms}) < 2 or not arms:
         return False
     best = min(middle(tail(arm.losses)) for arm in arms)
-    return best > (1 - limits.min_gain) * look.control_end
+    return best > (1 - limits.min_fall) * look.control_end
 
 
 def _independent(use: InputUse, change: float, limits: Limits) -> Finding:

@@ -36,7 +36,7 @@ class Limits(Options):
     "PRC102",
     "clip-before-unscale",
     severity=Severity.ERROR,
-    explains=NOT_LEARNING,
+    explains=(*NOT_LEARNING, "update-ratio"),
     fix="""Call `scaler.unscale_(optimizer)` between backward() and the clipping:
     `scaler.unscale_(optimizer); torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0); scaler.step(optimizer)`.""",
     references=(

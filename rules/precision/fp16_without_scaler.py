@@ -27,7 +27,7 @@ class Limits(Options):
     "PRC101",
     "fp16-without-scaler",
     severity=Severity.ERROR,
-    explains=NOT_LEARNING,
+    explains=(*NOT_LEARNING, "update-ratio"),
     fix="""Scale the loss, `scaler = torch.amp.GradScaler("cuda")`, then `scaler.scale(loss).backward()`,
     `scaler.step(optimizer)` and `scaler.update()`; or use bfloat16, which needs no scaler.""",
     references=(

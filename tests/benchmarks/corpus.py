@@ -199,7 +199,7 @@ def main() -> int:
         os.chdir(ROOT)
     results.sort(key=lambda result: result.path)
     text = table(results)
-    print(f"\n{args.half} half: {len(results)} programs\n\n{text}")
+    print(f"\n{'chosen' if args.names else f'{args.half} half'}: {len(results)} programs\n\n{text}")
     if args.json:
         args.json.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
     if args.readme:

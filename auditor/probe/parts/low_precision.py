@@ -60,6 +60,9 @@ class LowPrecisionCollector(Collector):
         if optimizer is None or self.step not in LOOKS:
             return
         record = self.probe.program.seen(optimizer)
+        if not self.probe.alone:  # its step may talk to other ranks
+            self._trouble = "several ranks train together"
+            return
         if record.closure or (self._record is not None and self._record is not record):
             return  # with a closure, the step is over when the gradients become readable
         chosen = _chosen(parameters)
@@ -166,6 +169,9 @@ class _Copy:
             twins[id(parameter)] = twin
         self.parameters = [twins[id(parameter)] for parameter in chosen]
         self._twin = copy.copy(optimizer)
+        for name, value in list(vars(self._twin).items()):
+            if isinstance(value, list | dict | set):  # what a step may add to
+                setattr(self._twin, name, copy.copy(value))
         vars(self._twin).pop("step", None)  # a scheduler's wrapper, bound to the original
         self._twin.param_groups = []
         for group in optimizer.param_groups:

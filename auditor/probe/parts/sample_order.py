@@ -44,8 +44,9 @@ class SampleOrderCollector(Collector):
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._sketch = None
         if self._in_first_sequential_pass():
-            first = next((t for t in tensors((args, kwargs)) if t.dim() > 0 and t.layout == torch.strided), None)
-            if first is not None and first.numel():
+            given = (t for t in tensors((args, kwargs)) if t.dim() > 0 and t.numel() and t.layout == torch.strided)
+            first = next(given, None)
+            if first is not None and not first.is_complex():
                 self._sketch = self._project(first.detach())
 
     def loss_called(self, call: LossCall) -> None:

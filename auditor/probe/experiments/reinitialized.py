@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from auditor.evidence import ForwardScale, Reinitialized
 from auditor.probe.collect import Unavailable
 from auditor.probe.experiments.feasible import require_rewindable
 from auditor.probe.experiments.paired import paired_looks
+from auditor.probe.held import held
 from auditor.probe.replay import Experiment, NotRun
 
 if TYPE_CHECKING:
@@ -59,14 +59,13 @@ def redraw(collector: ForwardScaleCollector) -> Callable[[], None]:
     def prepare() -> None:
         with torch.no_grad():
             for place, (module, activation) in enumerate(zip(collector.modules, collector.activations, strict=True)):
-                weight = module.weight
-                assert isinstance(weight, nn.Parameter)
-                if not weight.requires_grad or not bool(weight.any()):
+                weight, bias = held(module, "weight"), held(module, "bias")
+                if weight is None or not weight.requires_grad or not bool(weight.any()):
                     continue
                 generator = torch.Generator().manual_seed(SEED + place)
                 std = GAINS.get(activation, 1.0) / math.sqrt(max(1, weight[0].numel()))
                 weight.data.copy_(torch.randn(weight.shape, generator=generator) * std)
-                if isinstance(module.bias, torch.Tensor):
-                    module.bias.data.zero_()
+                if bias is not None:
+                    bias.data.zero_()
 
     return prepare

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditor.evidence import BatchNorm, BatchNorms
 from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.held import held
 
 FEW = 8  # rows up to which the spread of the batch's means is measured
 LARGEST = 2**22  # elements of an input that is measured
@@ -110,7 +111,8 @@ class BatchNormsCollector(Collector):
 
 
 def _is_frozen(norm: _BatchNorm) -> bool:
-    return norm.weight is not None and not norm.weight.requires_grad and not norm.bias.requires_grad
+    own = [held(norm, "weight"), held(norm, "bias")]
+    return all(parameter is not None and not parameter.requires_grad for parameter in own)
 
 
 def _statistics(norm: _BatchNorm) -> tuple[torch.Tensor, ...]:

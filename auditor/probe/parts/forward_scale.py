@@ -12,6 +12,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.consumers import Consumers
 from auditor.probe.graph import producing_node
+from auditor.probe.held import held
 from auditor.probe.owners import from_outside, owners
 from auditor.probe.steps import fetch
 
@@ -34,6 +35,7 @@ class ForwardScaleCollector(Collector):
         self.activations: list[str] = []
         self._stds: list[torch.Tensor] = []
         self._weights: list[torch.Tensor] = []
+        self._fans: list[int] = []
         self._nodes: list[Any] = []
         self._input: torch.Tensor | None = None
         self._normalized = self._residual = False
@@ -57,10 +59,14 @@ class ForwardScaleCollector(Collector):
             self._normalized = True
         if not isinstance(module, WEIGHTED) or not isinstance(result, torch.Tensor) or result.numel() < 2:
             return
-        if len(self.modules) < MOST_LAYERS and all(module is not known for known in self.modules):
+        weight = held(module, "weight")
+        if weight is None:
+            self._normalized = True  # computed anew for every forward, mostly to hold its size
+        elif len(self.modules) < MOST_LAYERS and all(module is not known for known in self.modules):
             self.modules.append(module)
             self._stds.append(result.detach().float().std())
-            self._weights.append(module.weight.detach().float().std())
+            self._fans.append(weight[0].numel())
+            self._weights.append(weight.detach().float().std())
             self._nodes.append(producing_node(result) if result.grad_fn is not None else None)
 
     def forwarded(self, module: nn.Module, result: Any) -> None:
@@ -86,11 +92,13 @@ class ForwardScaleCollector(Collector):
                     location=self.probe.program.location_of(module),
                     std=float(f"{std:.4g}"),
                     activation=activation,
-                    fan_in=module.weight[0].numel(),
+                    fan_in=fan,
                     weight_std=float(f"{weight:.4g}"),
                     loaded=from_outside(self.probe.program, known.path(module)),
                 )
-                for module, std, weight, activation in zip(self.modules, stds, weights, self.activations, strict=True)
+                for module, std, weight, fan, activation in zip(
+                    self.modules, stds, weights, self._fans, self.activations, strict=True
+                )
             ),
             input_std=fetch([self._input])[0] if self._input is not None else 0.0,
             normalized=self._normalized,

@@ -16,6 +16,7 @@ from auditor.evidence import BiasedNorm, LayerChains, LinearPair
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.graph import consumers
 from auditor.probe.graph import kind_of as kind
+from auditor.probe.held import held
 
 WATCHED = 2  # steps
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -92,7 +93,7 @@ class LayerChainsCollector(Collector):
             for before, call, passed, dropout in rows:
                 self._judge(before, call, dropout, all(uses.get(node, 0) == 1 for node in passed))
             for call, norm in biased:
-                if call.module.bias is not None and uses.get(call.result, 0) == 1:
+                if held(call.module, "bias") is not None and uses.get(call.result, 0) == 1:
                     self._note_bias(call.module, norm)
         self._forget()
 
@@ -139,20 +140,21 @@ class LayerChainsCollector(Collector):
             before=_widths(first)[0],
             inner=_widths(first)[1],
             after=_widths(second)[1],
-            weights=first.weight.numel() + second.weight.numel(),
+            weights=sum(weight.numel() for weight in _weights(first, second)),
             needed=_needed(first, second, before, call),
             dropout=dropout,
             location=self.probe.program.location_of(second),
         )
 
     def _note_bias(self, layer: Any, norm: nn.Module) -> None:
-        if not layer.bias.requires_grad:
+        bias = held(layer, "bias")
+        if bias is None or not bias.requires_grad:
             return
         names = self.probe.program.module_names()
         self._biased[id(layer)] = BiasedNorm(
             layer=names.get(id(layer), type(layer).__name__),
             norm=names.get(id(norm), type(norm).__name__),
-            bias=layer.bias.numel(),
+            bias=bias.numel(),
             location=self.probe.program.location_of(layer),
         )
 
@@ -167,6 +169,11 @@ class LayerChainsCollector(Collector):
         )
 
 
+def _weights(*layers: nn.Module) -> list[torch.Tensor]:
+    found = [held(layer, "weight") for layer in layers]
+    return [weight for weight in found if weight is not None]
+
+
 def _widths(layer: Any) -> tuple[int, int]:
     """Features or channels that go in and come out."""
     if isinstance(layer, nn.Linear):
@@ -177,8 +184,9 @@ def _widths(layer: Any) -> tuple[int, int]:
 def _combine(first: Any, second: Any) -> bool:
     """Whether one layer could take the place of both: not where they are parts of a factorised convolution, and not
     where the first is not trained."""
-    if not (first.weight.requires_grad and second.weight.requires_grad):
-        return False
+    weights = _weights(first, second)
+    if len(weights) < 2 or not all(weight.requires_grad for weight in weights):
+        return False  # not trained, or computed from something else, as low-rank and normalised weights are
     for layer in (first, second):
         if isinstance(layer, _ConvNd) and layer.groups > 1:
             return False

@@ -21,6 +21,7 @@ from auditor.evidence import (
     Scheduler,
 )
 from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.held import held
 from auditor.probe.losscall import LossCall
 from auditor.probe.program import LoaderSeen, OptimizerSeen, sampler_of
 from auditor.probe.rewind import is_lazy
@@ -114,14 +115,14 @@ class ProgramCollector(Collector):
             own = list(module.parameters(recurse=False))
             if not own and any(True for _ in module.children()):
                 continue
-            weight = getattr(module, "weight", None)
+            weight = held(module, "weight")
             layers.append(
                 Layer(
                     name=path or name,
                     kind=type(module).__name__,
                     parameters=_count(own),
                     trainable=_count([p for p in own if p.requires_grad]),
-                    shape=tuple(weight.shape) if isinstance(weight, torch.Tensor) and not is_lazy(weight) else (),
+                    shape=tuple(weight.shape) if weight is not None and not is_lazy(weight) else (),
                     location=self.probe.program.location_of(module),
                 )
             )

@@ -7,6 +7,7 @@ from torch import nn
 
 from auditor.evidence import LayerSymmetry, Symmetry
 from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.held import held
 
 LARGEST = 2**26  # elements; larger weights are embeddings, whose rows are no units
 BLOCK = 2**20  # elements compared at once
@@ -40,10 +41,10 @@ class SymmetryCollector(Collector):
         self, name: str, own: str, module: nn.Module, weight: torch.Tensor, before: torch.Tensor, reached: bool
     ) -> LayerSymmetry:
         after = weight.detach().cpu()
-        bias = getattr(module, own.replace("weight", "bias"), None)
+        bias = held(module, own.replace("weight", "bias"))
         start, end = units_of(before, module), units_of(after, module)
         first, last = None, None
-        if isinstance(bias, torch.Tensor) and bias.shape == (start.shape[0],) and self.probe.initial is not None:
+        if bias is not None and bias.shape == (start.shape[0],) and self.probe.initial is not None:
             first, last = self.probe.initial.initial(bias), bias.detach().cpu()
         return LayerSymmetry(
             name=name if own == "weight" else f"{name}.{own}",

@@ -10,6 +10,7 @@ from torch import nn
 
 from auditor.evidence import TiedPair, TiedWeights
 from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.held import held
 from auditor.probe.rewind import is_lazy
 
 FLAGS = (
@@ -39,17 +40,17 @@ class TiedWeightsCollector(Collector):
 
     def _pairs(self, model: nn.Module) -> Iterator[TiedPair]:
         modules = list(model.modules())
-        embeddings = [m for m in modules if isinstance(m, nn.Embedding) and m.num_embeddings >= FEWEST_TOKENS]
-        heads = [m for m in modules if isinstance(m, nn.Linear) and not is_lazy(m.weight)]
+        embeddings = [m for m in modules if _is_table(m)]
+        heads = [m for m in modules if isinstance(m, nn.Linear) and _weight(m) is not None]
         declared = declaration(modules)
         for embedding in embeddings:
-            alike = [head for head in heads if head.weight.shape == embedding.weight.shape]
+            alike = [head for head in heads if _weight(head).shape == _weight(embedding).shape]
             # Several layers of that shape: which of them is the output is not known, unless one is the embedding.
-            for head in alike if len(alike) == 1 else [h for h in alike if h.weight is embedding.weight]:
+            for head in alike if len(alike) == 1 else [h for h in alike if _weight(h) is _weight(embedding)]:
                 yield self._pair(embedding, head, declared)
 
-    def _pair(self, embedding: nn.Embedding, head: nn.Linear, declared: str) -> TiedPair:
-        one, other = embedding.weight, head.weight
+    def _pair(self, embedding: nn.Module, head: nn.Module, declared: str) -> TiedPair:
+        one, other = _weight(embedding), _weight(head)
         initial = self.probe.initial
         starts = [initial.initial(weight) if initial is not None else None for weight in (one, other)]
         trained = {id(parameter) for parameter in self.probe.program.trained_parameters()}
@@ -66,6 +67,17 @@ class TiedWeightsCollector(Collector):
             embedding_location=self.probe.program.location_of(embedding),
             location=self.probe.program.location_of(head),
         )
+
+
+def _is_table(module: nn.Module) -> bool:
+    large = isinstance(module, nn.Embedding) and module.num_embeddings >= FEWEST_TOKENS
+    return large and _weight(module) is not None
+
+
+def _weight(module: nn.Module) -> Any:
+    """None for a weight that has no shape yet, or is computed when it is read."""
+    weight = held(module, "weight")
+    return None if weight is None or is_lazy(weight) else weight
 
 
 def declaration(modules: list[nn.Module]) -> str:

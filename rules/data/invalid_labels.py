@@ -77,6 +77,8 @@ def invalid_labels(labels: Labels | None, sites: LossSites | None, run: Run, lim
         yield Finding(
             message=f"the loss refuses a label: {crash[:200]}",
             location=run.crash.location,
+            measured=1.0,
+            limit=0.0,
             confidence=Confidence.CONFIRMED,
         )
     for site in outside:

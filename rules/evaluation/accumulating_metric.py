@@ -69,6 +69,8 @@ def accumulating_metric(source: Source) -> Judgement:
             ),
             where=found.name,
             location=found.location,
+            measured=1.0,
+            limit=0.0,
             confidence=Confidence.CONFIRMED,
             detail=(
                 f"{started}, at line {found.started.line}" if found.started else started,

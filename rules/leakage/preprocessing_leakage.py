@@ -72,7 +72,7 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     if not any(file.problem == "" for file in source.files):
         raise NotApplicable("there is no source that could be read")
     names = listing([f"{fit.what} of {fit.data}" for fit in source.whole_fits])
-    yield Measured(float(len(source.whole_fits)), 0.0, f"{names} before the split" if names else "")
+    yield Measured(float(len(source.whole_fits)), 0.0, f"{names} before the split" if names else "no statistic of all rows")
     for fit in source.whole_fits:
         yield _finding(fit, _shift(program), limits)
 
@@ -87,8 +87,8 @@ def _finding(fit: WholeFit, shift: float | None, limits: Limits) -> Finding:
         message=f"{fit.what} uses all rows of {fit.data}{targets}, which are split into training and test rows later",
         where=fit.data,
         location=fit.location,
-        measured=shift,
-        limit=limits.max_shift if shift is not None else None,
+        measured=shift if shift is not None else 1.0,
+        limit=limits.max_shift if shift is not None else 0.0,
         severity=Severity.NOTE if small else None,
         confidence=Confidence.CONFIRMED if fit.supervised else Confidence.SUSPECTED,
         detail=tuple(detail),

@@ -66,6 +66,8 @@ def shadowed_train_method(source: Source, program: Program | None) -> Judgement:
             ),
             where=method.owner,
             location=method.location,
+            measured=1.0,
+            limit=0.0,
             confidence=Confidence.CONFIRMED,
         )
 

@@ -105,13 +105,13 @@ def test_a_run_that_did_not_end_is_inconclusive(healthy: Audit, status: Status, 
 
 def test_verdicts(faulty: Audit, healthy: Audit, crashed: Audit) -> None:
     assert story.conclusion(faulty).sentence == "Not ready: 3 errors would waste this run."
-    assert story.conclusion(healthy).sentence == "Ready: nothing found in 60 steps and 4 experiments."
+    assert story.conclusion(healthy).sentence == "Ready: nothing found in 60 steps and 2 experiments."
     assert "RuntimeError before its first step" in story.conclusion(crashed).sentence
 
 
 def test_a_clean_verdict_names_what_stayed_open(healthy: Audit) -> None:
     audit = healthy.model_copy(update={"summary": healthy.summary.model_copy(update={"inconclusive": 2})})
-    sentence = "Ready: nothing found in 60 steps and 4 experiments (2 rules undecided)."
+    sentence = "Ready: nothing found in 60 steps and 2 experiments (2 rules undecided)."
     assert story.conclusion(audit).sentence == sentence
 
 

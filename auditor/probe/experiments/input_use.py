@@ -128,6 +128,7 @@ class _Arms:
 
     def _examine(self, examination: Examination, step: int) -> None:
         """Outputs when every sample gets the inputs of the next one."""
+        self._rehearse(examination)  # before the exchange: one changed copy of the batch at a time
         args, kwargs = self._exchange(examination.args, examination.kwargs, lambda tensor: tensor.roll(1, 0))
         before, after = list(tensors((examination.args, examination.kwargs))), list(tensors((args, kwargs)))
         self._changed = sum(a is not b for a, b in zip(before, after, strict=True))
@@ -135,7 +136,6 @@ class _Arms:
         self._module = examination.module
         if not self._changed or not self._distinct:
             return
-        self._rehearse(examination)
         moved = 0.0
         for training in (False, True):
             was = examination.outputs(training=training)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+TINY = 1e-290  # below this, a tenth of it has no exact logarithm
 HUGE = 1e300  # beyond this, differences overflow; such values count as not finite
 
 
@@ -71,8 +72,8 @@ def axis(values: Iterable[float | None], *, log: bool | None = None, zero: bool 
     if log:
         if not positive:
             return None
-        low, high = min(positive), max(positive)
-        return Axis(low / 1.3, high * 1.3, log=True) if low > 1e-290 else Axis(1e-290, high * 1.3, log=True)
+        low = max(min(positive) / 1.3, TINY)
+        return Axis(low, max(max(positive) * 1.3, 2 * low), log=True)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
     air = 0.06 * (high - low) or 0.5 * abs(high) or 1.0

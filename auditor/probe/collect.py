@@ -116,6 +116,17 @@ EVENTS = (
 # Parts that others, the experiments and every report build on.
 ALWAYS = frozenset({"program", "trajectory", "gradients", "nonfinite", "inputs"})
 
+# What an experiment builds on besides: part of the experiment -> part of the collector.
+BUILDS_ON = {
+    "mode_effect": "modes",
+    "graph_cuts": "gradient_reach",
+    "token_influence": "token_labels",
+    "fed_from_memory": "data_wait",
+    "reinitialized": "forward_scale",
+    "divided_accumulation": "accumulation",
+    "standardized_targets": "targets",
+}
+
 # Of these, what can be worked out again and again.
 EARLY = frozenset({"program", "trajectory", "gradients", "nonfinite"})
 
@@ -132,7 +143,8 @@ class Collectors:
         from auditor.probe.parts import collectors
 
         self._probe = probe
-        self.all = [kind(probe) for kind in collectors() if kind.name in ALWAYS or probe.spec.wants(kind.name)]
+        wanted = ALWAYS | {base for part, base in BUILDS_ON.items() if probe.spec.wants(part)}
+        self.all = [kind(probe) for kind in collectors() if kind.name in wanted or probe.spec.wants(kind.name)]
         self._broken: dict[str, str] = {}
         for event in EVENTS:
             listeners = [collector for collector in self.all if event in _overridden(type(collector))]

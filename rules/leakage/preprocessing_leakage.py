@@ -72,7 +72,8 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     if not any(file.problem == "" for file in source.files):
         raise NotApplicable("there is no source that could be read")
     names = listing([f"{fit.what} of {fit.data}" for fit in source.whole_fits])
-    yield Measured(float(len(source.whole_fits)), 0.0, f"{names} before the split" if names else "no statistic of all rows")
+    seen = f"{names} before the split" if names else "no statistic of all rows"
+    yield Measured(float(len(source.whole_fits)), 0.0, seen)
     for fit in source.whole_fits:
         yield _finding(fit, _shift(program), limits)
 

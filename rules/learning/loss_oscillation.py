@@ -24,6 +24,9 @@ class Limits(Options):
         0.2, gt=0, description="Standard deviation of what the moving weights add, as a share of the level of the loss."
     )
     max_p_value: float = Field(0.001, gt=0, lt=1, description="Largest p-value of the F-test of the two variances.")
+    max_falling_p_value: float = Field(
+        0.05, gt=0, lt=1, description="p-value of the rank test below which the losses count as falling."
+    )
     min_steps: int = Field(12, ge=8, description="Steps with the weights held.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
@@ -57,7 +60,8 @@ def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:
 
     By experiment with a control: on the same batches, the standard deviation of the losses with moving weights is at
     least `min-excess` times that with held weights, significantly by an F-test; what moving adds batch by batch has a
-    standard deviation of at least `min-amplitude` of the level; and its median is no better than with the weights held.
+    standard deviation of at least `min-amplitude` of the level; and the later half of these losses is not lower than
+    the earlier half, by a one-sided Mann-Whitney test (`max-falling-p-value`).
 
     ## When it may be wrong
 
@@ -89,15 +93,14 @@ def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:
         limits.min_excess,
         f"the losses vary by {number(ours)} as the weights move and by {number(noise)} while they are held",
     )
-    if level <= 0 or ratio < limits.min_excess or added < limits.min_amplitude * level or middle(moving) < level:
+    if level <= 0 or ratio < limits.min_excess or added < limits.min_amplitude * level:
         return
-    if _p_value(ours, noise, steps) > limits.max_p_value:
+    if _p_value(ours, noise, steps) > limits.max_p_value or _falling(moving) < limits.max_falling_p_value:
         return
     yield Finding(
         message=(
             f"over {count(steps, 'step')} on the same batches, the losses vary by {number(ours)} while the weights "
-            f"move and by {number(noise)} while they are held, and are no lower ({number(middle(moving))} against "
-            f"{number(level)})"
+            f"move and by {number(noise)} while they are held, and do not fall (median {number(middle(moving))})"
         ),
         location=held.location,
         measured=ratio,
@@ -112,10 +115,18 @@ def _deviation(values: Sequence[float]) -> float:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
+def _falling(values: Sequence[float]) -> float:
+    """p-value of the rank test that the later half is lower than the earlier one."""
+    from scipy.stats import mannwhitneyu  # type: ignore[import-untyped]
+
+    half = len(values) // 2
+    return float(mannwhitneyu(values[half:], values[:half], alternative="less").pvalue)
+
+
 def _p_value(ours: float, noise: float, steps: int) -> float:
     """One-sided F-test that the first variance is the larger one; steps are taken as independent."""
     if noise <= 0:
         return 0.0
-    from scipy.stats import f  # type: ignore[import-untyped]
+    from scipy.stats import f
 
     return float(f.sf((ours / noise) ** 2, steps - 1, steps - 1))

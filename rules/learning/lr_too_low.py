@@ -30,7 +30,9 @@ class Limits(Options):
     max_share: float = Field(
         0.15, gt=0, lt=1, description="Share of the fall at the higher rate that yours may have at most."
     )
-    min_fall: float = Field(0.2, gt=0, lt=1, description="Share of the first loss that has to go at the higher rate.")
+    min_fall: float = Field(
+        0.1, gt=0, lt=1, description="How much lower the loss has to end at the higher rate, as a share."
+    )
     min_ratio: float = Field(
         2.0, gt=1, description="Times as far as at yours that the loss falls at a quarter of the higher rate."
     )
@@ -80,10 +82,10 @@ def lr_too_low(
     ## How it is measured
 
     By experiment, with your program as its own control. In short probes a higher rate is better in most healthy
-    programs too, so much is asked for: at the higher rate the loss falls by at least `min-fall`, significantly by a
-    paired test, while yours makes at most `max-share` of that way; at a quarter of it, it falls `min-ratio` times as
-    far as at yours; and your steps change the weights by less than `max-update-ratio` of their size. All that in
-    `min-looks` looks, on other batches and with other random numbers.
+    programs too, so much is asked for: at the higher rate the loss ends lower than at yours by at least
+    `min-fall` of it, significantly by a paired test, while yours makes at most `max-share` of that way; at a quarter of
+    it, it falls `min-ratio` times as far as at yours; and your steps change the weights by less than `max-update-ratio`
+    of their size. All that in `min-looks` looks, on other batches and with other random numbers.
 
     ## When it may be wrong
 
@@ -164,10 +166,11 @@ def _look(look: RateLook) -> _Look:
 
 
 def _too_low(look: _Look, limits: Limits) -> bool:
-    own, between, highest = look.falls
+    own, between, _ = look.falls
     if not all(map(math.isfinite, (look.first, *look.ends))):
         return False
-    far = highest >= limits.min_fall * abs(look.first) and look.share <= limits.max_share
+    own_end, _, best_end = look.ends
+    far = own_end - best_end >= limits.min_fall * abs(own_end) and look.share <= limits.max_share
     return far and between >= limits.min_ratio * max(own, 0.0) and look.p_value <= limits.max_p_value
 
 

@@ -1,4 +1,4 @@
-"""The probe reads a module's tensors where they are held: an attribute may be computed, and computing may have effects."""
+"""The probe reads a module's tensors where they are held: an attribute may be computed, which may have effects."""
 
 from __future__ import annotations
 

@@ -192,3 +192,11 @@ def test_ticks_lie_on_the_axis(low: float, high: float, log: bool) -> None:
     ticks = axis.ticks()
     assert 1 <= len(ticks) <= 12
     assert all(-1 <= axis.at(tick) <= 101 for tick in ticks)
+
+
+@pytest.mark.parametrize("value", [5e-324, 1e-310, 1e-290, 1e-289])
+def test_an_axis_of_tiny_values_can_be_drawn(value: float) -> None:
+    axis = scale.axis([value], log=True)
+    assert axis is not None
+    assert axis.low < axis.high
+    assert axis.ticks() is not None

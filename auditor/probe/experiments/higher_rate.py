@@ -33,11 +33,13 @@ def higher_rate(probe: Probe) -> Experiment:
         gone = f"by {fallen:.0%} " if fallen is not None else ""
         raise NotRun(f"the loss came down {gone}in the observed steps: the rate is not too low", "not-applicable")
     looks: list[RateLook] = []
+    factors: tuple[float, ...] = FACTORS
     for seed, backwards in ((None, False), (20_011, True)):
-        look = yield from _look(probe, seed, backwards)
+        look = yield from _look(probe, factors, seed, backwards)
         if look is None:
             break
         looks.append(look)
+        factors = (look.factor,)  # the second look repeats what the first one settled on
         if not look.between:
             break
     if not looks:
@@ -52,20 +54,22 @@ def higher_rate(probe: Probe) -> Experiment:
     )
 
 
-def _look(probe: Probe, seed: int | None, backwards: bool) -> Generator[Replay, Trail, RateLook | None]:
+def _look(
+    probe: Probe, factors: tuple[float, ...], seed: int | None, backwards: bool
+) -> Generator[Replay, Trail, RateLook | None]:
     """A quarter of the high rate is tried only where that is far better: in most healthy programs it is not."""
     control = yield from _arm(probe, 1.0, seed, backwards)
     if control is None:
         return None
     highest: tuple[float, ...] = ()
     factor = 1.0
-    for higher in FACTORS:
+    for higher in factors:
         arm = yield from _arm(probe, higher, seed, backwards)
         if arm is None:
             break
         if not highest or _end(arm) < _end(highest):
             factor, highest = higher, arm
-        if _falls_enough(arm) or not _end(arm) < control[0]:
+        if _falls_enough(arm) or not _end(arm) < _end(control):
             break
     if not highest:
         return None

@@ -229,7 +229,7 @@ class Probe(Hearing, Questions):
         if self.observing:
             if self.observed == 0:
                 self._starts()
-            if self.recording:
+            if self.recording and self.needs_noise(self.forward_states):
                 self.forward_states.append(RandomState.capture())
         else:
             self.director.player.first_forward()
@@ -387,7 +387,7 @@ class Probe(Hearing, Questions):
             self.feed.step_ended()
             self.steps_taken += 1
             if self.observing:
-                if self.recording:
+                if self.recording and self.needs_noise(self.boundary_states):
                     self.boundary_states.append(RandomState.capture())
                 self.collectors.step_ended(step)
                 self._loss_facts.step_ended(step, self.observed)

@@ -16,6 +16,8 @@ from auditor.probe.randomness import RandomState
 if TYPE_CHECKING:
     from auditor.probe.feed import Feed
 
+COMPARED_STATES = 3  # steps whose random numbers are compared before and after
+
 
 class Questions:
     """The half of the probe that answers; what it reads is filled by the other half."""
@@ -55,7 +57,11 @@ class Questions:
         """True when an observed step, between its data and its end, drew from a global random number generator."""
         starts = self.feed.noise_states() if self.feed.has_loader else self.forward_states
         ends = self.boundary_states
-        return not starts or any(a.differs(b) for a, b in zip(starts[:3], ends[:3], strict=False))
+        return not starts or any(a.differs(b) for a, b in zip(starts[:COMPARED_STATES], ends, strict=False))
+
+    def needs_noise(self, states: list[RandomState]) -> bool:
+        """With a loader, what a step draws is replayed from its fetch; these then only tell whether it draws at all."""
+        return not self.feed.has_loader or len(states) < COMPARED_STATES
 
     def loss_facts(self) -> LossFacts:
         return self._loss_facts

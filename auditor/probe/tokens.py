@@ -25,7 +25,7 @@ class Stream:
 
 def stream_of(module: nn.Module, args: Any, result: Any) -> Stream | None:
     """None unless the module turns a table of ids into vectors."""
-    ids = next(tensors(args), None)
+    ids = args[0] if args and isinstance(args[0], torch.Tensor) else next(tensors(args), None)
     if ids is None or ids.is_floating_point() or ids.dtype == torch.bool or ids.is_complex() or ids.dim() != 2:
         return None
     if min(ids.shape) < 1 or max(ids.shape) < SHORTEST or ids.numel() > LARGEST:

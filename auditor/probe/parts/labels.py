@@ -133,10 +133,11 @@ def _has_classes(call: LossCall) -> bool:
 
 
 def _answers(call: LossCall) -> torch.Tensor:
-    """(2, n): labels, -1 where ignored, and predictions."""
+    """(2, n): labels, negative where ignored, and predictions."""
     if call.class_labels:
         logits, labels = call.flat()
-        labels = torch.where(labels == call.ignore_index, torch.full_like(labels, -1), labels)
+        if call.ignore_index >= 0:  # a negative label is not counted anyway
+            labels = torch.where(labels == call.ignore_index, torch.full_like(labels, -1), labels)
         return torch.stack([labels.long(), logits.argmax(-1)])
     threshold = 0.0 if call.name.endswith("logits") else 0.5
     labels, predicted = call.target.detach() > 0.5, call.input.detach() > threshold

@@ -21,6 +21,7 @@ from auditor.probe.steps import StepSeen
 
 ELEMENTS = 2**20  # of one tensor that are looked at, whole rows from the front
 WATCHED = (1, 4, 19)  # steps of which every operation outside the models is looked at
+LOCATED = 10  # steps after which the places of operations are known: finding one walks the stack
 LOG_PROBABILITIES = ("nll_loss", "kl_div")
 REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 BY_ELEMENT = (
@@ -75,6 +76,10 @@ class LossSitesCollector(Collector):
     def operation(self, name: str, output: torch.Tensor) -> None:
         if output.grad_fn is None:
             return
+        per_sample = output.dim() > 1 and output.shape[0] == self._batch_size < output.numel()
+        over_batch = per_sample and softmax_axis(output.grad_fn) == 0
+        if self.step >= LOCATED and not over_batch:
+            return
         stack = self.probe.calls.stack
         module = stack[-1] if stack else None
         own = module is not None and type(module).__module__.startswith("torch.nn")  # nn.Sigmoid: where it was built
@@ -82,8 +87,7 @@ class LossSitesCollector(Collector):
         layer = self.probe.program.module_names().get(id(module), "") if own else ""
         made = Producer(str(output.grad_fn.name()), layer, place or user_location())
         self._places[output.grad_fn] = made
-        per_sample = output.dim() > 1 and output.shape[0] == self._batch_size < output.numel()
-        if per_sample and softmax_axis(output.grad_fn) == 0:
+        if over_batch:
             self._over_batch.append(made.location)
 
     def loss_called(self, call: LossCall) -> None:

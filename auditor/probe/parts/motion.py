@@ -16,7 +16,7 @@ from auditor.probe.program import OptimizerSeen
 from auditor.probe.rewind import is_lazy
 from auditor.probe.steps import StepSeen, fetch
 
-NORM_EVERY = 4  # steps
+NORM_EVERY = 6  # steps
 LARGEST_MASK = 2**24  # elements of a parameter whose gradient is compared before and after the user's own changes
 ORTHOGONAL = 1e-4  # largest cosine of weight and gradient of a weight whose size does not matter
 MOST_NORMS = 50
@@ -221,8 +221,9 @@ def _cosine(parameter: torch.Tensor) -> torch.Tensor:
     weight = parameter.detach()
     if grad.shape != weight.shape:
         return torch.tensor(float("inf"))
-    size = weight.norm() * grad.norm()
-    product = (weight * grad).sum() / size
+    flat, flat_grad = weight.reshape(-1).float(), grad.reshape(-1).float()
+    size = (flat.dot(flat) * flat_grad.dot(flat_grad)).sqrt()
+    product = flat.dot(flat_grad) / size
     return torch.where(size > 0, product, torch.full_like(product, float("inf"))).double()
 
 

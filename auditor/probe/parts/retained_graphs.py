@@ -7,6 +7,7 @@ the graph. No tensor is held, and nothing is computed.
 from __future__ import annotations
 
 import linecache
+import mmap
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ from auditor.probe.locate import is_users, user_location
 from auditor.probe.steps import StepSeen
 
 AGE = 2  # steps after which a graph should be gone: the variables of a loop live until they are assigned again
+PAGE = mmap.PAGESIZE
 NODES = 5000  # of a graph that is walked
 SEARCHES = 3
 KEY = "auditor"
@@ -185,7 +187,10 @@ def _memory(device: torch.device | None) -> int:
     if device is not None and device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(statm, 256).split()[1]) * PAGE
+        finally:
+            os.close(statm)
     except (OSError, ValueError, IndexError):
         return 0

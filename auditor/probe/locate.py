@@ -59,9 +59,14 @@ def construction_location(built: object) -> Location | None:
 
 
 def _of(frame: FrameType) -> Location:
-    file = os.path.abspath(frame.f_code.co_filename)
-    function = frame.f_code.co_name
-    return Location(file=file, line=max(1, frame.f_lineno), function="" if function == "<module>" else function)
+    file = frame.f_code.co_filename
+    return _location(file if os.path.isabs(file) else os.path.abspath(file), frame.f_lineno, frame.f_code.co_name)
+
+
+@lru_cache(maxsize=4096)
+def _location(file: str, line: int, function: str) -> Location:
+    """The same few lines are asked for in every step, and building one takes longer than finding it."""
+    return Location(file=os.path.normpath(file), line=max(1, line), function="" if function == "<module>" else function)
 
 
 def traceback_location(tb: TracebackType | None) -> Location | None:

@@ -27,9 +27,13 @@ import torch._dynamo  # noqa: E402 - every optimizer imports it, which takes a s
 import torch.utils.data  # noqa: E402, F401
 
 import auditor.probe.launch  # noqa: E402
+import auditor.probe.parts  # noqa: E402
 import auditor.probe.probe  # noqa: E402
 import auditor.probe.taps  # noqa: E402
 import auditor.probe.target  # noqa: E402
+
+
+auditor.probe.parts.collectors()  # imports them all
 
 
 def next_child() -> dict[str, Any]:

@@ -32,7 +32,6 @@ import auditor.probe.probe  # noqa: E402
 import auditor.probe.taps  # noqa: E402
 import auditor.probe.target  # noqa: E402
 
-
 auditor.probe.parts.collectors()  # imports them all
 
 

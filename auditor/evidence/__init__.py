@@ -33,6 +33,7 @@ from auditor.evidence.evaluation import (
     SingleArgmax,
 )
 from auditor.evidence.experiments import (
+    LabelControl,
     LowerRate,
     Overfit,
     OverfitArm,
@@ -183,6 +184,7 @@ __all__ = [
     "InitialLoss",
     "InputUse",
     "Inputs",
+    "LabelControl",
     "LabelSite",
     "Labels",
     "Layer",
@@ -313,6 +315,7 @@ class Evidence(Frozen):
     standardized_inputs: StandardizedInputs | None = None
     higher_rate: HigherRate | None = None
     held_weights: HeldWeights | None = None
+    label_control: LabelControl | None = None
     standardized_targets: StandardizedTargets | None = None
     batches: Batches | None = None
     targets: Targets | None = None

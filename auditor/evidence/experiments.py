@@ -109,6 +109,18 @@ class StandardizedTargets(Part):
     location: Location | None = None
 
 
+class LabelControl(Part):
+    """A few batches learned by heart with their own labels, and with labels that are shuffled within each batch."""
+
+    real: tuple[float, ...]
+    shuffled: tuple[tuple[float, ...], ...] = Field(description="One trajectory for each shuffle.")
+    samples: int
+    level: float = Field(description="Loss of a constant answer that knows the labels' shares.")
+    observed: float = Field(description="Median of the last third of the observed losses.")
+    fidelity: float | None = None
+    location: Location | None = None
+
+
 class StepRepeats(Part):
     """The first steps, replayed twice from the same weights on the same batches with the same random numbers."""
 

@@ -96,6 +96,7 @@ class UnitActivity(Frozen):
     samples: int = Field(description="Samples (times positions, for maps) that each unit saw.")
     batches: int = 0
     active_share: float = Field(description="Share of all outputs that were above 0.")
+    constant: bool = Field(False, description="Each unit was active for all samples or for none: their input is one.")
 
 
 class Activations(Part):

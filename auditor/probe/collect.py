@@ -125,6 +125,7 @@ BUILDS_ON = {
     "reinitialized": "forward_scale",
     "divided_accumulation": "accumulation",
     "standardized_targets": "targets",
+    "label_control": "labels",
 }
 
 # Of these, what can be worked out again and again.

@@ -73,6 +73,8 @@ def dead_units(activations: Activations, limits: Limits) -> Judgement:
       for some sample. Activity per sample is never judged, only units that fire for none.
     - Some units of narrow layers are off from the start by chance. Below `max-share` that is not reported.
     - Experts of a mixture that were hardly routed to have not seen `min-samples` samples and are not judged.
+    - Where every unit is on for all samples or off for all, the layer's input does not vary: not judged here (see
+      input-independence).
     - GELU, SiLU and leaky units are never exactly 0.
     - A pruned network loaded from a file has dead units on purpose: waive the finding in place.
 
@@ -101,8 +103,10 @@ def dead_units(activations: Activations, limits: Limits) -> Judgement:
         f"at most {percent(_dead_share(worst))} of a layer's units ({named(worst.name)}) were never active in "
         f"{count(worst.samples, 'sample')}",
     )
-    off = [layer for layer in judged if max(_dead_share(layer), _died_share(layer, limits)) > limits.max_share]
-    dying = [layer for layer in judged if layer not in off and _growth(layer, limits) > limits.max_growth]
+    # Where all samples are alike to a layer, its units are on or off for all of them: its input is at fault.
+    fed = [layer for layer in judged if not layer.constant]
+    off = [layer for layer in fed if max(_dead_share(layer), _died_share(layer, limits)) > limits.max_share]
+    dying = [layer for layer in fed if layer not in off and _growth(layer, limits) > limits.max_growth]
     off, dying = ([layer for layer in group if _counts(layer, limits)] for group in (off, dying))
     if off:
         yield _off(off, dying, limits)

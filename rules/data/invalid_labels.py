@@ -84,7 +84,7 @@ def invalid_labels(labels: Labels | None, sites: LossSites | None, run: Run, lim
     for site in outside:
         yield _out_of_range(site)
     if labels is not None:
-        yield from _missing(labels, limits)
+        yield from _missing(labels, _from_data(labels, sites), limits)
 
 
 def _out_of_range(site: LossSite) -> Finding:
@@ -101,10 +101,21 @@ def _out_of_range(site: LossSite) -> Finding:
     )
 
 
-def _missing(labels: Labels, limits: Limits) -> Judgement:
+def _from_data(labels: Labels, sites: LossSites | None) -> bool:
+    """Whether the labels are those of the data: a GAN calls its loss with all ones, and elsewhere with all zeros."""
+    return labels.complete or (sites is not None and len(sites.sites) == 1 and sites.sites[0].calls > 0)
+
+
+def _missing(labels: Labels, from_data: bool, limits: Limits) -> Judgement:
     total = sum(labels.counts)
     present = [index for index, amount in enumerate(labels.counts) if amount > 0]
-    if len(present) == 1 and labels.classes > 1 and total >= limits.min_labels and not labels.per_position:
+    if (
+        from_data
+        and len(present) == 1
+        and labels.classes > 1
+        and total >= limits.min_labels
+        and not labels.per_position
+    ):
         yield Finding(
             message=f"all of {count(total, 'training label')} are class {present[0]}, of {labels.classes} classes",
             where=f"class {present[0]}",

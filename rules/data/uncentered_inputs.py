@@ -29,6 +29,7 @@ class Limits(Options):
     max_offset: float = Field(1.0, gt=0, description="Largest |mean|/std of a channel before the experiment is asked.")
     max_value: float = Field(20.0, gt=0, description="Largest |x| before the experiment is asked.")
     extreme_offset: float = Field(3.0, gt=0, description="|mean|/std above which a warning needs no experiment.")
+    narrow_offset: float = Field(10.0, gt=0, description="|mean|/std above which even inputs within 1.5 are judged.")
     extreme_size: float = Field(50.0, gt=0, description="Root mean square above which a warning needs no experiment.")
     min_gain: float = Field(
         0.3, gt=0, lt=1, description="Share of the end loss that standardizing has to remove to confirm the finding."
@@ -80,7 +81,7 @@ def uncentered_inputs(inputs: Inputs, experiment: StandardizedInputs | None, lim
     ## When it may be wrong
 
     - A first layer that normalizes, one-hot and bag-of-words inputs and token ids are not judged.
-    - Values within [-1.5, 1.5], such as images in [0, 1], pass whatever their mean.
+    - Values within [-1.5, 1.5], such as images in [0, 1], pass unless their mean is `narrow-offset` times their spread.
     - Constant features (a column of ones) have no offset to speak of and are left out.
     - Log-mel spectrograms, coordinates and other natural units are suspicious only; their effect decides.
     - The horizon is short. Inputs that merely slow the first steps down may be made up for later.
@@ -105,10 +106,11 @@ def uncentered_inputs(inputs: Inputs, experiment: StandardizedInputs | None, lim
         raise Inconclusive("the inputs hold NaN or infinity")
     offset, channel = _worst_offset(inputs)
     text = f"|mean|/std is at most {number(offset)}{channel}, the largest value {number(largest)}"
-    if largest <= 1.5 or (offset <= limits.max_offset and largest <= limits.max_value):
+    overall = abs(inputs.mean) / inputs.std if inputs.std > 0 else 0.0
+    small = largest <= 1.5 and overall <= limits.narrow_offset
+    if small or (offset <= limits.max_offset and largest <= limits.max_value):
         yield Measured(offset, limits.max_offset, text)
         return
-    overall = abs(inputs.mean) / inputs.std if inputs.std > 0 else 0.0
     extreme = overall > limits.extreme_offset or math.hypot(inputs.mean, inputs.std) > limits.extreme_size
     looks = [compare(look) for look in experiment.looks] if experiment else []
     looks = [look for look in looks if look.steps >= limits.min_steps]

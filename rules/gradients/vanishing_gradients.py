@@ -39,6 +39,13 @@ class Limits(Options):
     min_trend: float = Field(
         0.7, gt=0, lt=1, description="Smallest rank correlation of the gradient's size with depth that is a trend."
     )
+    steep_ratio: float = Field(
+        1e-5, gt=0, lt=1, description="The same below which the experiment alone decides, whatever the updates."
+    )
+    min_last_update: float = Field(
+        1e-4, gt=0, lt=1, description="Update per step of the last weights, over the weight, that goes with it."
+    )
+    steep_trend: float = Field(0.9, gt=0, le=1, description="The trend that goes with it.")
     max_effect: float = Field(
         1e-3, gt=0, lt=1, description="Largest share of the loss by which freezing the early layers may change it."
     )
@@ -91,7 +98,9 @@ def vanishing_gradients(
       batches, once as it is and once without these layers' gradients. The losses agree to within `max-effect`, so the
       layers contribute nothing.
 
-    Without the experiment the finding is a warning.
+    Without the experiment the finding is a warning. Where the first layers' gradient is below `steep-ratio` of the
+    last ones', with a trend of `steep-trend`, the last layers do move (`min-last-update`), and the loss has not come
+    down either, the experiment is enough: Adam then moves these layers, but along the noise.
 
     ## When it may be wrong
 
@@ -131,9 +140,12 @@ def vanishing_gradients(
     last = middle([_update(updates, layer.name) for layer in layers[-2:]])
     bound = min(limits.min_update, limits.min_relative_update * last) if last > 0 else limits.min_update
     still = [layer for layer in early if math.isfinite(moving[layer.name]) and moving[layer.name] < bound]
-    if not still or still[0] is not layers[0] or _trend([layer.size for layer in layers]) < limits.min_trend:
-        return
+    trend = _trend([layer.size for layer in layers])
     effect = _effect(frozen, limits)
+    if not still and early and last >= limits.min_last_update and _steep(ratio, trend, effect, frozen, limits):
+        still = early
+    if not still or still[0] is not layers[0] or trend < limits.min_trend:
+        return
     if effect is not None and effect > limits.max_effect:
         return
     yield _finding(still, layers, reference, moving, frozen, effect, limits)
@@ -182,6 +194,14 @@ def _effect(frozen: FrozenEarly | None, limits: Limits) -> float | None:
         return None
     worst = max(abs(a - b) / max(abs(a), abs(b), 1e-30) if a != b else 0.0 for a, b in pairs)
     return worst if math.isfinite(worst) else math.inf
+
+
+def _steep(ratio: float, trend: float, effect: float | None, frozen: FrozenEarly | None, limits: Limits) -> bool:
+    """Gradients that fade so fast that only rounding is left, in layers that the loss does not need and cannot use."""
+    if frozen is None or effect is None or ratio >= limits.steep_ratio or trend < limits.steep_trend:
+        return False
+    stuck = middle(tail(frozen.control)) > 0.95 * middle(frozen.control[:3])
+    return stuck and effect <= limits.max_effect
 
 
 def _finding(

@@ -69,6 +69,8 @@ def update_ratio(updates: Updates, trajectory: Trajectory | None, limits: Limits
 
     - Weights that are close to zero (zero-initialized heads, gates, LoRA's B) have no meaningful ratio and do not
       count; neither do biases and norm weights.
+    - Weights that do not move at all do not count as small: that is no matter of the rate (see params-not-updated,
+      dead-units, broken-graph).
     - A rate that still rises at the end of the observation says nothing about its height: then small updates are left
       alone.
     - Very careful fine-tuning comes near the lower limit. It is a statistic; whether a higher or a lower rate would be
@@ -85,7 +87,7 @@ def update_ratio(updates: Updates, trajectory: Trajectory | None, limits: Limits
     if not seen:
         raise Inconclusive(f"needs {limits.min_steps} sampled steps of a weight near the highest rate")
     high = [look for look in seen if look.ratio > limits.max_ratio]
-    low = [look for look in seen if look.ratio < limits.min_ratio]
+    low = [look for look in seen if 0 < look.ratio < limits.min_ratio]
     typical = middle([look.ratio for look in seen])
     too_small = len(low) > len(high)
     limit = limits.min_ratio if too_small else limits.max_ratio

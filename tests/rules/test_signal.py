@@ -86,7 +86,13 @@ def test_early_layers_that_change_the_loss_pass():
 
 
 def test_small_gradients_that_adam_rescales_pass():
-    assert outcome("vanishing-gradients", gradients(FADING), updates([1e-3] * 8), frozen()) == "pass"
+    falling = tuple(2.0 * 0.97**step for step in range(30))
+    both = FrozenEarly(layers=("fc0", "fc1"), control=falling, frozen=falling, fidelity=0.0)
+    assert outcome("vanishing-gradients", gradients(FADING), updates([1e-3] * 8), both) == "pass"
+
+
+def test_gradients_of_rounding_that_adam_rescales_in_a_loop_that_stands_still():
+    assert outcome("vanishing-gradients", gradients(FADING), updates([1e-3] * 8), frozen()) == "fail"
 
 
 def test_even_gradients_pass():

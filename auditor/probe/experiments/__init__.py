@@ -8,7 +8,8 @@
 5. What keeps it from learning, by paired replays: the rate too high, the early layers, the initial weights, divided
    losses, the penalty, the scale of inputs and of targets, the rate too low. Most end at once where nothing suspicious
    was observed.
-6. What only measures: the noise of the batches.
+6. What only measures: the noise of the batches. And what takes the most steps: learning shuffled labels, in a loop
+   that has learned nothing so far.
 7. What may drive the loop into divergence, or change the shape of its batches, on purpose: the sweep comes last.
 
 Each may use a share of the time that is left when it starts. One that no selected rule asks for is not run.
@@ -29,6 +30,7 @@ from auditor.probe.experiments.graph_cuts import graph_cuts
 from auditor.probe.experiments.held_weights import held_weights
 from auditor.probe.experiments.higher_rate import higher_rate
 from auditor.probe.experiments.input_use import input_use
+from auditor.probe.experiments.label_control import label_control
 from auditor.probe.experiments.loss_scale import (
     no_scale_to_change,
     nothing_to_scale,
@@ -89,6 +91,7 @@ def plan(probe: Probe) -> list[Planned]:
         ("standardized_targets", "replay with standardized targets", 40, 0.7, standardized_targets),
         ("higher_rate", "replay at higher rates", 120, 0.6, higher_rate),
         ("held_weights", "hold the weights", 120, 0.7, held_weights),
+        ("label_control", "learn shuffled labels", 600, 0.5, label_control),
         ("rate_sweep", "sweep the learning rate", 100, 1.0, rate_sweep),
     ]
 

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
     from auditor.probe.replay import InputChange
 
-STEPS = 40
+STEPS = 60
 FEWEST = 20
 OFF_CENTER = 1.0  # |mean| / std of some channel
 LARGE = 20.0  # largest absolute value
 SMALL = 0.02  # the same, of an image that may have been scaled down twice
+TINY = 0.001  # the same, of anything else
 MISMATCH = 100.0  # largest over smallest standard deviation of the features
 
 
@@ -58,7 +59,7 @@ def suspicious(inputs: Inputs) -> bool:
         return False
     off = any(abs(channel.mean) > OFF_CENTER * channel.std > 0 for channel in inputs.channels)
     largest = max(abs(inputs.min), abs(inputs.max))
-    tiny = inputs.kind == "image" and largest < SMALL
+    tiny = 0 < largest < (SMALL if inputs.kind == "image" else TINY)
     return off or tiny or largest > LARGE or (inputs.scale_ratio or 0.0) > MISMATCH
 
 

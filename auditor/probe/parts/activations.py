@@ -103,6 +103,7 @@ class ActivationsCollector(Collector):
             samples=unit.samples,
             batches=len(table),
             active_share=float(table.mean()),
+            constant=bool(((table == 0) | (table == 1)).all() and (table == 1).any()),
         )
 
 

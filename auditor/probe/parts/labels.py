@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -89,6 +90,19 @@ class LabelsCollector(Collector):
         ):
             counts = label_counts(call)
             self._held_out = counts if self._held_out is None else self._held_out + counts
+
+    def constant_level(self) -> float | None:
+        """Loss of a constant answer that knows the labels' shares; None unless each sample has one unweighted label."""
+        try:
+            found = self.part()
+        except Unavailable:
+            return None
+        total = sum(found.counts)
+        if found.per_position or found.weighted_loss or total < 1 or self._call["in_model"]:
+            return None
+        shares = [amount / total for amount in found.counts if amount > 0]
+        entropy = -sum(share * math.log(share) for share in shares)
+        return entropy if entropy > 0 else None
 
     def part(self) -> Labels:
         if self._waiting:

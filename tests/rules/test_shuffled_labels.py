@@ -1,0 +1,59 @@
+"""shuffled-labels: the true labels against shuffles of themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditor.evidence import LabelControl
+from auditor.judge import ask
+from auditor.registry import rules
+from auditor.testing import evidence
+
+RULE = next(rule for rule in rules() if rule.name == "shuffled-labels")
+
+
+def falling(to: float, steps: int = 200) -> tuple[float, ...]:
+    return tuple(1.8 + (to - 1.8) * min(1.0, 2 * i / steps) for i in range(steps))
+
+
+def control(real: float, shuffled: tuple[float, ...], samples: int = 512) -> LabelControl:
+    return LabelControl(
+        real=falling(real),
+        shuffled=tuple(map(falling, shuffled)),
+        samples=samples,
+        level=1.79,
+        observed=1.8,
+        fidelity=0.0,
+    )
+
+
+SPREAD = (0.40, 0.43, 0.38, 0.41, 0.44, 0.39, 0.42, 0.37)
+
+
+def outcome(part: LabelControl) -> str:
+    return str(ask(RULE, evidence(part)).verdict.outcome)
+
+
+@pytest.mark.parametrize("real", [0.40, 0.39, 0.42])
+def test_labels_that_are_as_hard_as_random_ones(real: float) -> None:
+    assert outcome(control(real, SPREAD)) == "fail"
+
+
+def test_labels_that_are_easier() -> None:
+    assert outcome(control(0.1, SPREAD)) == "pass"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(control(1.75, (1.74, 1.76, 1.75, 1.75)), id="nothing was learned"),
+        pytest.param(control(0.4, (0.1, 0.9, 0.2, 0.8)), id="the shuffles differ too much"),
+        pytest.param(control(0.4, SPREAD, samples=40), id="too few samples"),
+        pytest.param(control(0.4, SPREAD[:2]), id="too few shuffles"),
+        pytest.param(control(0.9, SPREAD), id="the true labels are harder than random ones"),
+        pytest.param(control(0.4, SPREAD).model_copy(update={"fidelity": 0.3}), id="the replay is not true"),
+        pytest.param(control(float("nan"), SPREAD), id="not finite"),
+    ],
+)
+def test_what_decides_nothing(part: LabelControl) -> None:
+    assert outcome(part) == "inconclusive"

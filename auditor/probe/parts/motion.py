@@ -16,7 +16,7 @@ from auditor.probe.program import OptimizerSeen
 from auditor.probe.rewind import is_lazy
 from auditor.probe.steps import StepSeen, fetch
 
-NORM_EVERY = 6  # steps
+NORM_EVERY = 4  # steps
 LARGEST_MASK = 2**24  # elements of a parameter whose gradient is compared before and after the user's own changes
 ORTHOGONAL = 1e-4  # largest cosine of weight and gradient of a weight whose size does not matter
 MOST_NORMS = 50

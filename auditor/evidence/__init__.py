@@ -57,7 +57,7 @@ from auditor.evidence.leakage import (
     TwinPair,
 )
 from auditor.evidence.learning import HeldWeights, HigherRate, RateLook
-from auditor.evidence.loss import LossInput, LossInputs, LossSite, LossSites, LossTerm
+from auditor.evidence.loss import LoneSoftmax, LossInput, LossInputs, LossSite, LossSites, LossTerm
 from auditor.evidence.model import (
     BiasedNorm,
     CrossSample,
@@ -198,6 +198,7 @@ __all__ = [
     "LinearPair",
     "Loader",
     "Location",
+    "LoneSoftmax",
     "LossFunction",
     "LossInput",
     "LossInputs",

@@ -38,6 +38,9 @@ class Inputs(Part):
     )
     widest: int | None = Field(None, description="The feature with the largest standard deviation.")
     narrowest: int | None = None
+    prepared: bool = Field(
+        False, description="The model shifts or scales the features itself; the three above are of its first layer."
+    )
     grey_step: float | None = Field(
         None, description="Distance of neighbouring values in an image that holds at most 256 evenly spaced ones."
     )

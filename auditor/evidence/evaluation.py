@@ -106,16 +106,16 @@ class EvaluationNoise(Part):
 
 
 class BroadcastComparison(Frozen):
-    """One place that compares a vector with a column, so that every prediction meets every label."""
+    """One place that compares or subtracts a vector and a column, so that every prediction meets every label."""
 
-    function: str
+    function: str = Field(description="'==' for a comparison, '-' for a difference.")
     left: tuple[int, ...]
     right: tuple[int, ...]
     calls: int
     evaluation: bool = Field(description="Seen without gradients, in evaluation code.")
     known: Literal["predictions", "labels", "both"] = Field(description="What was recognised by its values.")
-    paired: float | None = Field(None, description="Share of equal elements when compared in pairs.")
-    reported: float | None = Field(None, description="Sum of the matrix of hits, over the number of rows.")
+    paired: float | None = Field(None, description="Share of equal elements in pairs; of '-', the mean square.")
+    reported: float | None = Field(None, description="Sum of the matrix over its rows; of '-', its mean square.")
     location: Location | None = None
 
 

@@ -80,6 +80,16 @@ class LossTerm(Frozen):
     rows: int = Field(0, description="First size of what is summed.")
 
 
+class LoneSoftmax(Frozen):
+    """One place with a softmax along an axis of one entry whose results, all ones, weigh the summands of a sum."""
+
+    shape: tuple[int, ...]
+    summands: int = Field(description="Entries along the axes that are summed.")
+    calls: int = Field(1, description="At sampled steps.")
+    layer: str = ""
+    location: Location | None = None
+
+
 class LossSites(Part):
     """What each loss received, and how the value that backward() was called on is put together."""
 
@@ -88,4 +98,5 @@ class LossSites(Part):
     batch_size: int = Field(0, description="First size of the model's first tensor argument, 0 where not known.")
     batch_softmaxes: int = Field(0, description="Softmax calls seen inside models along the axis of the samples.")
     batch_softmax_location: Location | None = None
+    lone_softmaxes: tuple[LoneSoftmax, ...] = ()
     covered: bool = Field(False, description="backward() gets a fixed multiple of what torch's loss functions return.")

@@ -120,3 +120,4 @@ class Nonfinite(Part):
     scaler_skipped: int = Field(0, description="Steps that a GradScaler skipped because of infinities: no failure.")
     traced: bool = Field(False, description="The step was replayed with checks on every operation.")
     losses_before: tuple[float, ...] = Field((), description="The last losses before it.")
+    spoilt: tuple[str, ...] = Field((), description="Norm layers whose running statistics became NaN or infinite.")

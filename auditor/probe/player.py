@@ -45,6 +45,7 @@ class Player:
         self._changed_groups: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._silenced: list[tuple[Any, float]] = []
         self._modes: list[tuple[torch.nn.Module, bool]] = []
+        self._hook: Any = None
 
     # ------------------------------------------------------------------------------------------------ from start to end
 
@@ -69,11 +70,25 @@ class Player:
         self._probe.initial.restore()
         if self.request is not None and self.request.prepare is not None:
             self.request.prepare()
+        self._change_layer()
         self._set_boundary_noise()
         if self._check is not None:
             self._checking = True
             set_anomaly_mode(True)  # from the forward on, so that backward can tell the forward's line
             self._check.__enter__()  # type: ignore[no-untyped-call]  # whole steps: a loss may lie outside all modules
+
+    def _change_layer(self) -> None:
+        """A model that prepares its input itself would undo a change of it, or make another one of it."""
+        request = self.request
+        if request is None or request.changed_layer is None or request.input_change is None:
+            return
+        change = request.input_change
+
+        def changed(_layer: torch.nn.Module, args: tuple[Any, ...]) -> Any:
+            plain = args and isinstance(args[0], torch.Tensor) and not args[0].requires_grad
+            return (change(args[0]), *args[1:]) if plain else None
+
+        self._hook = request.changed_layer.register_forward_pre_hook(changed)
 
     def step_ended(self, step: StepSeen, affordable: int) -> Trail | None:
         """The trail, when the replay is over."""
@@ -118,6 +133,9 @@ class Player:
         for module, value in self._silenced:
             module.dropout = value
         self._silenced = []
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
         self.reset_mode()
         if self._check is not None and self._checking:
             self._checking = False
@@ -161,7 +179,7 @@ class Player:
         change = self.request.input_change if self.request is not None else None
         if self.request is not None and self.request.call_change is not None:
             args, kwargs = self.request.call_change(args, kwargs)
-        if change is None:
+        if change is None or (self.request is not None and self.request.changed_layer is not None):
             return args, kwargs
 
         def changed(tensor: torch.Tensor) -> torch.Tensor:

@@ -45,6 +45,7 @@ class Replay:
     weight_decay: bool = True
     penalty: bool = True  # terms of the loss that depend on the weights alone give a gradient
     input_change: InputChange | None = None  # every tensor that a root module is called with
+    changed_layer: torch.nn.Module | None = None  # input_change is for what this layer receives instead
     call_change: Callable[[Any, Any], tuple[Any, Any]] | None = None  # args, kwargs of a root module's call as a whole
     target_change: InputChange | None = None  # the target of every loss function called outside the model
     batch_change: Callable[[Any], Any] | None = None  # what the training loader hands out; its size may change

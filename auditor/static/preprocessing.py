@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from auditor.evidence import Location, WholeFit
 from auditor.static.names import Names, assigned, scopes, statements, used
+from auditor.static.selections import Selections
 
 # Reductions over rows. A largest value alone is left out: dividing by it is a matter of units.
 REDUCTIONS = frozenset({"mean", "std", "var", "median", "quantile", "percentile", "nanmean", "nanstd", "sum", "cov",
@@ -53,19 +54,23 @@ class _State:
     transformed: dict[str, _Statistic] = field(default_factory=dict)
     # rows derived from others by way of plain assignment: a later name of the same rows
     origin: dict[str, frozenset[str]] = field(default_factory=dict)
+    # columns that a function of the user's own picked
+    picks: dict[str, _Statistic] = field(default_factory=dict)
     scalers: dict[str, str] = field(default_factory=dict)  # variable -> its class
     slices: dict[str, list[tuple[str, int]]] = field(default_factory=dict)  # variable -> parts taken of it, with lines
 
 
 def whole_fits(path: str, tree: ast.Module, names: Names) -> Iterator[WholeFit]:
+    selections = Selections(tree, names, _reduced)
     for body in scopes(tree):
-        yield from _Scope(path, names).read(body)
+        yield from _Scope(path, names, selections).read(body)
 
 
 class _Scope:
-    def __init__(self, path: str, names: Names) -> None:
+    def __init__(self, path: str, names: Names, selections: Selections) -> None:
         self._path = path
         self._names = names
+        self._selections = selections
         self._state = _State()
         self._found: dict[int, WholeFit] = {}
 
@@ -115,6 +120,27 @@ class _Scope:
         known = sorted(name for name in used(value) if name in self._state.statistics)
         return self._state.statistics[known[0]] if known else None
 
+    def _pick(self, value: ast.expr) -> _Statistic | None:
+        """`pick(x, y)`, a function of the user's own that reduces over the rows that it is given; also by way of a
+        variable: `picked[:9]`."""
+        for call in _calls(value):
+            rows = self._selections.rows_of(call)
+            if rows:
+                data = frozenset(row for name in rows for row in self._rows(name))
+                return _Statistic(ast.unparse(call.func), data, len(data) > 1, call.lineno)
+        names = {name for name in used(value) if not self._names.is_module(name)}
+        return self._state.picks[min(names)] if names and names <= self._state.picks.keys() else None
+
+    def _picked(self, value: ast.expr) -> _Statistic | None:
+        """`x[:, picked]` anywhere in the expression, where the same x was looked at to pick them."""
+        for node in ast.walk(value):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and _keeps_rows(node.slice):
+                statistic = self._pick(node.slice.elts[-1])
+                data = {row for name in _unsliced(node.value) for row in self._rows(name)}
+                if statistic is not None and statistic.data & data:
+                    return statistic
+        return None
+
     def _rows(self, name: str) -> frozenset[str]:
         return self._state.origin.get(name, frozenset({name}))
 
@@ -131,16 +157,19 @@ class _Scope:
     def _bind(self, names: list[str], value: ast.expr, whole: set[str], only_read: bool) -> None:
         """`whole`: the variables that the value reads all rows of; `only_read`: it transforms none of them."""
         state = self._state
-        statistic = self._statistic(value)
+        statistic = self._picked(value) or self._statistic(value)
+        pick = self._pick(value)
         reads = frozenset(row for name in whole for row in self._rows(name))
         known = next((state.transformed[name] for name in sorted(whole) if name in state.transformed), None)
         kind = self._names.dotted(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
         for name in names:
-            for table in (state.statistics, state.transformed, state.scalers, state.origin, state.slices):
+            for table in (state.statistics, state.picks, state.transformed, state.scalers, state.origin, state.slices):
                 table.pop(name, None)
         if len(names) != 1 or self._is_split(value):
             return
         [name] = names
+        if pick is not None:
+            state.picks[name] = pick
         if kind[:1].isupper() and kind.endswith(SCALERS):
             state.scalers[name] = kind
         elif statistic is not None and statistic.data & reads and not only_read:

@@ -66,8 +66,9 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
 
     ## What it does
 
-    Measures the standard deviation of every feature as the model receives it. Where they lie far apart, it replays the
-    loop with all features divided by their own standard deviation, and compares the losses.
+    Measures the standard deviation of every feature as the model receives it; where the model shifts or scales them
+    itself, as its first layer receives them. Where they lie far apart, it replays the loop with all features divided by
+    their own standard deviation, and compares the losses.
 
     ## Why is it bad?
 

@@ -6,7 +6,7 @@ from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplica
 from auditor.evidence import Batches, Inputs, Nonfinite, NonfiniteBatch
 
 from ..symptoms import NOT_LEARNING
-from ..words import count, listing
+from ..words import count, listing, named
 
 
 @rule(
@@ -31,13 +31,15 @@ def nonfinite_inputs(batches: Batches | None, inputs: Inputs | None, nonfinite: 
     ## Why is it bad?
 
     One NaN in one feature of one row makes that row's output, the mean loss of its batch, every gradient and, after the
-    step, every weight NaN. The run never recovers, however long it goes on.
+    step, every weight NaN. The run never recovers, however long it goes on. A loop that skips batches whose loss is NaN
+    saves the weights, but not the running statistics of batch norms: the forward has moved them, and in evaluation mode
+    every output is NaN from then on.
 
     ## How it is measured
 
     By identity: the values are counted, with the first batch, row and column that hold one. The finding is an error
-    when the loss or a gradient was not finite either. A program whose loss stays finite has masked or filled the
-    values itself, and passes.
+    when the loss or a gradient was not finite either, or when the running statistics of a layer have become so. A
+    program where all of these stay finite has masked or filled the values itself, and passes.
 
     ## When it may be wrong
 
@@ -60,13 +62,15 @@ def nonfinite_inputs(batches: Batches | None, inputs: Inputs | None, nonfinite: 
         yield Measured(0.0, 0.0, "all values are finite")
         return
     total = sum(each.nan + each.infinite for each in found) or elsewhere
-    suffered = nonfinite is not None and nonfinite.first_step is not None
+    entered = not found or any(not each.target for each in found)
+    spoilt = nonfinite.spoilt if nonfinite is not None and entered else ()
+    suffered = nonfinite is not None and (nonfinite.first_step is not None or bool(spoilt))
     masked = "" if suffered else ", but the loss stayed finite: they are masked or filled"
     yield Measured(float(total), 0.0, f"{count(total, 'value')} not finite in the first such batch{masked}")
     if not suffered:
         return
     if batches is not None and found:
-        yield _finding(batches, found, total)
+        yield _finding(batches, found, total, spoilt)
     elif inputs is not None:
         yield Finding(
             message=f"the model is called with {count(total, 'value')} that {_verb(total)} NaN or infinite",
@@ -78,7 +82,7 @@ def nonfinite_inputs(batches: Batches | None, inputs: Inputs | None, nonfinite: 
         )
 
 
-def _finding(batches: Batches, found: tuple[NonfiniteBatch, ...], total: int) -> Finding:
+def _finding(batches: Batches, found: tuple[NonfiniteBatch, ...], total: int, spoilt: tuple[str, ...]) -> Finding:
     first = found[0]
     what = "targets" if first.target else "inputs"
     column = f", column {first.feature}" if first.feature is not None else ""
@@ -97,8 +101,14 @@ def _finding(batches: Batches, found: tuple[NonfiniteBatch, ...], total: int) ->
         detail=(
             f"in the tensor{'s' if len(places) > 1 else ''} {listing(places)} of the batch: "
             f"{count(sum(each.nan for each in found), 'NaN')} and {sum(each.infinite for each in found)} infinite",
+            *_spoilt(spoilt),
         ),
     )
+
+
+def _spoilt(layers: tuple[str, ...]) -> list[str]:
+    names = listing([named(layer) for layer in layers], 3)
+    return [f"the running statistics of {names} have not been finite since"] if layers else []
 
 
 def _held(batches: Batches) -> str:

@@ -43,12 +43,13 @@ def broadcast_in_metric(comparisons: Comparisons, limits: Limits) -> Judgement:
 
     ## What it does
 
-    Looks at the shapes that the script compares outside of its model, and at what it takes the argmax of.
+    Looks at the shapes that the script compares or subtracts outside of its model, and at what it takes the argmax of.
 
     ## Why is it bad?
 
     Predictions of shape (B,) and labels of shape (B, 1) broadcast to a matrix of B x B comparisons. Nothing complains:
-    the sum of it is an accuracy that can be above 1 and has nothing to do with the model. The argmax over the only
+    the sum of it is an accuracy that can be above 1 and has nothing to do with the model. The residuals of an R2 or a
+    mean error by hand become B x B in the same way. The argmax over the only
     output of a model is 0 for every sample, whatever the model says, so the accuracy is the share of class 0.
     Models are chosen by these numbers.
 
@@ -56,9 +57,10 @@ def broadcast_in_metric(comparisons: Comparisons, limits: Limits) -> Judgement:
 
     By identity. A comparison fails when one side has the shape (B,), the other (B, 1), the result is (B, B), and at
     least one side is known by its values: labels are those of the latest batch or loss call, predictions are what the
-    model's latest output says. An argmax fails when it is taken over the only column of the model's latest output and
-    its result is then compared with another tensor. The message gives what the metric reports, and what a comparison in
-    pairs gives. More than `max-broadcasts` places fail.
+    model's latest output says. A difference without gradients fails when it has such shapes, both sides are known, and
+    the column came as one from the model or the loader. An argmax fails when it is taken over the only column of the
+    model's latest output and its result is then compared with another tensor. The message gives what the metric
+    reports, and what a comparison in pairs gives. More than `max-broadcasts` places fail.
 
     ## When it may be wrong
 
@@ -66,7 +68,8 @@ def broadcast_in_metric(comparisons: Comparisons, limits: Limits) -> Judgement:
       against the same labels) compare labels with labels and pass, as do attention masks inside a model.
     - Multi-label predictions have the labels' shape and pass; so does a comparison with all classes, (B, C) with
       (B, 1).
-    - Predictions that the script works out in its own way are recognised only by the labels on the other side.
+    - Predictions that the script works out in its own way are recognised only by the labels on the other side, and
+      not at all in differences: kernels and distances between all pairs are subtracted on purpose.
     - Metrics computed in numpy or by a library are not seen.
 
     ## How to fix
@@ -97,23 +100,25 @@ def _broadcast(site: BroadcastComparison, found: int, limits: Limits) -> Finding
     rows = max((*site.left, *site.right, 1))
     told = ""
     if site.reported is not None and site.paired is not None and math.isfinite(site.reported + site.paired):
-        told = f"; the hits over the samples are {number(site.reported)}, in pairs they are {number(site.paired)}"
-    what = {
+        what = "the mean square is" if site.function == "-" else "the hits over the samples are"
+        told = f"; {what} {number(site.reported)}, in pairs {number(site.paired)}"
+    done, made = ("subtracted", "differences") if site.function == "-" else ("compared", "comparisons")
+    known = {
         "labels": "one of them holds the labels of the batch",
         "predictions": "one of them holds what the model predicts",
         "both": "they hold the labels of the batch and what the model predicts",
     }[site.known]
     return Finding(
         message=(
-            f"tensors of shape {_shape(site.left)} and {_shape(site.right)} are compared, which makes {rows} x {rows} "
-            f"comparisons instead of {rows}{told}"
+            f"tensors of shape {_shape(site.left)} and {_shape(site.right)} are {done}, which makes {rows} x {rows} "
+            f"{made} instead of {rows}{told}"
         ),
         where="evaluation" if site.evaluation else "training",
         location=site.location,
         measured=found,
         limit=limits.max_broadcasts,
         confidence=Confidence.CONFIRMED,
-        detail=(what, f"seen {count(site.calls, 'time')}"),
+        detail=(known, f"seen {count(site.calls, 'time')}"),
     )
 
 

@@ -57,7 +57,8 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     ## When it may be wrong
 
     - Constants, statistics of the training slice alone, and statistics of each row by itself pass.
-    - Values that pass through functions of your own are not followed.
+    - Values that pass through functions of your own are not followed, but for one that picks columns by what it
+      reduces over the rows that it is given: `keep = pick(x, y)`, then `x[:, keep]`.
     - Where all rows that will ever be seen are there already (a fixed set of nodes in a graph), using them is
       legitimate.
 

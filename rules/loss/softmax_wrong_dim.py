@@ -1,4 +1,4 @@
-"""LOS104: a softmax runs along the samples of the batch instead of the classes."""
+"""LOS104: a softmax runs along the samples of the batch, or along an axis with one entry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import CrossSample, LossSite, LossSites
+from auditor.evidence import CrossSample, LoneSoftmax, LossSite, LossSites
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
@@ -41,19 +41,21 @@ class Limits(Options):
     ),
 )
 def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limits) -> Judgement:
-    """A softmax is taken along the batch, so that samples compete with each other instead of classes.
+    """A softmax is taken along the wrong axis: samples compete instead of classes, or nothing competes at all.
 
     ## What it does
 
     Looks for a softmax or log-softmax whose axis is the one that counts the samples: as the input of a loss, and
-    inside the model.
+    inside the model. And for one along an axis of a single entry, whose results weigh the summands of a sum.
 
     ## Why is it bad?
 
     Each class then spreads a probability of 1 over the samples of the batch. What a sample gets depends on which
     others happen to be with it, the loss rewards being different from them, and at a batch size of 1 every
     prediction is 1. Shapes fit, nothing fails. `nn.Softmax()` without `dim` chooses this axis by itself for some
-    numbers of dimensions.
+    numbers of dimensions. A softmax over one entry is 1 whatever goes in: attention weights of
+    the shape (samples, steps, 1), normalized along the last axis, select nothing, and what scores the steps never
+    learns.
 
     ## How it is measured
 
@@ -61,6 +63,8 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     - Inside the model, by experiment: one sample of a batch is replaced by another in evaluation mode. The outputs
       of *other* samples move by more than `max-moved`, and stay where they are once the results of the softmax along
       the batch are held fixed. So the mixing goes through it and through nothing else.
+    - Over a single entry, by identity, from the autograd graph: the normalized axis has the size 1, and the product
+      with the results is summed along another axis, neither the batch nor of size 1, at every step looked at.
 
     ## When it may be wrong
 
@@ -68,6 +72,8 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
       position in the batch, and everything outside the model but the input of a loss are not judged.
     - Attention over a (length, batch, ...) layout, dispatching experts and pooling over a bag have an axis 0 that is
       no batch: without a loader whose batch size agrees with all its tensors the question is not asked.
+    - Attention with one key, a mixture with one expert and a single class pass: there the sum runs along the axis of
+      one entry itself, or there is none.
     - Where the samples are also mixed by other operations, the softmax is not blamed alone: inconclusive.
 
     ## How to fix
@@ -80,16 +86,21 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     direct = [site for site in sites.sites if _along_samples(site, sites.batch_size)]
     moved = mixed is not None and mixed.mixing > 0 and abs(mixed.moved) > limits.max_moved
     inside = moved and mixed is not None and mixed.through in THROUGH
+    lone = [softmax for softmax in sites.lone_softmaxes if softmax.calls > 1]
+    alone = f", {len(lone)} over one entry that weigh a sum" if lone else ""
     yield Measured(
-        float(len(direct) + inside),
+        float(len(direct) + inside + len(lone)),
         0.0,
-        f"{count(sites.batch_softmaxes, 'softmax call')} along the batch seen, {len(direct)} as the input of a loss",
+        f"{count(sites.batch_softmaxes, 'softmax call')} along the batch seen, {len(direct)} as the input of a loss"
+        f"{alone}",
     )
+    for softmax in lone:
+        yield _over_one(softmax)
     for site in direct:
         yield _as_input(site)
     if mixed is not None and inside and not direct:
         yield _inside(sites, mixed)
-    if direct or inside:
+    if direct or inside or lone:
         return
     if sites.batch_softmaxes == 0:
         raise NotApplicable("no softmax along the samples of the batch was seen")
@@ -126,6 +137,24 @@ def _as_input(site: LossSite) -> Finding:
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=(f"in all {count(site.calls, 'call')} looked at",),
+    )
+
+
+def _over_one(softmax: LoneSoftmax) -> Finding:
+    shape = f"({', '.join(map(str, softmax.shape))})"
+    return Finding(
+        message=(
+            f"a softmax runs along the axis of one entry of {shape}, so that all weights are 1: the "
+            f"{softmax.summands} summands that they weigh are added up as they are"
+        ),
+        where=softmax.layer,
+        location=softmax.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"in all {count(softmax.calls, 'call')} looked at",),
+        fix=f"Run it along the axis of the {softmax.summands} summands, `scores.softmax(dim=1)` for "
+        "(samples, steps, 1).",
     )
 
 

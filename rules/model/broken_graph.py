@@ -64,7 +64,9 @@ def broken_graph(reach: GradientReach, cuts: GraphCuts | None, limits: Limits) -
     By experiment. First, exactly: for `min-steps` steps of its optimizer, `.grad` was None at every update. A gradient
     of zeros is a gradient. Then the first step is replayed from the initial weights on the same batch with the same
     random numbers, once as it is and once with those weights disturbed. If the loss moves by more than `min-change`, it
-    depends on them. The operations of the replayed forward tell which one took a tensor with a graph and gave one
+    depends on them. A formula over tensors, without a loader or a model that is called, is replayed by putting back the
+    random numbers that it draws its batch with; where that does not repeat the loss exactly, the rule is inconclusive.
+    The operations of the replayed forward tell which one took a tensor with a graph and gave one
     without.
 
     ## When it may be wrong

@@ -66,6 +66,40 @@ def test_other_comparisons(zygote, metric):
     assert run(zygote, metric)["comparisons"].broadcast == ()
 
 
+REGRESSION = "F.mse_loss(model(a), b)"
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "((b.squeeze(1) - model(a)) ** 2).mean()",
+        "torch.sub(model(a), b.view(-1)).abs().mean()",
+        "(model(a).squeeze(1) - b).square().mean()",
+    ],
+)
+def test_a_column_subtracted_from_a_vector(zygote, metric):
+    (site,) = run(zygote, metric, loss=REGRESSION)["comparisons"].broadcast
+    assert {site.left, site.right} == {(12,), (12, 1)}
+    assert (site.function, site.known) == ("-", "both")
+    assert site.paired < site.reported
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "((b - model(a)) ** 2).mean()",
+        "(b.squeeze(1) - model(a).mean()) ** 2",
+        "model(a).squeeze(1)[:, None] - b.squeeze(1)",
+        "c = b.squeeze(1).clone(); (c[:, None] - model(a).squeeze(1)).abs()",  # all pairs of labels with predictions
+        "b - b.view(-1)",  # a kernel over the labels
+        "model(a); torch.arange(12)[:, None] - torch.arange(12)",
+    ],
+)
+def test_other_differences(zygote, metric):
+    part = run(zygote, f"b == b; {metric}", loss=REGRESSION)["comparisons"]
+    assert part.broadcast == ()
+
+
 def test_gathered_over_an_epoch(zygote):
     metric = """found = globals().setdefault("found", [])
             found.append((model(a), b))

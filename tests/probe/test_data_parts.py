@@ -143,3 +143,50 @@ for i in range(6):
 def test_the_distance_of_grey_values(zygote, change, step):
     found = zygote.probe(IMAGES.replace("CHANGE", change), steps=5, parts=("inputs",))["inputs"].grey_step
     assert found == (pytest.approx(step, rel=0.02) if step else None)
+
+
+PREPARING = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(256, 3) * torch.tensor([1e4, 1.0, 0.1]) + torch.tensor([3e4, 4.0, 0.5])
+y = (x[:, 2:] - 0.5) * 10
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", x.mean(0))
+        self.register_buffer("std", x.std(0))
+        self.a, self.b = nn.Linear(3, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        x = PREPARED
+        return self.b(self.a(x).relu())
+
+
+net = Net()
+optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+for epoch in range(1000):
+    for xb, yb in DataLoader(TensorDataset(x, y), batch_size=32):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(xb), yb).backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("prepared", "itself", "ratio"),
+    [("x", False, 1e5), ("x - self.mean", True, 1e5), ("(x - self.mean) / self.std", True, 1.0)],
+)
+def test_features_that_the_model_prepares_are_those_of_its_first_layer(zygote, prepared, itself, ratio):
+    script = PREPARING.replace("PREPARED", prepared)
+    seen = zygote.probe(script, steps=40, experiments=True, parts=("inputs", "standardized_inputs"))
+    inputs, look = seen["inputs"], seen["standardized_inputs"].looks[0]
+    assert inputs.prepared is itself
+    assert inputs.scale_ratio == pytest.approx(ratio, rel=0.2)
+    # Standardized as it is already, nothing changes; else the second arm starts at the loss of standard inputs.
+    assert look.treated[0] < 3
+    assert (look.control[0] == pytest.approx(look.treated[0], rel=1e-2)) is (ratio == 1.0)

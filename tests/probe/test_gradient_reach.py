@@ -147,3 +147,41 @@ for epoch in range(20):
     )
     seen = zygote.probe(script, steps=8, parts=("gradient_reach",))
     assert seen["gradient_reach"].unreached == ()
+
+
+FORMULA = """
+import torch
+torch.manual_seed(0)
+data = torch.randn(400) + 3
+place = torch.tensor(1.0, requires_grad=True)
+width = torch.tensor(0.5, requires_grad=True)
+optimizer = torch.optim.Adam([place, width], lr=1e-2)
+for step in range(400):
+    batch = BATCH
+    loss = ((batch - PLACE) * width).square().mean() - width.log()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+DRAWN = "data[torch.randint(0, 400, (32,))]"
+
+
+@pytest.mark.parametrize(
+    ("batch", "place", "cut"),
+    [
+        (DRAWN, "place.item()", True),
+        ("data", "place.item()", True),
+        (DRAWN, "place", False),
+        ("data[step % 7 * 32 :][:32]", "place.item()", False),  # which batch comes next is not known
+        ("data[step % 3 * 32 :][:32]", "place.item()", False),
+    ],
+)
+def test_a_formula_without_a_model_that_is_called(zygote, batch, place, cut):
+    script = FORMULA.replace("BATCH", batch).replace("PLACE", place)
+    seen = zygote.probe(script, steps=12, experiments=True, parts=("gradient_reach", "graph_cuts"))
+    if not cut:
+        assert "graph_cuts" not in seen.gathered.parts
+        return
+    (found,) = seen["graph_cuts"].cuts
+    assert (found.operation, found.location.line, found.noise) == ("item", 10, 0.0)
+    assert found.change > 0.01

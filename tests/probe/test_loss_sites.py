@@ -269,3 +269,32 @@ def test_numbers_of_the_script_stay_bit_equal(zygote):
     script = script.replace("LOSS", "((out - yb) ** 2).mean()")
     bare, seen = zygote.bare(script), zygote.probe(script, steps=20, parts=("loss_sites",))
     assert seen.noted("loss") == bare.noted("loss")[: len(seen.noted("loss"))]
+
+
+LONE = "(scores.softmax(-1) * steps).sum(1)"
+
+
+@pytest.mark.parametrize(
+    ("pooled", "summands"),
+    [
+        (LONE, 7),
+        ("(torch.softmax(scores, dim=2) * steps).sum(dim=-2)", 7),
+        ("scores.softmax(-1).transpose(1, 2) @ steps", 7),
+        ("torch.einsum('bto,btd->bd', scores.softmax(2), steps)", 7),
+        ("(scores.softmax(1) * steps).sum(1)", 0),
+        ("(scores.softmax(-1) * steps)[:, 0]", 0),  # a mixture with one expert
+        ("(scores.softmax(-1) @ steps[:, :1]).tanh().sum(1)", 0),  # attention of seven queries to one key
+        ("(scores[:, :1].softmax(1) * steps[:, :1]).sum(1)", 0),
+        ("(scores.sigmoid() * steps).sum(1)", 0),
+    ],
+)
+def test_a_softmax_of_one_entry_that_weighs_a_sum(zygote, pooled, summands):
+    head = (
+        "type('Pool', (nn.Module,), {'__init__': lambda self: (nn.Module.__init__(self), "
+        "setattr(self, 's', nn.Linear(6, 1)), None)[2], 'forward': lambda self, h: (lambda steps, scores: "
+        f"{pooled})(h[:, None] + 0.1 * torch.arange(7)[:, None], self.s(h[:, None] * torch.arange(7)[:, None]))}})(), "
+        "nn.Flatten(), nn.Linear(6, 3)"
+    )
+    part, _ = sites(zygote, CLASSES, head, "F.cross_entropy(out, yb)")
+    found = [(lone.shape, lone.summands) for lone in part.lone_softmaxes]
+    assert found == ([((8, 7, 1), summands)] if summands else [])

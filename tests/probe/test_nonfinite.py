@@ -100,3 +100,34 @@ def test_divergence_is_found_too(zygote):
     seen, part, _ = run(zygote, rate="1e12")
     assert part.first_step == first_bad(seen.noted("loss"))
     assert part.traced
+
+
+SKIPPING = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+data = torch.randn(160, 4)
+data[100, 2] = VALUE
+model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+loader = DataLoader(TensorDataset(data, torch.randn(160, 1)), batch_size=8)
+for epoch in range(1000):
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        if not torch.isfinite(loss):
+            continue
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_running_statistics_of_a_loop_that_skips_such_losses(zygote):
+    seen = zygote.probe(SKIPPING.replace("VALUE", "float('nan')"), steps=20, parts=("nonfinite", "modes"))
+    assert seen["nonfinite"].first_step is None
+    assert seen["nonfinite"].spoilt == ("1",)
+    (model,) = seen["modes"].models  # a step that was given up is no evaluation
+    assert (model.evaluation_forwards, model.train_mode_evaluations, model.graph_evaluations) == (0, 0, 0)
+    assert zygote.probe(SKIPPING.replace("VALUE", "0.0"), steps=20, parts=("nonfinite",))["nonfinite"].spoilt == ()

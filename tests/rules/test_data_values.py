@@ -132,6 +132,14 @@ def test_nan_that_reaches_the_loss_is_located():
     assert finding.location.line == 20
 
 
+def test_running_statistics_are_spoilt_where_the_loop_skips_the_loss():
+    spoilt = Nonfinite(steps_checked=60, spoilt=("1", "norm"))
+    (finding,) = judge("nonfinite-inputs", handed(GAP), spoilt).findings
+    assert "layer 1 and norm" in finding.detail[-1]
+    assert judge("nonfinite-inputs", handed(GAP.model_copy(update={"target": True})), spoilt).verdict.outcome == "pass"
+    assert judge("nonfinite-inputs", table(nonfinite=3), spoilt).verdict.outcome == "fail"
+
+
 def test_targets_are_told_apart():
     (finding,) = judge("nonfinite-inputs", handed(GAP.model_copy(update={"target": True})), SUFFERED).findings
     assert "targets" in finding.message

@@ -11,6 +11,7 @@ from auditor.evidence import (
     Clipping,
     CrossSample,
     Loader,
+    LoneSoftmax,
     LossSite,
     LossSites,
     LossTerm,
@@ -295,6 +296,15 @@ def wrong_dim(*parts, **changes):
 def rows(**changes):
     given = {"softmax_axis": 0, "softmax_size": 32, "input_shape": (32, 5)}
     return site("nll_loss", **{**given, **changes})
+
+
+def test_a_softmax_of_one_entry_that_weighs_a_sum_fails():
+    lone = LoneSoftmax(shape=(32, 7, 1), summands=7, calls=4, location=place(31))
+    (finding,) = wrong_dim(batch_softmaxes=0, lone_softmaxes=(lone,)).findings
+    assert finding.location.line == 31
+    assert "7 summands" in finding.message
+    once = wrong_dim(batch_softmaxes=0, lone_softmaxes=(lone.model_copy(update={"calls": 1}),))
+    assert once.verdict.outcome == "not-applicable"
 
 
 def test_a_softmax_along_samples_as_input_of_a_loss_fails():

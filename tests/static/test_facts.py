@@ -106,6 +106,22 @@ WHOLE = [
     ("def load():\n    x = get()\n    x = (x - x.mean(0)) / x.std(0)\n    return x[:8], x[8:]", "x.mean", False),
 ]
 
+PICK = """def pick(x, y):
+    a, b = x[y == 1], x[y == 0]
+    t = (a.mean(0) - b.mean(0)) / a.std(0)
+    return np.argsort(-np.abs(t))[:40]
+"""
+WHOLE += [
+    (PICK + "k = pick(x, y)\nz = torch.tensor(x[:, k])\nfit(z[train])\ntest(z[test])", "pick", True),
+    (PICK + "x = x[:, pick(x, y)[:9]]\na, b = x[:80], x[80:]", "pick", True),
+    (PICK + "k = torch.tensor(pick(x, y=y))\nx = x[:, k]\na, b = x[:80], x[80:]", "pick", True),
+    (
+        "def top(x, n):\n    return x.var(0).argsort()[-n:]\nx = x[:, top(x, N)]\na, b = x[:80], x[80:]",
+        "top",
+        False,
+    ),
+]
+
 
 @pytest.mark.parametrize(("body", "what", "supervised"), WHOLE, ids=range(len(WHOLE)))
 def test_statistics_of_rows_that_are_split_later(read, body, what, supervised):
@@ -129,6 +145,13 @@ PARTS = [
     "x = x - x.mean(0)\nfirst = x[:10]\nlast = x[-3:]",
     "loss = ((model(x) - y) ** 2).mean()\na, b = x[:80], x[80:]",
     "x_train = x_train - x_train.mean(0)\nx_test = x_test - x_train.mean(0)",
+]
+PARTS += [
+    PICK + "k = pick(x[train], y[train])\nx = x[:, k]\na, b = x[train], x[test]",
+    PICK + "k = pick(u, v)\nx = x[:, k]\na, b = x[:80], x[80:]",
+    PICK + "k = pick(x, y)\nx = x * k\na, b = x[:80], x[80:]",
+    "def some(x, n):\n    return torch.randperm(x.shape[1])[:n]\nx = x[:, some(x, 9)]\na, b = x[:80], x[80:]",
+    "def rows(x):\n    return x.mean(1) > 0\nx = x[rows(x)]\na, b = x[:80], x[80:]",
 ]
 
 

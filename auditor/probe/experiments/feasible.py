@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 REPLACED = "after {steps} steps the script went on with another optimizer or another model"
 
 
-def require_rewindable(probe: Probe) -> None:
-    """Raises NotRun where rewinding this loop makes no sense."""
+def require_rewindable(probe: Probe, *, unfed: bool = False) -> None:
+    """Raises NotRun where rewinding this loop makes no sense. `unfed`: it is enough that the random numbers with which
+    the loop draws its batch are put back, though nothing can be fed to it."""
     if probe.loop.interleaved:
         raise NotRun(
             "several optimizers take turns with their own backward calls (adversarial or alternating training): "
@@ -33,8 +34,13 @@ def require_rewindable(probe: Probe) -> None:
             f"a batch of {probe.feed.largest / 2**20:.0f} MB is too large to be kept for a replay "
             f"({probe.spec.batch_memory} MB are allowed; see --batch-memory)"
         )
-    if not probe.feed.has_loader:
+    if not probe.feed.has_loader and not (unfed and without_calls(probe)):
         _require_repeatable_calls(probe)
+
+
+def without_calls(probe: Probe) -> bool:
+    """The loop has no model that it calls: its loss is a formula over tensors that an optimizer holds."""
+    return not probe.feed.has_loader and not any(step.calls for step in probe.feed.steps)
 
 
 def _require_repeatable_calls(probe: Probe) -> None:
@@ -54,7 +60,7 @@ def _require_repeatable_calls(probe: Probe) -> None:
 
 def is_constant(probe: Probe) -> bool:
     """True when every step consumes the same tensors: full-batch training."""
-    if probe.feed.has_loader:
+    if probe.feed.has_loader or without_calls(probe):
         return False
     steps = probe.feed.steps[: min(4, probe.observed)]
     first = steps[0] if steps else None
@@ -68,7 +74,7 @@ def is_constant(probe: Probe) -> bool:
 def can_substitute(probe: Probe) -> bool:
     """True when recorded model arguments and loss targets are all that a step reads."""
     steps = probe.feed.steps[: probe.observed]
-    return bool(steps) and probe.loss_facts().covers_loss()
+    return bool(steps) and not without_calls(probe) and probe.loss_facts().covers_loss()
 
 
 def choose_feeding(probe: Probe) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from auditor.evidence import GraphCut, GraphCuts
 from auditor.probe.cutwatch import Cut, CutWatch
-from auditor.probe.experiments.feasible import order, require_rewindable
+from auditor.probe.experiments.feasible import order, require_rewindable, without_calls
 from auditor.probe.replay import Experiment, NotRun, Replay, Trail
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def graph_cuts(probe: Probe) -> Experiment:
     waiting = [p for p in collector.unreached() if not collector.moved(p)] if collector is not None else []
     if not waiting:
         raise NotRun("every parameter that an optimizer holds had a gradient, or is moved by hand", "not-applicable")
-    require_rewindable(probe)
+    require_rewindable(probe, unfed=True)
     watch = CutWatch(probe)
     try:
         control = yield _replay(probe, "as it is", watch.begin)
@@ -35,6 +35,11 @@ def graph_cuts(probe: Probe) -> Experiment:
     control.require(1)
     if not math.isfinite(control.losses[0]):
         raise NotRun("the loss is not finite on the first batch")
+    if without_calls(probe):  # nothing was fed: a loop that counts through its data has gone on to the next batch
+        again = yield _replay(probe, "as it is, again", _nothing)
+        again.require(1)
+        if again.losses[0] != control.losses[0]:
+            raise NotRun("the loop did not repeat its first step: it carries state that the probe cannot put back")
     cuts: list[GraphCut] = []
     for parameters, found in _groups(waiting, watch.cuts)[:GROUPS]:
         disturbed = yield _replay(probe, "weights disturbed", lambda chosen=parameters: _disturb(chosen))  # type: ignore[misc]
@@ -48,6 +53,9 @@ def graph_cuts(probe: Probe) -> Experiment:
 
 def _replay(probe: Probe, label: str, prepare: Callable[[], None]) -> Replay:
     return Replay(steps=1, label=f"weights without gradient: {label}", order=order(probe), prepare=prepare)
+
+
+def _nothing() -> None: ...
 
 
 def _groups(waiting: list[torch.Tensor], cuts: list[Cut]) -> list[tuple[list[torch.Tensor], list[Cut]]]:

@@ -18,7 +18,7 @@ TOLERANCE = 1e-3  # relative; bit-equal on most machines, atomics on a GPU leave
 
 def rewind_check(probe: Probe) -> Experiment:
     """Raises NotRun when the loop carries state that the probe cannot put back. Makes no part."""
-    require_rewindable(probe)
+    require_rewindable(probe, unfed=True)
     choose_feeding(probe)
     steps = min(STEPS, probe.observed)
     first = yield Replay(steps=steps, label="rewind check", order=order(probe))

@@ -34,19 +34,30 @@ def standardized_inputs(probe: Probe) -> Experiment:
     inputs = collector.summary()
     if not suspicious(inputs):
         raise NotRun("the inputs are centered and of ordinary size: nothing to standardize", "not-applicable")
-    mean, std = collector.moments()
+    prepared = collector.prepared()
+    layer, mean, std = prepared if prepared is not None else (None, *collector.moments())
     change = standardization(inputs.shape, collector.axis, mean, std)
-    looks = yield from paired_looks(probe, "standardized inputs", STEPS, FEWEST, input_change=change)
+    looks = yield from paired_looks(
+        probe, "standardized inputs", STEPS, FEWEST, input_change=change, changed_layer=layer
+    )
     rescaled = None
     if looks and favours_treatment(looks[0]) and (inputs.scale_ratio or 0.0) > MISMATCH:
-        rescaled = yield from _rescaled(probe, looks[0], standardization(inputs.shape, collector.axis, 0 * mean, std))
+        change = standardization(inputs.shape, collector.axis, 0 * mean, std)
+        rescaled = yield from _rescaled(probe, looks[0], change, layer)
     return StandardizedInputs(looks=tuple(looks), rescaled=rescaled, fidelity=probe.fidelity, location=inputs.location)
 
 
-def _rescaled(probe: Probe, look: PairedReplay, change: InputChange) -> Generator[Replay, Trail, PairedReplay | None]:
+def _rescaled(
+    probe: Probe, look: PairedReplay, change: InputChange, layer: torch.nn.Module | None
+) -> Generator[Replay, Trail, PairedReplay | None]:
     """The first look again, with the scales of the features made equal and nothing else."""
     trail = yield Replay(
-        steps=len(look.control), label="inputs of one scale", fewest=FEWEST, order=order(probe), input_change=change
+        steps=len(look.control),
+        label="inputs of one scale",
+        fewest=FEWEST,
+        order=order(probe),
+        input_change=change,
+        changed_layer=layer,
     )
     if len(trail.losses) < FEWEST:
         return None

@@ -1,4 +1,4 @@
-"""Metric code that compares a vector with a column, or takes the largest of a single output.
+"""Metric code that compares or subtracts a vector and a column, or takes the largest of a single output.
 
 Only the shapes of a comparison are looked at, until they are suspicious; then its operands have to be known by their
 values: the labels of the latest batch, or what the model's latest output predicts.
@@ -35,7 +35,7 @@ class _Site:
     evaluation: bool
     known: Literal["predictions", "labels", "both"]
     calls: int = 0
-    paired: torch.Tensor | None = None
+    paired: torch.Tensor | None = None  # share of equal pairs, or mean square of their differences
     reported: torch.Tensor | None = None
 
 
@@ -99,6 +99,11 @@ class ComparisonsCollector(Collector):
         if _every_with_every(left, right, result):
             self._suspicious(function, left, right, result)
 
+    def subtracted(self, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
+        """A metric by hand, the residuals of R2 for example. What carries a graph is a loss or a part of a model."""
+        if not result.requires_grad and _every_with_every(left, right, result):
+            self._suspicious("-", left, right, result)
+
     def _suspicious(self, function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
         location = user_location()
         looks = self._looked[location] = self._looked.get(location, 0) + 1
@@ -110,7 +115,15 @@ class ComparisonsCollector(Collector):
         # Of one and the same thing, it is a mask that tells which samples belong together.
         if not any(known) or known[0] == known[1] or _related(left, right):
             return
-        paired = (left.reshape(-1) == right.reshape(-1)).float().mean()
+        if function == "-":
+            # Kernels and distances subtract everything from everything on purpose: they write the axis in themselves.
+            if not all(known) or not self._came_as_column(left if left.dim() == 2 else right):
+                return
+            paired = (left.reshape(-1) - right.reshape(-1)).float().square().mean()
+            reported = result.float().square().mean()
+        else:
+            paired = (left.reshape(-1) == right.reshape(-1)).float().mean()
+            reported = result.float().sum() / result.shape[0]
         site = _Site(
             function=function,
             left=tuple(left.shape),
@@ -119,7 +132,7 @@ class ComparisonsCollector(Collector):
             known="both" if all(known) else ("labels" if "labels" in known else "predictions"),
             calls=1,
             paired=paired,
-            reported=result.float().sum() / result.shape[0],
+            reported=reported,
         )
         self._sites[location] = site
 
@@ -141,6 +154,15 @@ class ComparisonsCollector(Collector):
             decisions = [single > 0, single > 0.5, single.round(), single.sigmoid().round(), single]
             decisions.append(torch.zeros_like(single))  # argmax over the only column
         return "predictions" if any(_ends_with(flat, decision) for decision in decisions) else ""
+
+    def _came_as_column(self, column: torch.Tensor) -> bool:
+        """The loader or the model handed these values out with that second axis, and no `[:, None]` wrote it in. Views
+        leave no trace in inference mode."""
+        if column.is_inference() or column._base is not None:
+            return False
+        given = [*self._labels, *([self._output] if self._output is not None else [])]
+        flat = column.detach().reshape(-1)
+        return any(kept.dim() == 2 and _ends_with(flat, kept.detach().reshape(-1)) for kept in given)
 
     # ------------------------------------------------------------------------------------------------- a single column
 
@@ -166,7 +188,7 @@ class ComparisonsCollector(Collector):
                     single.hit, single.compared = True, user_location()
 
     def part(self) -> Comparisons:
-        if not self._compared:
+        if not self._compared and not self._sites:
             raise Unavailable("no two tensors were compared outside of the model")
         return Comparisons(
             compared=self._compared,

@@ -10,6 +10,7 @@ from torch import nn
 from auditor.evidence import Channel, Inputs
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.firstlayer import FirstLayerInput
 from auditor.probe.locate import user_location
 
 STEPS = 5
@@ -56,6 +57,7 @@ class InputsCollector(Collector):
         self._samples = 0
         self._location: Any = None
         self._first_layer: nn.Module | None = None
+        self._entering = FirstLayerInput(probe)
         self._summary: Inputs | None = None
         self._totals: list[torch.Tensor] = []  # 0-d per step: sum of the input
         self._sample: torch.Tensor | None = None  # values of the first image batch
@@ -83,8 +85,13 @@ class InputsCollector(Collector):
         if tensor.dim() != len(self._shape) or (self.axis is not None and tensor.shape[1] != self._shape[1]):
             return
         self._samples += tensor.shape[0]
+        if self._kind == "features" and self._first_layer is not module:
+            self._entering.listen(self._first_layer, tensor)
         for part in torch.split(tensor.detach(), max(1, BLOCK * tensor.shape[0] // tensor.numel())):
             self._add(part)
+
+    def forwarded(self, module: nn.Module, result: Any) -> None:
+        self._entering.end()
 
     def _add(self, tensor: torch.Tensor) -> None:
         values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
@@ -126,6 +133,12 @@ class InputsCollector(Collector):
         # Cancellation leaves noise where a channel is constant.
         return mean, torch.where(variance > 1e-12 * mean.square(), variance, torch.zeros_like(variance)).sqrt()
 
+    def prepared(self) -> tuple[nn.Module, torch.Tensor, torch.Tensor] | None:
+        """The first layer, and (channels,) mean and standard deviation of what it receives, where the model itself
+        shifts or scales its input before."""
+        moments, layer = self._entering.moments(self._samples), self._entering.layer
+        return (layer, *moments) if moments is not None and layer is not None else None
+
     def part(self) -> Inputs:
         if self._sums is None:
             raise Unavailable("the model is not called with a floating-point tensor")
@@ -150,7 +163,8 @@ class InputsCollector(Collector):
         first = self._first_layer
         training = next((loader for loader in self.probe.program.loaders if loader.training_credits), None)
         binary, zero = (self._shares.cpu() / total).tolist()
-        ratio_of_scales, widest, narrowest = self._scales(std)
+        prepared = self.prepared()
+        ratio_of_scales, widest, narrowest = self._scales(std if prepared is None else prepared[2])
         return Inputs(
             kind=self._kind,
             shape=self._shape,
@@ -171,6 +185,7 @@ class InputsCollector(Collector):
             scale_ratio=ratio_of_scales,
             widest=widest,
             narrowest=narrowest,
+            prepared=prepared is not None,
             grey_step=grey_step(self._sample) if self._sample is not None else None,
             first_layer=names.get(id(first), type(first).__name__) if first is not None else "",
             first_layer_kind=type(first).__name__ if first is not None else "",

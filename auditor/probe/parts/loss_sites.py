@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import Location, LossSite, LossSites, LossTerm
+from auditor.evidence import Location, LoneSoftmax, LossSite, LossSites, LossTerm
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.differences import Difference, DifferenceWatch
 from auditor.probe.graph import Producer, producer, producing_node
 from auditor.probe.locate import user_location
+from auditor.probe.loneweights import lone_softmaxes, weighs
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossgraph import Term, bounds, differences_in, size, softmax_axis, sole_softmax, terms
 from auditor.probe.steps import StepSeen
@@ -65,6 +66,7 @@ class LossSitesCollector(Collector):
         self._batch_size = 0
         self._over_batch: list[Location | None] = []
         self._watch = DifferenceWatch(probe)
+        self._lone: dict[Location | None, LoneSoftmax] = {}
 
     # -------------------------------------------------------------------------------------------------------- events
 
@@ -108,6 +110,8 @@ class LossSitesCollector(Collector):
         root = roots[0].grad_fn if roots else None
         if root is not None and sampled(self.step):
             self._terms = terms(root)
+            for node in lone_softmaxes(self._places):
+                self._weighs(node, roots)
             self._root(root, roots[0])
         if root is not None and self._watch.found:
             inside = differences_in(root)
@@ -133,6 +137,15 @@ class LossSitesCollector(Collector):
         self._watch.end()
         if self.step + 1 in WATCHED and self.step + 1 < self.probe.director.steps_to_observe:
             self._watch.begin()
+
+    def _weighs(self, node: Any, roots: tuple[torch.Tensor, ...]) -> None:
+        made, summands = self._places[node], weighs(node, roots)
+        known = self._lone.get(made.location)
+        if summands:
+            calls = known.calls + 1 if known is not None else 1
+            self._lone[made.location] = LoneSoftmax(
+                shape=size(node), summands=summands, calls=calls, layer=made.layer, location=made.location
+            )
 
     # ---------------------------------------------------------------------------------------------------- what is kept
 
@@ -193,6 +206,7 @@ class LossSitesCollector(Collector):
             batch_size=self._batch_size,
             batch_softmaxes=len(self._over_batch),
             batch_softmax_location=next(iter(self._over_batch), None),
+            lone_softmaxes=tuple(self._lone.values()),
             covered=self.probe.loss_facts().covers_loss(),
         )
 

@@ -55,6 +55,7 @@ class _Forward:
     backward: bool = False
     graph: bool = False
     measured: bool = False
+    loss: torch.Tensor | None = None  # 0-d, computed with a graph, as long as no backward passed
     location: Location | None = None
 
 
@@ -108,7 +109,7 @@ class ModesCollector(Collector):
             return
 
         def passed(_gradients: Any) -> None:
-            forward.backward = True
+            forward.backward, forward.loss = True, None
 
         for tensor in list(tensors(result))[: 4 * MOST_OUTPUTS]:
             if tensor.grad_fn is None:
@@ -127,6 +128,8 @@ class ModesCollector(Collector):
 
     def loss_called(self, call: LossCall) -> None:
         self._measured()
+        if self._latest is not None and self._latest.graph and call.result.dim() == 0:
+            self._latest.loss = call.result.detach()
 
     def compared(self, function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
         self._measured()
@@ -282,6 +285,8 @@ def _evaluates(forward: _Forward) -> bool:
     if forward.backward:
         return False
     held_out = forward.fed is not None and forward.fed.role == "held-out"
+    if not held_out and forward.loss is not None and not bool(torch.isfinite(forward.loss)):
+        return False  # a training step that the loop gave up, as its loss is NaN
     return (held_out and (forward.first or forward.again)) or (forward.measured and not forward.familiar)
 
 

@@ -1,12 +1,15 @@
-"""The first step whose loss or gradient was NaN or infinite."""
+"""The first step whose loss or gradient was NaN or infinite, and running statistics that are so ever since."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import torch
+from torch.nn.modules.batchnorm import _NormBase
+
 from auditor.evidence import Location, Nonfinite
-from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.steps import StepSeen
 
 
@@ -17,10 +20,25 @@ class NonfiniteCollector(Collector):
         super().__init__(probe)
         self._skipped = 0
         self._locations: list[Location | None] = []
+        self._statistics: dict[str, torch.Tensor] = {}  # 0-d: sum of the running statistics of a layer, the latest
 
     def step_ended(self, step: StepSeen) -> None:
         self._skipped += step.skipped
         self._locations.append(step.backwards[0].location if step.backwards else None)
+        # A loop that gives up a step with a loss of NaN has run the forward, which has moved them.
+        if sampled(self.step):
+            self._look_at_statistics()
+
+    def _look_at_statistics(self) -> None:
+        names = self.probe.program.module_names()
+        for _, model in self.probe.program.models():
+            for layer in model.modules():
+                if isinstance(layer, _NormBase) and layer.running_mean is not None and layer.running_var is not None:
+                    total = layer.running_mean.detach().sum() + layer.running_var.detach().sum()
+                    self._statistics[names.get(id(layer), type(layer).__name__)] = total
+
+    def _spoilt(self) -> tuple[str, ...]:
+        return tuple(name for name, total in self._statistics.items() if not bool(torch.isfinite(total)))
 
     def part(self) -> Nonfinite:
         trajectory = self.probe.collectors.find("trajectory")
@@ -32,7 +50,7 @@ class NonfiniteCollector(Collector):
         bad_norm = next((i for i, norm in enumerate(norms) if norm is not None and not math.isfinite(norm)), None)
         found = [step for step in (bad_loss, bad_norm) if step is not None]
         if not found:
-            return Nonfinite(steps_checked=len(losses), scaler_skipped=self._skipped)
+            return Nonfinite(steps_checked=len(losses), scaler_skipped=self._skipped, spoilt=self._spoilt())
         first = min(found)
         inputs = self.probe.collectors.find("inputs")
         return Nonfinite(
@@ -43,5 +61,6 @@ class NonfiniteCollector(Collector):
             loss_location=self._locations[first],
             input_nonfinite=inputs.saw_nonfinite(first),
             scaler_skipped=self._skipped,
+            spoilt=self._spoilt(),
             losses_before=tuple(losses[max(0, first - 10) : first]),
         )

@@ -1,4 +1,4 @@
-"""Comparisons of tensors, and the largest of some values: what metrics are made of."""
+"""Comparisons and differences of tensors, and the largest of some values: what metrics are made of."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ def install(probe: Probe) -> None:
     if probe.collectors.hears("compared"):
         for owner, name in ((torch.Tensor, "__eq__"), (torch.Tensor, "eq"), (torch, "eq")):
             _wrap(owner, name, lambda original: _equal(probe, original))
+    if probe.collectors.hears("subtracted"):
+        for owner, name in ((torch.Tensor, "__sub__"), (torch.Tensor, "sub"), (torch, "sub")):
+            _wrap(owner, name, lambda original: _minus(probe, original))
     if probe.collectors.hears("took_largest"):
         for owner, name in ((torch.Tensor, "argmax"), (torch, "argmax"), (torch.Tensor, "max"), (torch, "max")):
             _wrap(owner, name, lambda original, name=name: _largest(probe, name, original))  # type: ignore[misc]
@@ -46,6 +49,23 @@ def _equal(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return eq
+
+
+def _minus(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    def sub(*args: Any, **kwargs: Any) -> Any:
+        if has_torch_function(args):
+            return handle_torch_function(sub, args, *args, **kwargs)
+        result = original(*args, **kwargs)
+        # Runs for every difference of any library: only those of a vector and a column outside of models go further.
+        if not probe.hears_metrics or len(args) != 2 or not isinstance(args[1], torch.Tensor):
+            return result
+        if not isinstance(args[0], torch.Tensor) or args[0].dim() + args[1].dim() != 3:
+            return result
+        if not probe.calls.inside_root and probe.alive():
+            probe.subtracted(args[0], args[1], result)
+        return result
+
+    return sub
 
 
 def _largest(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[..., Any]:

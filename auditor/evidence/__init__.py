@@ -90,7 +90,15 @@ from auditor.evidence.optimization import (
     ValueClipping,
 )
 from auditor.evidence.order import SampleOrder
-from auditor.evidence.precision import LostUpdates, LowPrecision, ScaleChange, ScaledClip, ScalerUse, Underflow
+from auditor.evidence.precision import (
+    LostUpdates,
+    LowPrecision,
+    ScaleChange,
+    ScaledClip,
+    ScalerUse,
+    Underflow,
+    UnscaledShare,
+)
 from auditor.evidence.program import (
     Clipping,
     Layer,
@@ -271,6 +279,7 @@ __all__ = [
     "Underflow",
     "UnitActivity",
     "Unreached",
+    "UnscaledShare",
     "Updates",
     "ValueClipping",
     "WholeFit",

@@ -1,4 +1,4 @@
-"""SEQ104: a padding mask is given, and padding still decides over the outputs."""
+"""SEQ104: a padding mask is given or made, and padding still decides over the outputs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
 
     By experiment, with the model as its own control. Applies where some module is given a tensor that has one value
     at exactly the padded positions and another elsewhere, or an argument called a mask that marks nothing while the
-    embedding declares padding (`padding_idx`) and the batch has some. It fails when the change is more than
+    embedding declares padding (`padding_idx`) and the batch has some, or where a model with attention makes such a
+    tensor itself and lays it over its hidden states, to pool them for example. It fails when the change is more than
     `max-change` of the change that as many real tokens make, over at least `min-padded` padded positions.
 
     ## When it may be wrong
@@ -67,7 +68,8 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     - Right padding in a causal model needs no mask: earlier positions do not see it. Passed.
     - The outputs of padded positions themselves are not looked at, where outputs have positions.
     - Convolutions and recurrent layers see the padding next to a text by their nature: not applicable.
-    - A model that never gets a mask, and takes padding for a word, is consistent with itself: not applicable.
+    - A model that neither gets nor makes a mask, and takes padding for a word, is consistent with itself: not
+      applicable.
 
     ## How to fix
 
@@ -78,7 +80,7 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     ```
     """
     if not influence.mask:
-        raise NotApplicable("no mask that marks the padding is given to a module")
+        raise NotApplicable("no mask that marks the padding is given to a module, or laid over hidden states")
     if influence.local_layer:
         raise NotApplicable(f"a layer of kind {influence.local_layer} sees the padding next to a text by its nature")
     if influence.pad_change is None or influence.real_change is None or influence.padded < limits.min_padded:
@@ -94,7 +96,8 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
             message=(
                 f"other tokens in {count(influence.padded, 'padded position')} change the outputs of real ones by "
                 f"{number(influence.pad_change)} of their size, {number(ratio)} times what as many real tokens do, "
-                f"though {influence.mask} is given a mask: it is ignored, inverted or used in part"
+                f"though {influence.mask} {'makes' if influence.mask_made else 'is given'} a mask: it is ignored, "
+                "inverted or used in part"
             ),
             where=influence.mask,
             location=influence.location,

@@ -122,7 +122,7 @@ from auditor.evidence.sequence import (
     TokenSite,
 )
 from auditor.evidence.signal import ForwardScale, LayerScale, Reinitialized, SaturatedLayer, Saturation
-from auditor.evidence.source import Accumulator, Mention, OwnTrainMethod, Source, SourceFile, WholeFit
+from auditor.evidence.source import Accumulator, Mention, MisfitCall, OwnTrainMethod, Source, SourceFile, WholeFit
 from auditor.evidence.training import (
     Activations,
     GradientReset,
@@ -215,6 +215,7 @@ __all__ = [
     "LowPrecision",
     "LowerRate",
     "Mention",
+    "MisfitCall",
     "ModeEffect",
     "ModeSwitch",
     "Model",

@@ -78,6 +78,10 @@ class TokenInfluence(Part):
     mask_made: bool = Field(False, description="Or that makes one itself, and lays it over its hidden states.")
     pad: int | None = None
     padded: int = Field(0, description="Padded positions in the batch.")
+    appended: int = Field(
+        0,
+        description="Positions of further padding appended instead, to sequences of features that no embedding makes.",
+    )
     pad_change: float | None = Field(None, description="Change at real positions when the padding held other tokens.")
     real_change: float | None = Field(None, description="The same when as many real tokens were replaced instead.")
     local_layer: str = Field(

@@ -17,6 +17,7 @@ from torch import nn
 from auditor.evidence import TokenInfluence
 from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
+from auditor.probe.experiments.padded_features import declared, padded_features
 from auditor.probe.maskuse import MasksUsed
 from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions
 from auditor.probe.positions import by_position, largest_of, movement
@@ -37,14 +38,18 @@ def token_influence(probe: Probe) -> Experiment:
     require_rewindable(probe)
     found: list[TokenInfluence] = []
     refused: list[NotRun] = []
+    padded: list[Any] = []
 
     def look(examination: Examination, step: int) -> None:
         try:
             found.append(_Look(probe, examination).answer())
         except NotRun as why:
             refused.append(why)
+            padded.append(declared(examination))
 
     trail = yield Replay(steps=1, label="replace tokens", order=order(probe), examine=look)
+    if any(padded):
+        return (yield from padded_features(probe))
     if refused:
         raise refused[0]
     if trail.trouble:

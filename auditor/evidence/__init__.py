@@ -91,7 +91,15 @@ from auditor.evidence.optimization import (
     ValueClipping,
 )
 from auditor.evidence.order import SampleOrder
-from auditor.evidence.precision import LostUpdates, LowPrecision, ScaleChange, ScaledClip, ScalerUse, Underflow
+from auditor.evidence.precision import (
+    LostUpdates,
+    LowPrecision,
+    ScaleChange,
+    ScaledClip,
+    ScalerUse,
+    Underflow,
+    UnscaledShare,
+)
 from auditor.evidence.program import (
     Clipping,
     Layer,
@@ -115,7 +123,7 @@ from auditor.evidence.sequence import (
     TokenSite,
 )
 from auditor.evidence.signal import ForwardScale, LayerScale, Reinitialized, SaturatedLayer, Saturation
-from auditor.evidence.source import Accumulator, Mention, OwnTrainMethod, Source, SourceFile, WholeFit
+from auditor.evidence.source import Accumulator, Mention, MisfitCall, OwnTrainMethod, Source, SourceFile, WholeFit
 from auditor.evidence.training import (
     Activations,
     GradientReset,
@@ -210,6 +218,7 @@ __all__ = [
     "LowPrecision",
     "LowerRate",
     "Mention",
+    "MisfitCall",
     "ModeEffect",
     "ModeSwitch",
     "Model",
@@ -274,6 +283,7 @@ __all__ = [
     "Underflow",
     "UnitActivity",
     "Unreached",
+    "UnscaledShare",
     "Updates",
     "ValueClipping",
     "WholeFit",

@@ -34,6 +34,10 @@ class ScalerUse(Part):
     unscaled_losses: int = Field(
         0, description="scaler.step() for an optimizer since whose last step no backward had a scaled loss."
     )
+    mixed_losses: int = Field(
+        0,
+        description="scaler.step() for an optimizer since whose last step not all backwards had a scaled loss.",
+    )
     skipped: tuple[int, ...] = Field((), description="Steps that the scaler skipped, because of infinities.")
     finite_losses: bool = Field(True, description="The losses of all skipped steps were finite.")
     scales: tuple[float, ...] = Field((), description="The loss scale at the end of each step.")
@@ -42,6 +46,18 @@ class ScalerUse(Part):
     step_location: Location | None = Field(None, description="The first faulty or else the first step of an optimizer.")
     clip_location: Location | None = None
     backward_location: Location | None = None
+    plain_location: Location | None = Field(None, description="The first backward on a loss that was not scaled.")
+
+
+class UnscaledShare(Frozen):
+    """How much of one optimizer's gradient shrinks with the loss scale, from one step at three scales.
+
+    A loss that is not scaled, although the step divides by the scale S, contributes g / S: twice as much at S / 2 and
+    four times as much at S / 4, so that the second change of the gradient is exactly twice the first.
+    """
+
+    share: float = Field(description="Its norm at a scale of 1, over that of the whole gradient.")
+    error: float = Field(description="|second change - 2 * first change| / |second change|.")
 
 
 class ScaleChange(Part):
@@ -53,6 +69,9 @@ class ScaleChange(Part):
     ratios: tuple[float, ...] = Field(description="Per optimizer: gradient norm at the second scale over the first.")
     differences: tuple[float, ...] = Field((), description="Per optimizer: |second - first| / |first|.")
     limit_ratio: float | None = Field(None, description="The limit of the first clipping, second over first scale.")
+    unscaled: tuple[UnscaledShare, ...] = Field(
+        (), description="Per optimizer, where the loop calls backward() on scaled and other losses before one step."
+    )
 
 
 class Underflow(Part):

@@ -75,8 +75,13 @@ class TokenInfluence(Part):
     own: float | None = Field(None, description="Change at a position when its own token alone was replaced.")
     noise: float = Field(0.0, description="Difference of two equal calls, and rounding.")
     mask: str = Field("", description="Name of the module that was given a mask marking the padding.")
+    mask_made: bool = Field(False, description="Or that makes one itself, and lays it over its hidden states.")
     pad: int | None = None
     padded: int = Field(0, description="Padded positions in the batch.")
+    appended: int = Field(
+        0,
+        description="Positions of further padding appended instead, to sequences of features that no embedding makes.",
+    )
     pad_change: float | None = Field(None, description="Change at real positions when the padding held other tokens.")
     real_change: float | None = Field(None, description="The same when as many real tokens were replaced instead.")
     local_layer: str = Field(

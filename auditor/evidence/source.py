@@ -45,6 +45,13 @@ class Accumulator(Frozen):
     used: Location = Field(description="Where it is divided.")
 
 
+class MisfitCall(Frozen):
+    """A call of torch's KL divergence that gets a softmax as its input, by the source."""
+
+    text: str = Field(description="The input as it is written, or as its variable was set.")
+    location: Location
+
+
 class Mention(Frozen):
     """A call or statement that says what its author meant."""
 
@@ -60,6 +67,7 @@ class Source(Part):
     train_methods: tuple[OwnTrainMethod, ...] = ()
     whole_fits: tuple[WholeFit, ...] = ()
     accumulators: tuple[Accumulator, ...] = ()
+    softmax_divergences: tuple[MisfitCall, ...] = ()
     mentions: tuple[Mention, ...] = ()
 
     def mentioned(self, *kinds: str) -> tuple[Mention, ...]:

@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LossSite, LossSites
+from auditor.evidence import LossSite, LossSites, MisfitCall, Source
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -52,7 +52,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.KLDivLoss.html",
     ),
 )
-def loss_activation_mismatch(sites: LossSites, limits: Limits) -> Judgement:
+def loss_activation_mismatch(sites: LossSites, source: Source | None, limits: Limits) -> Judgement:
     """The last activation does not fit the loss: probabilities for logits, or the reverse.
 
     ## What it does
@@ -74,6 +74,7 @@ def loss_activation_mismatch(sites: LossSites, limits: Limits) -> Judgement:
 
     - `nll_loss`, `kl_div`: the input comes straight out of a layer, an activation or a softmax, some of its values
       are positive, and its rows are no log-probabilities (their log-sum-exp is not 0 within `max-row-error`);
+    - `kl_div`, `nn.KLDivLoss`: by the source, the input is a softmax, where the call was not among the observed steps;
     - `kl_div`: targets that are negative without `log_target=True`, or positive with it;
     - `binary_cross_entropy_with_logits`: the input comes straight out of a sigmoid or softmax;
     - `cross_entropy`: the input comes straight out of a sigmoid (a softmax is `double-softmax`).
@@ -97,24 +98,48 @@ def loss_activation_mismatch(sites: LossSites, limits: Limits) -> Judgement:
     ```
     """
     judged = [site for site in sites.sites if site.function in JUDGED and site.calls > 0]
-    if not judged:
-        raise NotApplicable("no loss that takes logits or log-probabilities was called")
     seen = [site for site in judged if site.calls >= limits.min_calls]
-    if not seen:
+    written = list(_written(seen, source))
+    if not judged and not written:
+        raise NotApplicable("no loss that takes logits or log-probabilities was called")
+    if not seen and not written:
         most = max(site.calls for site in judged)
         raise Inconclusive(f"needs {limits.min_calls} looked-at calls of one loss, saw {most}")
     found = [(site, finding) for site in seen for finding in _findings(site, limits)]
     yield Measured(
-        float(len(found)), 0.0, f"{count(len(seen), 'loss call site')} seen, {len(found)} given what does not fit"
+        float(len(found) + len(written)),
+        0.0,
+        f"{count(len(seen), 'loss call site')} seen, {len(found)} given what does not fit",
     )
+    yield from map(_unseen, written)
     unsure = False
     for site, finding in found:
         if site.function == "nll_loss" and not sites.covered and _operation(site) in LAYERS:
             unsure = True
         else:
             yield finding
-    if unsure:
+    if unsure and not written:
         raise Inconclusive("nll_loss receives raw outputs, but the loss has further terms that may normalise them")
+
+
+def _written(seen: list[LossSite], source: Source | None) -> Iterator[MisfitCall]:
+    """Calls that are wrong as they are written; those that were observed are judged by what they received."""
+    known = {(site.location.file, site.location.line) for site in seen if site.location is not None}
+    for call in source.softmax_divergences if source is not None else ():
+        if (call.location.file, call.location.line) not in known:
+            yield call
+
+
+def _unseen(call: MisfitCall) -> Finding:
+    return Finding(
+        message=f"kl_div receives {call.text} where it needs log-probabilities: of probabilities it is no divergence",
+        where="kl_div",
+        location=call.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.SUSPECTED,
+        detail=("read in the source: the observed steps did not come to this call",),
+    )
 
 
 def _findings(site: LossSite, limits: Limits) -> Iterator[Finding]:

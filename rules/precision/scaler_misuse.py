@@ -26,6 +26,12 @@ class Limits(Options):
     max_dependence: float = Field(
         0.05, gt=0, lt=0.2, description="Relative change of the gradient used that halving the loss scale may make."
     )
+    max_unscaled_share: float = Field(
+        0.05, gt=0, lt=1, description="Largest share of the gradient that losses beside the scaled ones may have."
+    )
+    max_share_error: float = Field(
+        0.1, gt=0, lt=0.5, description="Largest deviation from a gradient that shrinks with the scale, to call it one."
+    )
 
 
 @rule(
@@ -41,7 +47,7 @@ class Limits(Options):
     ),
 )
 def scaler_misuse(use: ScalerUse, change: ScaleChange | None, limits: Limits) -> Judgement:
-    """The GradScaler is rebuilt in every step, left out of a call, or skips most steps.
+    """The GradScaler is rebuilt in every step, left out of a call or a loss, or skips most steps.
 
     ## What it does
 
@@ -63,6 +69,10 @@ def scaler_misuse(use: ScalerUse, change: ScaleChange | None, limits: Limits) ->
     - `optimizer.step()` was called on the gradients of a scaled loss, without `scaler.step()` and without `unscale_()`,
     - `scaler.step()` was called although no loss had been scaled since the optimizer's last step,
 
+    or when backward was called on scaled and on other losses before one `scaler.step()`, and a replay of one step at
+    three scales shows that part of the gradient shrinks as one over the scale (within `max-share-error`) that would be
+    more than `max-unscaled-share` of the whole,
+
     or when `scaler.step()` was called and `scaler.update()` never, or when more than `max-skipped-share` of the last
     third of at least `min-skip-steps` steps were skipped although their losses are finite. One step is replayed at two
     loss scales besides: if the gradient that the optimizer uses changes by less than `max-dependence`, then it is
@@ -73,6 +83,8 @@ def scaler_misuse(use: ScalerUse, change: ScaleChange | None, limits: Limits) ->
     - A scaler that is switched off (`enabled=False`) does nothing and is not looked at.
     - A new scaler for every fold or phase passes.
     - Skipping the first steps is how a scaler finds its scale; only the last third counts.
+    - Of several losses, one may be multiplied by `scaler.get_scale()` by hand, or be of no weight: only the effect
+      counts, and where the step cannot be replayed, mixed losses pass.
     - Gradients that are divided by hand and then used by `optimizer.step()` pass, because only the effect counts. Where
       the step cannot be replayed, that finding is a warning.
 
@@ -108,6 +120,8 @@ def scaler_misuse(use: ScalerUse, change: ScaleChange | None, limits: Limits) ->
         yield from _wrong_size(use, change, limits, direct=True)
     if use.unscaled_losses >= limits.min_steps:
         yield from _wrong_size(use, change, limits, direct=False)
+    if use.mixed_losses >= limits.min_steps:
+        yield from _mixed(use, change, limits)
     if not rebuilt:
         yield from _skipping(use, limits)
 
@@ -174,6 +188,35 @@ def _wrong_size(use: ScalerUse, change: ScaleChange | None, limits: Limits, *, d
         confidence=Confidence.CONFIRMED if ratios else Confidence.SUSPECTED,
         detail=detail,
         fix=fix,
+    )
+
+
+def _mixed(use: ScalerUse, change: ScaleChange | None, limits: Limits) -> Judgement:
+    """Some losses of a step are scaled and some are not, and the step divides the gradients of all by the scale."""
+    shrinking = [
+        each
+        for each in (change.unscaled if change is not None else ())
+        if each.error <= limits.max_share_error and each.share > limits.max_unscaled_share
+    ]
+    if not shrinking:
+        return
+    worst = max(shrinking, key=lambda each: each.share)
+    scale = max((scale for scale in use.scales if math.isfinite(scale)), default=math.nan)
+    size = f"{number(scale)} times too small" if scale > 1 else "too small"
+    yield Finding(
+        message=(
+            f"backward was called on a scaled loss and on one that is not in {count(use.mixed_losses, 'step')}, and "
+            f"scaler.step() divided the gradients of both by the scale: those of the other loss are {size}"
+        ),
+        location=use.plain_location or use.step_location,
+        measured=worst.share,
+        limit=limits.max_unscaled_share,
+        confidence=Confidence.CONFIRMED,
+        detail=(
+            f"replayed at three loss scales, a part of the gradient shrinks with the scale; in full it would be "
+            f"{number(worst.share)} times as large as the whole gradient",
+        ),
+        fix="Scale every loss, `scaler.scale(loss_a + loss_b).backward()`, or each before its own backward.",
     )
 
 

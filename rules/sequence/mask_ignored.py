@@ -1,4 +1,4 @@
-"""SEQ104: a padding mask is given, and padding still decides over the outputs."""
+"""SEQ104: a padding mask is given or made, and padding still decides over the outputs."""
 
 from __future__ import annotations
 
@@ -59,15 +59,21 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
 
     By experiment, with the model as its own control. Applies where some module is given a tensor that has one value
     at exactly the padded positions and another elsewhere, or an argument called a mask that marks nothing while the
-    embedding declares padding (`padding_idx`) and the batch has some. It fails when the change is more than
+    embedding declares padding (`padding_idx`) and the batch has some, or where a model with attention makes such a
+    tensor itself and lays it over its hidden states, to pool them for example. It fails when the change is more than
     `max-change` of the change that as many real tokens make, over at least `min-padded` padded positions.
+
+    Sequences of features, which no embedding makes, are judged where a tensor of lengths or a mask tells exactly where
+    the zeros behind them begin, and batches differ in their length: zeros are appended, and the same limit holds.
 
     ## When it may be wrong
 
     - Right padding in a causal model needs no mask: earlier positions do not see it. Passed.
     - The outputs of padded positions themselves are not looked at, where outputs have positions.
     - Convolutions and recurrent layers see the padding next to a text by their nature: not applicable.
-    - A model that never gets a mask, and takes padding for a word, is consistent with itself: not applicable.
+    - Sequences that are padded to one length in all batches are not judged by appending.
+    - A model that neither gets nor makes a mask, and takes padding for a word, is consistent with itself: not
+      applicable.
 
     ## How to fix
 
@@ -78,7 +84,7 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     ```
     """
     if not influence.mask:
-        raise NotApplicable("no mask that marks the padding is given to a module")
+        raise NotApplicable("no mask that marks the padding is given to a module, or laid over hidden states")
     if influence.local_layer:
         raise NotApplicable(f"a layer of kind {influence.local_layer} sees the padding next to a text by its nature")
     if influence.pad_change is None or influence.real_change is None or influence.padded < limits.min_padded:
@@ -89,12 +95,15 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     yield Measured(
         ratio, limits.max_change, f"padding changes the outputs by {number(ratio)} of what real tokens change them by"
     )
-    if ratio > limits.max_change:
+    if ratio > limits.max_change and influence.appended:
+        yield _longer(influence, ratio, limits)
+    elif ratio > limits.max_change:
         yield Finding(
             message=(
                 f"other tokens in {count(influence.padded, 'padded position')} change the outputs of real ones by "
                 f"{number(influence.pad_change)} of their size, {number(ratio)} times what as many real tokens do, "
-                f"though {influence.mask} is given a mask: it is ignored, inverted or used in part"
+                f"though {influence.mask} {'makes' if influence.mask_made else 'is given'} a mask: it is ignored, "
+                "inverted or used in part"
             ),
             where=influence.mask,
             location=influence.location,
@@ -103,3 +112,19 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
             confidence=Confidence.CONFIRMED,
             detail=(f"the padding token is {influence.pad}, replaced where it enters {influence.embedding}",),
         )
+
+
+def _longer(influence: TokenInfluence, ratio: float, limits: Limits) -> Finding:
+    return Finding(
+        message=(
+            f"{count(influence.appended, 'position')} more of padding behind the sequences change the outputs by "
+            f"{number(influence.pad_change or 0.0)} of their size, {number(ratio)} times what other real positions do, "
+            f"though {influence.mask} is told where the padding begins: that is not used, or used in part"
+        ),
+        where=influence.mask,
+        location=influence.location,
+        measured=ratio,
+        limit=limits.max_change,
+        confidence=Confidence.CONFIRMED,
+        detail=("batches differ in their length, so the same sequence gets other outputs in another batch",),
+    )

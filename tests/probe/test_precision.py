@@ -112,6 +112,24 @@ optimizer.step()
     assert seen["scale_change"].ratios == (approx(1.0, rel=1e-3),)  # the effect is right
 
 
+@pytest.mark.parametrize("by_hand", [False, True], ids=["forgotten", "multiplied-by-hand"])
+def test_a_loss_beside_the_scaled_one(zygote, by_hand):
+    body = f"""
+scaler.scale(loss).backward(retain_graph=True)
+(loss * {"scaler.get_scale()" if by_hand else "3.0"}).backward()
+scaler.step(optimizer)
+scaler.update()
+"""
+    seen = run(zygote, body, parts=("scaler_use", "scale_change"), experiments=True)
+    use = seen["scaler_use"]
+    assert (use.mixed_losses, use.unscaled_losses, use.plain_location.line) == (12, 0, 15)
+    (apart,) = seen["scale_change"].unscaled
+    if by_hand:
+        assert apart.share < 0.01 or apart.error > 0.3
+    else:
+        assert (apart.share, apart.error) == (approx(0.75, rel=0.02), approx(0.0, abs=0.05))
+
+
 def test_a_loss_that_is_scaled_in_the_first_step_only(zygote):
     body = "(loss if step else scaler.scale(loss)).backward()\nscaler.step(optimizer)\nscaler.update()"
     use = run(zygote, body)["scaler_use"]

@@ -146,6 +146,46 @@ def test_pooling_of_a_time_first_encoder(zygote, pool, changes):
     assert (found.pad_change > 0) == changes
 
 
+MADE = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(V, D)
+        self.mix = nn.Linear(D, 3 * D)
+        self.head = nn.Linear(D, 3)
+    def forward(self, ids):
+        real = ids != 0
+        q, k, v = self.mix(self.embed(ids)).chunk(3, -1)
+        MIXED
+        return self.head((h * real[..., None]).sum(1) / real.sum(1, keepdim=True))
+"""
+FUSED = "h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=MASK)[:, 0]"
+BY_HAND = "h = (q @ k.transpose(1, 2)).masked_fill(MASK, -1e9).softmax(-1) @ v"
+
+
+@pytest.mark.parametrize(
+    ("mixed", "mask", "changes"),
+    [
+        (FUSED, "real[:, None, None, :]", False),
+        (FUSED, "None", True),
+        (BY_HAND, "~real[:, None, :]", False),
+        (BY_HAND, "real[:, None, :]", True),
+    ],
+)
+def test_a_mask_that_the_model_makes(zygote, mixed, mask, changes):
+    step = "loss = F.cross_entropy(model(x), x[:, 0] % 3)"
+    found = probe(zygote, MADE, step, parts=("token_influence",), mixed=mixed, mask=mask)["token_influence"]
+    assert (found.mask, found.mask_made, found.pad) == ("Net", True, 0)
+    assert (found.pad_change > 0.01) == changes
+
+
+def test_a_mask_of_the_pooling_alone_says_nothing_without_attention(zygote):
+    step = "loss = F.cross_entropy(model(x), x[:, 0] % 3)"
+    mixed = "h = torch.fft.fft(q, dim=1).real"
+    found = probe(zygote, MADE, step, parts=("token_influence",), mixed=mixed)["token_influence"]
+    assert found.mask == ""
+
+
 def test_recurrent_layers_are_named(zygote):
     model = """
 class Net(nn.Module):

@@ -15,10 +15,12 @@ from auditor.evidence import (
     LossSite,
     LossSites,
     LossTerm,
+    MisfitCall,
     Optimizer,
     PairedReplay,
     PenaltyOff,
     Program,
+    Source,
 )
 from auditor.testing import judge, place
 
@@ -47,6 +49,21 @@ def ask(rule, *sites, covered=True, **changes):
 
 def mismatch(*sites, **changes):
     return ask("loss-activation-mismatch", *sites, **changes)
+
+
+WRITTEN = Source(softmax_divergences=(MisfitCall(text="F.softmax(z, dim=1)", location=place(40)),))
+
+
+def test_a_softmax_in_a_divergence_that_was_not_observed_fails():
+    seen = LossSites(sites=(site("cross_entropy", location=place(12)),))
+    (finding,) = judge("loss-activation-mismatch", seen, WRITTEN).findings
+    assert (finding.confidence, finding.location.line) == ("suspected", 40)
+    assert "F.softmax(z, dim=1)" in finding.message
+
+
+def test_what_was_observed_counts_before_what_is_written():
+    seen = LossSites(sites=(site("kl_div", row_error=0.0, targets=48, target_min=0.0, target_max=0.9),))
+    assert judge("loss-activation-mismatch", seen, WRITTEN).verdict.outcome == "pass"
 
 
 def test_raw_outputs_to_nll_loss_fail():

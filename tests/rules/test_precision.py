@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from auditor.evidence import LostUpdates, LowPrecision, ScaleChange, ScaledClip, ScalerUse, Underflow
+from auditor.evidence import LostUpdates, LowPrecision, ScaleChange, ScaledClip, ScalerUse, Underflow, UnscaledShare
 from auditor.testing import judge, place
 
 
@@ -128,6 +128,21 @@ def test_a_scaler_that_is_never_updated_fails_even_where_torch_raises_at_once():
     (finding,) = misuse(steps=2, scaler_steps=2, updates=0).findings
     assert "update() never" in finding.message
     assert misuse(steps=2).verdict.outcome == "inconclusive"
+
+
+def test_a_loss_that_is_left_unscaled_beside_another_fails():
+    apart = UnscaledShare(share=0.4, error=0.001)
+    (finding,) = misuse(change(1.0, unscaled=(apart,)), mixed_losses=60, plain_location=place(28)).findings
+    assert (finding.confidence, finding.location.line) == ("confirmed", 28)
+    assert "65536 times too small" in finding.message
+
+
+@pytest.mark.parametrize("apart", [{"share": 0.4, "error": 1.2}, {"share": 0.01, "error": 0.0}, None])
+def test_mixed_losses_without_an_effect_pass(apart):
+    """Multiplied by the scale by hand, of no weight, or not replayed."""
+    unscaled = (UnscaledShare(**apart),) if apart else ()
+    assert misuse(change(1.0, unscaled=unscaled), mixed_losses=60).verdict.outcome == "pass"
+    assert misuse(mixed_losses=60).verdict.outcome == "pass"
 
 
 def test_scaled_gradients_used_by_the_optimizer_fail():

@@ -181,6 +181,8 @@ def test_padding_that_decides_fails():
     assert finding.confidence == "confirmed"
     assert finding.location.line == 30
     assert "Classifier is given a mask" in finding.message
+    assert "Classifier makes a mask" in mask(mask_made=True).findings[0].message
+    assert "9 positions more of padding" in mask(appended=9).findings[0].message
 
 
 @pytest.mark.parametrize("change", [0.0, 1e-4])

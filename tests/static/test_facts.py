@@ -271,3 +271,40 @@ def test_nothing_odd_in_a_source_breaks_the_reading(read):
         print(x[...], x[None], x[()], x[1:2, 3])
     """)
     assert source.files[0].problem == ""
+
+
+KL = "import torch\nfrom torch import nn\nimport torch.nn.functional as F\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "loss = F.kl_div(F.softmax(z, dim=1), t)",
+        "loss = F.kl_div(input=torch.softmax(z, 1), target=t)",
+        "kl = nn.KLDivLoss(reduction='batchmean')\nfor x, t in dl:\n    loss = 4 * kl(net(x).softmax(1), t)",
+        "def step(x, t):\n    p = nn.Softmax(dim=1)(net(x))\n    return F.kl_div(p, t)",
+        "class D:\n    def __init__(self):\n        self.kl = nn.KLDivLoss()\n"
+        "    def step(self, z, t):\n        return self.kl(z.softmax(dim=-1), t)",
+    ],
+)
+def test_a_softmax_as_the_input_of_a_divergence(read, body):
+    (found,) = read(KL + body).softmax_divergences
+    assert "oftmax" in found.text
+    assert found.location.line > 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "loss = F.kl_div(F.log_softmax(z, dim=1), F.softmax(t, dim=1))",
+        "loss = F.kl_div(F.softmax(z, dim=1).log(), t)",
+        "p = F.softmax(z, 1)\np = p.log()\nloss = F.kl_div(p, t)",
+        "def loss(p, t, raw):\n    if raw:\n        p = F.softmax(p, 1)\n    return F.kl_div(p, t)",
+        "from mine import kl_div\nloss = kl_div(F.softmax(z, dim=1), t)",
+        "kl = nn.KLDivLoss()\nif own:\n    kl = Own()\nloss = kl(F.softmax(z, dim=1), t)",
+        "import mine\nloss = F.kl_div(mine.softmax(1), t)",
+        "loss = F.kl_div(self.softmax(z), t)",
+    ],
+)
+def test_inputs_of_a_divergence_that_may_be_logarithms(read, body):
+    assert not read(KL + body).softmax_divergences

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from auditor.evidence import Location, ScaleChange, Underflow
+from auditor.evidence import Location, ScaleChange, Underflow, UnscaledShare
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.parts.gradients import dense_gradients, norms
-from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.replay import Experiment, NotRun, Replay, Trail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from auditor.probe.probe import Probe
 
 FACTOR = 0.5
 ROOM = 4.0  # below the scale at the end of the observation: the first steps may have larger gradients
+# Largest scale under which a loss that is not scaled is looked for: small enough for its gradient not to be lost in the
+# rounding of the others', large enough for it to be small beside them, which keeps clipping from bending the relation.
+APART = 256.0
 ELEMENTS = 65_536  # of one gradient, compared
 STEPS = 8
 SCALES = (65_536.0, 1_024.0, 32.0)  # as GradScaler starts, and lower for a loss that overflows under it
@@ -33,9 +36,29 @@ def scale_change(probe: Probe) -> Experiment:
     if len(scalers) > 2:
         raise NotRun("the GradScaler is built anew all the time: its scale cannot be set from outside")
     scale = max(1.0, min(float(scaler.get_scale()) for scaler in scalers) / ROOM)
+    (first, second), limits = yield from _gradients_at(probe, scalers, (scale, scale * FACTOR))
+    if not first or len(first) != len(second):
+        raise NotRun("the step was skipped under the scales tried, so there is no update to compare")
+    pairs = list(zip(first, second, strict=True))
+    if any(not bool(torch.isfinite(each).all()) or not bool(each.any()) for pair in pairs for each in pair):
+        raise NotRun("a gradient of the first step is zero or not finite, so there is nothing to compare")
+    return ScaleChange(
+        scale=scale,
+        factor=FACTOR,
+        ratios=tuple(float(b.norm() / a.norm()) for a, b in pairs),
+        differences=tuple(float((b - a).norm() / a.norm()) for a, b in pairs),
+        limit_ratio=limits[1] / limits[0] if len(limits) == 2 and limits[0] else None,
+        unscaled=(yield from _unscaled_shares(probe, scalers, min(scale, APART))),
+    )
+
+
+def _gradients_at(
+    probe: Probe, scalers: list[Any], scales: tuple[float, ...]
+) -> Generator[Replay, Trail, tuple[list[list[torch.Tensor]], list[float]]]:
+    """(per scale the gradients that the optimizers used, limit of the first clipping) in the first step."""
     arms: list[list[torch.Tensor]] = []
     limits: list[float] = []
-    for value in (scale, scale * FACTOR):
+    for value in scales:
         seen: list[torch.Tensor] = []
         trail = yield Replay(
             steps=1,
@@ -47,18 +70,30 @@ def scale_change(probe: Probe) -> Experiment:
         trail.require(1)
         arms.append(seen)
         limits.extend(trail.clip_limits[:1])
-    first, second = arms
-    if not first or len(first) != len(second):
-        raise NotRun("the step was skipped under the scales tried, so there is no update to compare")
-    pairs = list(zip(first, second, strict=True))
-    if any(not bool(torch.isfinite(each).all()) or not bool(each.any()) for pair in pairs for each in pair):
-        raise NotRun("a gradient of the first step is zero or not finite, so there is nothing to compare")
-    return ScaleChange(
-        scale=scale,
-        factor=FACTOR,
-        ratios=tuple(float(b.norm() / a.norm()) for a, b in pairs),
-        differences=tuple(float((b - a).norm() / a.norm()) for a, b in pairs),
-        limit_ratio=limits[1] / limits[0] if len(limits) == len(arms) and limits[0] else None,
+    return arms, limits
+
+
+def _unscaled_shares(
+    probe: Probe, scalers: list[Any], scale: float
+) -> Generator[Replay, Trail, tuple[UnscaledShare, ...]]:
+    """() unless the loop mixes scaled and other losses, or where a scale tried skips the step."""
+    collector = probe.collectors.find("scaler_use")
+    if collector is None or not collector.mixes():
+        return ()
+    arms, _ = yield from _gradients_at(probe, scalers, (scale, scale / 2, scale / 4))
+    if not arms[0] or any(len(arm) != len(arms[0]) for arm in arms):
+        return ()
+    return tuple(_unscaled_share(scale, *three) for three in zip(*arms, strict=True))
+
+
+def _unscaled_share(scale: float, whole: torch.Tensor, half: torch.Tensor, quarter: torch.Tensor) -> UnscaledShare:
+    """From (n,) gradients s + g / scale, s + 2 g / scale and s + 4 g / scale."""
+    first, second = half - whole, quarter - half
+    shrunk = scale / 2 * second
+    entire = whole + shrunk * (1 - 1 / scale)
+    return UnscaledShare(
+        share=float(shrunk.norm() / entire.norm().clamp(min=1e-300)),
+        error=float((second - 2 * first).norm() / second.norm().clamp(min=1e-300)),
     )
 
 

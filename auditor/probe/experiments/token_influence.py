@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,6 +17,8 @@ from torch import nn
 from auditor.evidence import TokenInfluence
 from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
+from auditor.probe.experiments.padded_features import declared, padded_features
+from auditor.probe.maskuse import MasksUsed
 from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions
 from auditor.probe.positions import by_position, largest_of, movement
 from auditor.probe.replay import Experiment, NotRun, Replay
@@ -36,14 +38,18 @@ def token_influence(probe: Probe) -> Experiment:
     require_rewindable(probe)
     found: list[TokenInfluence] = []
     refused: list[NotRun] = []
+    padded: list[Any] = []
 
     def look(examination: Examination, step: int) -> None:
         try:
             found.append(_Look(probe, examination).answer())
         except NotRun as why:
             refused.append(why)
+            padded.append(declared(examination))
 
     trail = yield Replay(steps=1, label="replace tokens", order=order(probe), examine=look)
+    if any(padded):
+        return (yield from padded_features(probe))
     if refused:
         raise refused[0]
     if trail.trouble:
@@ -63,16 +69,27 @@ class _Seen:
     layers: list[tuple[nn.Module, torch.Tensor]] = field(default_factory=list)
 
 
+class _Mask(NamedTuple):
+    """A mask of the padding in one stream."""
+
+    pad: int
+    run: torch.Tensor  # padded positions
+    axis: int  # of the length
+    owner: str  # who was given it, or made it
+    made: bool = False
+
+
 class _Look:
     def __init__(self, probe: Probe, examination: Examination) -> None:
         self._probe = probe
         self._examination = examination
         self._module = examination.module
         self._names = probe.program.module_names()
-        with self._watched() as seen:
+        with self._watched() as seen, MasksUsed() as used:
             self._base = examination.outputs()
         self._streams = seen.streams
         self._given = [*self._arguments(), *seen.given]
+        self._used = used.masks if used.attention else []
         if not self._streams:
             raise NotRun("no tokens enter an embedding where the model is called", "not-applicable")
 
@@ -176,16 +193,15 @@ class _Look:
             found = self._mask_of(stream)
             if found is None:
                 continue
-            pad, run, axis, name = found
+            named: dict[str, Any] = {"mask": found.owner, "mask_made": found.made}
             if local:
-                return {"mask": name, "pad": pad, "padded": int(run.sum()), "local_layer": local}
-            fields = self._in_padding(stream, pad, run, axis) | {"mask": name}
+                return named | {"pad": found.pad, "padded": int(found.run.sum()), "local_layer": local}
+            fields = self._in_padding(stream, found.pad, found.run, found.axis) | named
             if fields.get("pad_change", -1.0) > best.get("pad_change", -1.0) or not best:
                 best = fields
         return best
 
-    def _mask_of(self, stream: Stream) -> tuple[int, torch.Tensor, int, str] | None:
-        """(padding token, its positions, axis of the length, who was given the mask)."""
+    def _mask_of(self, stream: Stream) -> _Mask | None:
         declared = declared_padding(stream.module)
         corners = {int(stream.ids[row, column]) for row in (0, -1) for column in (0, -1)}
         edges = set(stream.ids[:16, -1].tolist()) | set(stream.ids[-1, :16].tolist())
@@ -196,10 +212,13 @@ class _Look:
                     continue
                 for name, tensor in self._given:
                     if tensor is not stream.ids and (marks(tensor, run) or marks(tensor, run.t())):
-                        return pad, behind_the_first(run, axis), axis, name
+                        return _Mask(pad, behind_the_first(run, axis), axis, name)
+                if any(marks(tensor, run) or marks(tensor, run.t()) for tensor in self._used):
+                    owner = type(self._module).__name__
+                    return _Mask(pad, behind_the_first(run, axis), axis, owner, made=True)
                 blank = self._blank_mask(run) if declared is not None else ""
                 if blank:
-                    return pad, behind_the_first(run, axis), axis, blank
+                    return _Mask(pad, behind_the_first(run, axis), axis, blank)
         return None
 
     def _blank_mask(self, run: torch.Tensor) -> str:

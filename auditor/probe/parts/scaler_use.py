@@ -54,12 +54,13 @@ class ScalerUseCollector(Collector):
         self._stepping: Any = None  # the optimizer that scaler.step() is about
         self._clipping: tuple[bool, torch.Tensor | None] | None = None
         self._clips: list[_Clip] = []
-        self._counts = {"scaler_step": 0, "scaler_update": 0, "direct": 0, "unscaled_loss": 0}
+        self._counts = {"scaler_step": 0, "scaler_update": 0, "direct": 0, "unscaled_loss": 0, "mixed": 0}
         self._scales: list[torch.Tensor | None] = []
         self._skipped: list[tuple[int, torch.Tensor | None]] = []
         self._faulty_step: Location | None = None
         self._first_step: Location | None = None
         self._backward_location: Location | None = None
+        self._plain_location: Location | None = None
 
     # ---------------------------------------------------------------------------------------------------------- events
 
@@ -84,6 +85,8 @@ class ScalerUseCollector(Collector):
                 state.scaled += 1
             else:
                 state.plain += 1
+        if self._scalers and not self._scaled and self._plain_location is None:
+            self._plain_location = user_location()
         self._scaled = False
 
     def clip_begins(self, kind: str, parameters: Any, limit: float) -> None:
@@ -143,8 +146,14 @@ class ScalerUseCollector(Collector):
         if state.plain and not state.scaled:
             self._counts["unscaled_loss"] += 1
             self._faulty_step = self._faulty_step or location
+        elif state.plain:
+            self._counts["mixed"] += 1
 
     # ------------------------------------------------------------------------------------------------------------ part
+
+    def mixes(self) -> bool:
+        """Whether backwards on scaled and on other losses came before one and the same step."""
+        return self._counts["mixed"] > 0
 
     def part(self) -> ScalerUse:
         if not self._scalers:
@@ -158,6 +167,7 @@ class ScalerUseCollector(Collector):
             updates=self._counts["scaler_update"],
             direct_steps=self._counts["direct"],
             unscaled_losses=self._counts["unscaled_loss"],
+            mixed_losses=self._counts["mixed"],
             skipped=tuple(step for step, _ in self._skipped),
             finite_losses=bool(finite.all()),
             scales=tuple(fetch(self._scales)),
@@ -166,6 +176,7 @@ class ScalerUseCollector(Collector):
             step_location=self._faulty_step or self._first_step,
             clip_location=next((clip.location for clip in self._clips if not clip.unscaled), None),
             backward_location=self._backward_location,
+            plain_location=self._plain_location,
         )
 
     def _scaled_clips(self) -> tuple[ScaledClip, ...]:

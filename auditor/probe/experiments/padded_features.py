@@ -1,0 +1,163 @@
+"""Sequences of features, padded with zeros, in a model that is told their lengths: more padding must not matter.
+
+Appended and not replaced: zeros in the padding may be what a sum over all positions relies on, and rightly so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from auditor.evidence import TokenInfluence
+from auditor.probe.batches import map_tensors, tensors
+from auditor.probe.experiments.feasible import order
+from auditor.probe.operations import short_name
+from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.tokenchanges import as_many
+from auditor.probe.tokens import SHORTEST, marks
+
+if TYPE_CHECKING:
+    from auditor.probe.examination import Examination
+    from auditor.probe.probe import Probe
+
+STEPS = 8  # in which batches of different widths have to be seen
+FEWEST_PADDED = 4
+SHARE = 4  # one position is appended for this many
+# Operations that see what is next to a position, by their nature, and how their names start.
+LOCAL = ("conv", "unfold", "avg_pool", "max_pool", "lstm", "gru", "rnn", "_lstm", "_gru")
+
+
+@dataclass
+class Padded:
+    """(batch, length, features) with zeros behind each sequence, and the tensor that says where they begin."""
+
+    features: torch.Tensor
+    run: torch.Tensor  # (batch, length): padded
+    told: torch.Tensor  # a mask of the positions, or (batch,) lengths
+
+
+def padded_features(probe: Probe) -> Experiment:
+    widths: set[int] = set()
+    found: list[TokenInfluence] = []
+
+    def look(examination: Examination, step: int) -> None:
+        padded = declared(examination)
+        if padded is None:
+            return
+        widths.add(padded.features.shape[1])
+        if not found:
+            found.append(_answer(probe, examination, padded))
+
+    trail = yield Replay(steps=STEPS, label="append padding", order=order(probe), examine=look)
+    if trail.trouble:
+        raise NotRun(f"the model could not be called with more padding: {trail.trouble}")
+    trail.require(STEPS)
+    if not found:
+        raise NotRun("no padded sequences were seen when the step was replayed")
+    if len(widths) < 2:  # padded to one length always, so that no other padding ever occurs
+        raise NotRun("the batches are all padded to the same length", "not-applicable")
+    return found[0]
+
+
+def declared(examination: Examination) -> Padded | None:
+    """None where no argument tells how long each of the padded sequences is."""
+    given = list(tensors((examination.args, examination.kwargs)))
+    for features in given:
+        if features.dim() != 3 or not features.is_floating_point() or features.shape[1] < SHORTEST:
+            continue
+        run = _zeros_behind(features)
+        if int(run.sum()) < FEWEST_PADDED or bool(run.all(1).any()):
+            continue
+        lengths = (~run).sum(1)
+        for told in given:
+            whole = not told.is_floating_point() and told.shape == lengths.shape
+            if marks(told, run) or (whole and torch.equal(told.to(lengths), lengths)):
+                return Padded(features, run, told)
+    return None
+
+
+def _zeros_behind(features: torch.Tensor) -> torch.Tensor:
+    zero = (features.detach() == 0).all(-1).int()
+    return zero.flip(1).cumprod(1).flip(1).bool()
+
+
+def _answer(probe: Probe, examination: Examination, padded: Padded) -> TokenInfluence:
+    with _LocalHeard() as heard:
+        base = examination.outputs()
+    heard.names.extend(type(m).__name__ for m in examination.module.modules() if isinstance(m, nn.RNNBase))
+    answer = TokenInfluence(
+        embedding="",
+        shape=tuple(padded.run.shape),
+        mask=type(examination.module).__name__,
+        padded=int(padded.run.sum()),
+        local_layer=heard.names[0] if heard.names else "",
+        location=probe.program.location_of(examination.module),
+    )
+    if heard.names:
+        return answer
+    length = padded.run.shape[1]
+    extra = max(1, length // SHARE)
+    real = as_many(~padded.run, padded.run, 1)
+    exchanged = torch.where(real[..., None], padded.features.detach().roll(1, 0), padded.features.detach())
+    changed = _called(examination, padded, lambda tensor: _extended(tensor, padded, extra))
+    control = _called(examination, padded, lambda tensor: exchanged if tensor is padded.features else tensor)
+    again = examination.outputs()
+    noise = max(_difference(base, again, padded.run, length), 64 * torch.finfo(torch.float32).eps)
+    change = _difference(base, changed, padded.run, length + extra)
+    return answer.model_copy(
+        update={
+            "appended": extra,
+            "pad_change": 0.0 if change <= noise else change,
+            "real_change": _difference(base, control, padded.run | real, length),
+        }
+    )
+
+
+def _called(examination: Examination, padded: Padded, change: Any) -> list[torch.Tensor]:
+    args, kwargs = map_tensors(examination.args, change), map_tensors(examination.kwargs, change)
+    return examination.outputs(args, kwargs)
+
+
+def _extended(tensor: torch.Tensor, padded: Padded, extra: int) -> torch.Tensor:
+    """The features with more zeros, a mask with more of what it says of padding; lengths stay what they are."""
+    if tensor is padded.features:
+        return torch.cat([tensor.detach(), tensor.new_zeros(tensor.shape[0], extra, tensor.shape[2])], dim=1)
+    if tensor is not padded.told or tensor.dim() < 2:
+        return tensor
+    axis = next(axis for axis in range(tensor.dim() - 1, -1, -1) if tensor.shape[axis] == padded.run.shape[1])
+    more = list(tensor.shape)
+    more[axis] = extra
+    at_pad = tensor.detach().reshape(-1)[padded.run.reshape(-1)][0]
+    return torch.cat([tensor.detach(), at_pad.expand(more)], dim=axis)
+
+
+def _difference(base: list[torch.Tensor], now: list[torch.Tensor], outside: torch.Tensor, length: int) -> float:
+    """Largest change of any output relative to its size; of outputs with positions, those `outside` are left out."""
+    largest = 0.0
+    for before, after in zip(base, now, strict=False):
+        if before.dim() >= 2 and before.shape[:2] == outside.shape and after.shape[1] == length:
+            before, after = before[~outside], after[:, : outside.shape[1]][~outside]
+        if before.shape != after.shape or not before.numel():
+            continue
+        apart = (after.double() - before.double()).abs().nan_to_num(0.0, 0.0, 0.0)
+        scale = max(float(before.double().nan_to_num(0.0, 0.0, 0.0).square().mean().sqrt()), 1e-12)
+        largest = max(largest, float(apart.max()) / scale)
+    return largest
+
+
+class _LocalHeard(TorchFunctionMode):
+    """Names of local operations that are called inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = short_name(func)
+        if name.startswith(LOCAL):
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))

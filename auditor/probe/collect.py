@@ -123,6 +123,7 @@ BUILDS_ON = {
     "mode_effect": "modes",
     "graph_cuts": "gradient_reach",
     "token_influence": "token_labels",
+    "scale_change": "scaler_use",
     "fed_from_memory": "data_wait",
     "reinitialized": "forward_scale",
     "divided_accumulation": "accumulation",

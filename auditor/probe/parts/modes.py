@@ -284,7 +284,9 @@ class ModesCollector(Collector):
 def _evaluates(forward: _Forward) -> bool:
     if forward.backward:
         return False
-    held_out = forward.fed is not None and forward.fed.role == "held-out"
+    # Before any training, a pass in training mode whose outputs nobody measures fills running statistics.
+    useful = forward.step > 0 or forward.measured or not forward.training
+    held_out = useful and forward.fed is not None and forward.fed.role == "held-out"
     if not held_out and forward.loss is not None and not bool(torch.isfinite(forward.loss)):
         return False  # a training step that the loop gave up, as its loss is NaN
     return (held_out and (forward.first or forward.again)) or (forward.measured and not forward.familiar)

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal
 
-from auditor.evidence import Phase
+from auditor.evidence import Part, Phase
 from auditor.probe.augmentscan import scan_augmentation
 from auditor.probe.ending import end_process
 from auditor.probe.experiments import Planned, plan
@@ -42,6 +42,7 @@ class Director:
         self.trainer: threading.Thread | None = None  # the thread of the first step
         self.phases: list[Phase] = []
         self._began = self._phase_began = time.monotonic()
+        self.answers: dict[str, Part] = {}  # of the experiments so far, by part
         self._planned: list[Planned] = []
         self._now: Planned | None = None
         self._experiment: Experiment | None = None
@@ -156,6 +157,7 @@ class Director:
                 request = self._experiment.send(trail) if trail is not None else next(self._experiment)
             except StopIteration as end:
                 if self._now.part:
+                    self.answers[self._now.part] = end.value
                     self._probe.sink.part(self._now.part, end.value)
                 self._phase(self._now.name, "completed", self._steps_done)
                 break

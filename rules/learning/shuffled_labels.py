@@ -68,6 +68,7 @@ def shuffled_labels(control: LabelControl, limits: Limits) -> Judgement:
 
     - Labels that follow from the inputs in a way that a few hundred samples do not show (parity, rare words, many
       classes of few samples) are as hard to fit as random ones.
+    - Where a few samples cannot be learned by heart at all, something else is wrong, and it is inconclusive.
     - It is not asked once the loss is below that of a constant answer: then the labels have been of use.
 
     ## How to fix

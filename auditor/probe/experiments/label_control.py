@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from auditor.evidence import LabelControl
+from auditor.evidence import LabelControl, Overfit
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.paired import hopeless
 from auditor.probe.replay import Experiment, InputChange, NotRun, Replay
@@ -41,6 +41,9 @@ def label_control(probe: Probe) -> Experiment:
             f"the loss fell to {end:.3g}, below the {level:.3g} of an answer that knows the labels' shares alone",
             "not-applicable",
         )
+    overfit = probe.director.answers.get("overfit")
+    if isinstance(overfit, Overfit) and not any(arm.reached for arm in overfit.arms):
+        raise NotRun("a few samples cannot be learned by heart at any rate tried: what prevents that comes first")
     require_rewindable(probe)
     if not probe.loss_facts().covers_loss() or probe.loss_facts().in_model():
         raise NotRun("the loss is more than a loss function on the labels, which could be shuffled")

@@ -31,6 +31,9 @@ class Limits(Options):
     min_gain: float = Field(
         0.4, gt=0, lt=1, description="Share of the end loss, in units of the targets' spread, that has to go."
     )
+    min_level: float = Field(
+        1.0, gt=0, description="Loss as they are, in units of their spread: 1 is what the mean as an answer has."
+    )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that the experiment has to run.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -80,14 +83,16 @@ def unscaled_targets(targets: Targets, experiment: StandardizedTargets | None, l
     Targets are suspicious when |mean|/std exceeds `max-offset`, or the standard deviation leaves `min-std` to
     `max-std`. Then the experiment decides: the same batches from the same weights with the same random numbers, with
     the targets as they are and standardized, both losses in units of the targets' spread. The finding is confirmed,
-    and an error, when standardizing removes at least `min-gain` of the end loss, significantly by a paired test and
-    in two looks. Without the experiment, the rule is inconclusive.
+    and an error, when your loop has not come below `min-level` by then, and standardizing removes at least `min-gain`
+    of the end loss, significantly by a paired test and in two looks. Without the experiment, the rule is
+    inconclusive.
 
     ## When it may be wrong
 
     - An output layer that starts at the targets' mean, or scales its output, learns as well without; such programs
       pass.
-    - The horizon is short: a program that merely starts late looks worse than it ends.
+    - The horizon is short: a program that merely starts late looks worse than it ends. Once the loss is below that of
+      the mean as an answer, the scale has been found, and the rule passes.
     - Losses written by hand are not seen; the targets have to go through mse_loss, l1_loss or a relative of theirs.
 
     ## How to fix
@@ -145,4 +150,5 @@ def unscaled_targets(targets: Targets, experiment: StandardizedTargets | None, l
 def _helps(look: Comparison, limits: Limits) -> bool:
     if look.treated_diverged:
         return False
-    return look.control_diverged or (look.p_value <= limits.max_p_value and look.gain >= limits.min_gain)
+    behind = look.control_end >= limits.min_level and look.gain >= limits.min_gain
+    return look.control_diverged or (look.p_value <= limits.max_p_value and behind)

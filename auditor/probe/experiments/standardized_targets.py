@@ -15,7 +15,7 @@ from auditor.probe.replay import Experiment, NotRun
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
-STEPS = 40
+STEPS = 100
 FEWEST = 20
 OFF_CENTER = 3.0  # |mean| / std
 SMALL, LARGE = 0.05, 20.0  # standard deviations

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+LARGEST = 2**20  # elements of one batch: what is worked out takes several times their memory
+
 
 class FirstLayerInput:
     """Statistics of the columns of a table as they enter the first layer, over some forwards.
@@ -29,6 +31,8 @@ class FirstLayerInput:
         self.end()
         if layer is None or isinstance(layer, torch.jit.ScriptModule) or given.dim() != 2:
             return
+        if given.numel() > LARGEST:
+            return
         self.layer, self._given = layer, given.detach()
         self._hook = layer.register_forward_pre_hook(self._enters)
 
@@ -45,7 +49,8 @@ class FirstLayerInput:
                 self._add(args[0].detach(), given)
 
     def _add(self, entering: torch.Tensor, given: torch.Tensor) -> None:
-        if entering.shape != given.shape or not entering.is_floating_point():
+        untouched = entering.data_ptr() == given.data_ptr()
+        if untouched or entering.shape != given.shape or not entering.is_floating_point():
             return
         values = entering.double()
         count = torch.full_like(values[0], float(len(values)))

@@ -15,6 +15,8 @@ from ..series import middle
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
+HUGE = 1e100  # beyond it, means of losses mean nothing
+
 
 class Limits(Options):
     min_fall: float = Field(
@@ -87,7 +89,7 @@ def shuffled_labels(control: LabelControl, limits: Limits) -> Judgement:
             f"needs {limits.min_shuffles} shuffles of {limits.min_samples} samples, "
             f"saw {len(ends)} of {control.samples}"
         )
-    if not all(map(math.isfinite, (real, first, *ends))) or not first > 0:
+    if not all(math.isfinite(value) and abs(value) < HUGE for value in (real, first, *ends)) or not first > 0:
         raise Inconclusive("the losses are not all finite and positive")
     chance = statistics.fmean(ends)
     fall, advantage = first - real, chance - real
@@ -119,7 +121,7 @@ def shuffled_labels(control: LabelControl, limits: Limits) -> Judgement:
 
 def _mean(losses: tuple[float, ...]) -> float:
     """Over the whole trajectory: the faster it falls, the lower."""
-    return statistics.fmean(losses) if losses else math.nan
+    return sum(losses) / len(losses) if losses else math.nan
 
 
 def _half_width(ends: list[float], alpha: float) -> float:

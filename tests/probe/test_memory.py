@@ -7,8 +7,9 @@ import pytest
 from .conftest import Zygote
 
 MB = 2**20
-# Blocks that collectors work through, and pages that a forked process copies.
-SLACK = 60  # MB
+# Blocks that collectors work through, pages that a forked process copies, and what the experiments hold: which of them
+# run, and how far, depends on the time that each gets, and the peak with it. One run to the next it differs by 80 MB.
+SLACK = 100  # MB
 
 SCRIPT = """
 import resource

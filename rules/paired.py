@@ -34,6 +34,11 @@ class Comparison:
     treated_fall: float
     signed: bool
 
+    @property
+    def stuck(self) -> bool:
+        """The control ends no lower than the other arm begins: there, a small gain says much."""
+        return not self.signed and self.control_end >= 0.95 * self.treated_first
+
 
 def compare(look: PairedReplay) -> Comparison:
     """Judge one look. Arms of unequal length are compared over the steps that both took."""

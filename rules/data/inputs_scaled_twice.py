@@ -114,8 +114,7 @@ def inputs_scaled_twice(inputs: Inputs, experiment: StandardizedInputs | None, l
     if experiment is None or not experiment.looks or untrue(experiment.fidelity, limits.max_fidelity):
         raise Inconclusive(f"{text}: only the experiment with standardized inputs tells whether that harms")
     look = compare(experiment.looks[0])
-    stuck = not look.signed and look.control_end >= 0.95 * look.treated_first
-    due = limits.min_gain_stuck if stuck else limits.min_gain
+    due = limits.min_gain_stuck if look.stuck else limits.min_gain
     helped = not look.treated_diverged and look.p_value <= limits.max_p_value and look.gain >= due
     ends = f"{number(look.control_end)} as they are, {number(look.treated_end)} standardized"
     yield Measured(look.gain, due, f"{text}; loss after {count(look.steps, 'step')}: {ends}")

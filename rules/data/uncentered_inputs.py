@@ -158,8 +158,7 @@ def _helped(look: Comparison, limits: Limits) -> bool:
 
 def _due(look: Comparison, limits: Limits) -> float:
     """The gain that counts: little where the raw arm never gets below the level at which the other one begins."""
-    stuck = not look.signed and look.control_end >= 0.95 * look.treated_first
-    return limits.min_gain_stuck if stuck else limits.min_gain
+    return limits.min_gain_stuck if look.stuck else limits.min_gain
 
 
 def _by_experiment(looks: Sequence[Comparison], inputs: Inputs, text: str, extreme: bool, limits: Limits) -> Judgement:

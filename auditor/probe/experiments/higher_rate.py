@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from auditor.evidence import HigherRate, RateLook
 from auditor.probe.experiments.feasible import order, require_rewindable
-from auditor.probe.experiments.paired import hopeless
+from auditor.probe.experiments.paired import end_level, hopeless
 from auditor.probe.replay import Experiment, NotRun, Replay, Trail
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def _look(
         arm = yield from _arm(probe, higher, seed, backwards)
         if arm is None:
             break
-        if not highest or _end(arm) < _end(highest):
+        if not highest or end_level(arm) < end_level(highest):
             factor, highest = higher, arm
-        if _falls_enough(arm) or not _end(arm) < _end(control):
+        if _falls_enough(arm) or not end_level(arm) < end_level(control):
             break
     if not highest:
         return None
@@ -96,12 +96,12 @@ def _arm(
 
 
 def _falls_enough(losses: tuple[float, ...]) -> bool:
-    return math.isfinite(_end(losses)) and losses[0] - _end(losses) >= ENOUGH * abs(losses[0])
+    return math.isfinite(end_level(losses)) and losses[0] - end_level(losses) >= ENOUGH * abs(losses[0])
 
 
 def _far_better(control: tuple[float, ...], treated: tuple[float, ...]) -> bool:
     """The loss falls several times as far."""
-    first, ends = control[0], (_end(control), _end(treated))
+    first, ends = control[0], (end_level(control), end_level(treated))
     return math.isfinite(ends[1]) and first - ends[1] > WORTH_MORE * max(first - ends[0], 0.0)
 
 
@@ -111,9 +111,4 @@ def _fall(losses: list[float]) -> float | None:
         return None
     if min(losses) < 0 or losses[0] == 0:
         return 0.0
-    return 1 - _end(tuple(losses)) / statistics.median(losses[:3])
-
-
-def _end(losses: tuple[float, ...]) -> float:
-    tail = losses[-max(1, len(losses) // 3) :]
-    return statistics.median(tail) if all(math.isfinite(loss) for loss in tail) else math.inf
+    return 1 - end_level(tuple(losses)) / statistics.median(losses[:3])

@@ -14,7 +14,7 @@ import torch
 
 from auditor.evidence import LabelControl, Overfit
 from auditor.probe.experiments.feasible import order, require_rewindable
-from auditor.probe.experiments.paired import hopeless
+from auditor.probe.experiments.paired import end_level, hopeless
 from auditor.probe.replay import Experiment, InputChange, NotRun, Replay
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def label_control(probe: Probe) -> Experiment:
     level = labels.constant_level() if labels is not None else None
     if level is None:
         raise NotRun("no loss with one class label a sample was called", "not-applicable")
-    end = _end(probe.observed_losses())
+    end = end_level(probe.observed_losses())
     if not math.isfinite(end):
         raise NotRun("the loss is not finite")
     if end < LEARNED * level:
@@ -97,8 +97,3 @@ def shuffled(number: int) -> InputChange:
 
 def _known(losses: list[float], batches: int) -> bool:
     return len(losses) >= FEWEST and statistics.median(losses[-max(batches, 8) :]) < KNOWN_BY_HEART * losses[0]
-
-
-def _end(losses: list[float]) -> float:
-    tail = losses[-max(1, len(losses) // 3) :]
-    return statistics.median(tail) if tail and all(math.isfinite(loss) for loss in tail) else math.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ def hopeless(losses: list[float]) -> bool:
 def favours_treatment(look: PairedReplay) -> bool:
     """The treated arm ended lower by more than a little."""
     control, treated = list(look.control), list(look.treated)
-    ends = [_end(control), _end(treated)]
+    ends = [end_level(control), end_level(treated)]
     if not math.isfinite(ends[1]):
         return False
     if not math.isfinite(ends[0]):
@@ -74,6 +74,7 @@ def favours_treatment(look: PairedReplay) -> bool:
     return ends[1] < ends[0] - (1 - WORTH_A_SECOND_LOOK) * max(abs(ends[0]), 0.01 * spread)
 
 
-def _end(losses: list[float]) -> float:
+def end_level(losses: Sequence[float]) -> float:
+    """Median of the last third; infinite where that is not finite, or nothing."""
     tail = losses[-max(1, len(losses) // 3) :]
-    return statistics.median(tail) if all(math.isfinite(loss) for loss in tail) else math.inf
+    return statistics.median(tail) if tail and all(math.isfinite(loss) for loss in tail) else math.inf

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from auditor.declare import Options, Rule, Severity
 from auditor.registry import find
 from auditor.result import ReportedFinding
-from auditor.spec import DEFAULT_BATCH_MEMORY, DEFAULT_MAX_TIME, DEFAULT_STEPS
+from auditor.spec import DEFAULT_BATCH_MEMORY, DEFAULT_LOOK_ON, DEFAULT_MAX_TIME, DEFAULT_STEPS
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)")
 _UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -50,6 +50,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     steps: int = Field(default=DEFAULT_STEPS, ge=1, strict=True)
+    look_on: int = Field(
+        default=DEFAULT_LOOK_ON, alias="look-on", ge=0, strict=True
+    )  # further steps, for what comes late
     max_time: Annotated[float, BeforeValidator(seconds)] = Field(
         default=DEFAULT_MAX_TIME, alias="max-time", gt=0, allow_inf_nan=False
     )

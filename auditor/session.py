@@ -25,8 +25,9 @@ from auditor.supervisor import Ending, Interrupts, watch
 from auditor.untrusted import one_line
 
 JUDGING_RESERVE = 2.0  # seconds kept from the time limit for judging and reports
+LATER_START_STEPS = 8  # observed when the script is started again only to finish its experiments
 LATER_START = 8.0  # seconds that must be left for a second start of the child to be worth it
-MOST_STARTS = 4
+MOST_STARTS = 5
 Listener = Callable[[Progress | None], None]
 
 
@@ -152,18 +153,24 @@ class _Probe:
     def run(self, started: float) -> list[Ending]:
         limit = self.settings.max_time
         deadline = started + limit - min(JUDGING_RESERVE, limit / 4)
-        endings = [self._start(0, self.parts, deadline)]
+        enough = self.settings.steps
+        endings = [self._start(0, self.parts, deadline, enough)]
         again = pending(endings[0]) if steps(endings[0]) else ()  # without a loop it would end the same way
         while again and len(endings) < MOST_STARTS and not self.interrupts.count and not failed(endings[0]):
             if deadline - time.monotonic() < min(LATER_START, limit / 4):
                 break
             length = endings[0].gathered.run.get("loop_steps")
-            endings.append(self._start(len(endings), again, deadline, length if isinstance(length, int) else None))
+            if endings[-1].gathered.run.get("tried"):  # what experiments build on was observed before
+                enough = min(enough, LATER_START_STEPS)
+            known = length if isinstance(length, int) else None
+            endings.append(self._start(len(endings), again, deadline, enough, known))
             still = pending(endings[-1])
             again = still if still != again else ()  # no progress: it would end the same way once more
         return endings
 
-    def _start(self, attempt: int, parts: tuple[str, ...], deadline: float, loop_steps: int | None = None) -> Ending:
+    def _start(
+        self, attempt: int, parts: tuple[str, ...], deadline: float, observe: int, loop_steps: int | None = None
+    ) -> Ending:
         request = self.request
         with scratch_folder() as run_dir:
             spec = ProbeSpec(
@@ -171,7 +178,8 @@ class _Probe:
                 args=request.args,
                 module=request.module,
                 run_dir=str(run_dir),
-                steps=self.settings.steps,
+                steps=observe,
+                look_on=0 if attempt else self.settings.look_on,
                 batch_memory=self.settings.batch_memory,
                 group_key=self.settings.group_key,
                 deadline=deadline,

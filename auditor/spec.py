@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from auditor.evidence import Absence, Frozen, Part, part_types
 
 DEFAULT_STEPS = 60
+DEFAULT_LOOK_ON = 440
 DEFAULT_MAX_TIME = 120.0
 DEFAULT_BATCH_MEMORY = 256  # MB
 
@@ -30,6 +31,7 @@ class ProbeSpec(Frozen):
     module: bool = False
     run_dir: str = Field(description="Absolute scratch folder; holds events.jsonl, files/ (diverted), tmp/.")
     steps: int = Field(DEFAULT_STEPS, ge=1, description="Optimizer steps to observe.")
+    look_on: int = Field(0, ge=0, description="Steps after those that are only looked at for what comes late.")
     deadline: float = Field(description="time.monotonic() at which everything must be over.")
     experiments: bool = True
     batch_memory: int = Field(DEFAULT_BATCH_MEMORY, ge=1, description="MB of batches kept for replays, at most.")

@@ -12,7 +12,9 @@ from auditor.result import Audit, Outcome, ReportedFinding, Trial, Verdict
 from . import clean
 from .words import number, plural
 
-NO_EXPERIMENTS = frozenset({"start-up", "observe", "compare data sets", "check that rewinding works"})  # phases
+NO_EXPERIMENTS = frozenset(
+    {"start-up", "observe", "look on", "compare data sets", "check that rewinding works"}
+)  # phases
 FIRST = 3  # findings to fix first
 
 

@@ -40,13 +40,16 @@ class Collector:
 
     name = ""  # the field of the evidence that it fills
     turn = 5  # collectors hear of an event in this order: lower first, equal ones by name
+    looks_on = (
+        False  # it hears of the steps after those that are observed, too: what it gathers comes late in many loops
+    )
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
 
     @property
     def step(self) -> int:
-        return self.probe.observed
+        return self.probe.position
 
     def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None: ...
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None: ...
@@ -150,11 +153,21 @@ class Collectors:
         wanted = ALWAYS | {base for part, base in BUILDS_ON.items() if probe.spec.wants(part)}
         self.all = [kind(probe) for kind in collectors() if kind.name in wanted or probe.spec.wants(kind.name)]
         self._broken: dict[str, str] = {}
+        self._address(self.all)
+
+    def _address(self, audience: list[Collector]) -> None:
+        """Whom the events are told from now on."""
         for event in EVENTS:
-            listeners = [collector for collector in self.all if event in _overridden(type(collector))]
+            listeners = [collector for collector in audience if event in _overridden(type(collector))]
             setattr(self, event, self._dispatch(event, listeners))
-        self._watchers = [c for c in self.all if "operation" in _overridden(type(c))]
-        self._followers = [c for c in self.all if "layer_forwarded" in _overridden(type(c))]
+        self._watchers = [c for c in audience if "operation" in _overridden(type(c))]
+        self._followers = [c for c in audience if "layer_forwarded" in _overridden(type(c))]
+
+    def look_on(self) -> bool:
+        """From now on only those are told that look on. False when there are none."""
+        audience = [collector for collector in self.all if collector.looks_on]
+        self._address(audience)
+        return bool(audience)
 
     def hears(self, event: str) -> bool:
         """Whether any collector asks for it: what costs something to report is reported only then."""
@@ -171,7 +184,7 @@ class Collectors:
         return any(follower.watches(step) for follower in self._followers)
 
     def operation_watch(self) -> AbstractContextManager[Any] | None:
-        step = self._probe.observed
+        step = self._probe.position
         if not self._probe.observing or not any(watcher.watches(step) for watcher in self._watchers):
             return None
         return OperationWatch(self._report, self._probe)
@@ -203,9 +216,11 @@ class Collectors:
                 with contextlib.suppress(Exception):  # they are sent again at the end, which then says what is wrong
                     self._probe.sink.part(collector.name, collector.part())
 
-    def emit(self) -> None:
-        """Send every part, or why it is missing."""
+    def emit(self, late: bool = False) -> None:
+        """Send every part, or why it is missing; `late`: only those of the collectors that looked on, once more."""
         for collector in self.all:
+            if late and not collector.looks_on:
+                continue
             if collector.name in self._broken:
                 reason = f"gathering it failed inside the audit: {self._broken[collector.name]}"
                 self._probe.sink.absent(collector.name, "inconclusive", reason)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 OBSERVATION_SHARE = 0.4  # of the time budget, at most, when experiments are to follow
+LOOK_ON_SHARE = 0.1  # of the time budget, at most, for what comes late
 SETTLE = 0.5  # seconds kept for the last words
 PROGRESS_SECONDS = 0.2
 EARLY_SHARE = 0.005  # of the time may go into that
 EARLY_STEP, EARLY_SECONDS = 3, 3.0  # when what was seen is sent before the end of the observation
 FEWEST_STEPS = 20  # of a loop whose end is known, for one more experiment
-LATER_START_STEPS = 8  # observed when the script is started again only to finish its experiments
 
 
 class Director:
@@ -36,9 +36,11 @@ class Director:
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         self.player = Player(probe)
-        self.steps_to_observe = min(probe.spec.steps, LATER_START_STEPS) if probe.spec.attempt else probe.spec.steps
+        self.steps_to_observe = probe.spec.steps
         self.observing = True
         self.observed = 0
+        self.looking_on = False
+        self.looked_on = 0  # steps
         self.trainer: threading.Thread | None = None  # the thread of the first step
         self.phases: list[Phase] = []
         self._began = self._phase_began = time.monotonic()
@@ -60,18 +62,11 @@ class Director:
         self._phase("start-up", "completed", 0)
 
     def step_ended(self, step: StepSeen) -> None:
+        if self.looking_on:
+            self._looked_on()
+            return
         if self.observing:
-            self.observed += 1
-            self._probe.sink.count(self.observed)
-            self.progress("observe", self.observed, self.steps_to_observe)
-            if self.observed >= self.steps_to_observe:
-                self.finish_observation()
-                self._next_experiment()
-            elif self._observation_time_is_up():
-                self.finish_observation("the time budget")
-                self._next_experiment()
-            else:
-                self._send_early()
+            self._observed()
             return
         if self._probe.loop.replaced_after is not None:  # what was rewound is not what is trained now
             self.script_ended()
@@ -83,6 +78,39 @@ class Director:
                 self._next_experiment()
         elif self._now is not None and self.player.request is not None:
             self.progress(self._now.name, self.player.replayed, self.player.request.steps)
+
+    def _observed(self) -> None:
+        self.observed += 1
+        self._probe.sink.count(self.observed)
+        self.progress("observe", self.observed, self.steps_to_observe)
+        if self.observed >= self.steps_to_observe:
+            if not self._begin_to_look_on():
+                self.finish_observation()
+                self._next_experiment()
+        elif self._observation_time_is_up():
+            self.finish_observation("the time budget")
+            self._next_experiment()
+        else:
+            self._send_early()
+
+    def _begin_to_look_on(self) -> bool:
+        """Some of what a loop does comes late: an evaluation every hundred steps, a loss that breaks down. So it may go
+        on as it is for a while, watched by the few collectors that such things concern."""
+        probe = self._probe
+        if not probe.spec.look_on or probe.spec.attempt or not probe.alone or not probe.collectors.look_on():
+            return False
+        self._send_observation("")
+        self.observing = self.looking_on = True
+        return True
+
+    def _looked_on(self) -> None:
+        self.looked_on += 1
+        self.progress("look on", self.looked_on, self._probe.spec.look_on)
+        budget = LOOK_ON_SHARE * (self._probe.spec.deadline - self._began)
+        replaced = self._probe.loop.replaced_after is not None
+        if self.looked_on >= self._probe.spec.look_on or replaced or time.monotonic() - self._phase_began > budget:
+            self.finish_observation()
+            self._next_experiment()
 
     def _send_early(self) -> None:
         """Between two steps, now and then."""
@@ -126,6 +154,9 @@ class Director:
             )
 
     def _send_observation(self, cut_by: str) -> None:
+        if self.looking_on:
+            self._send_what_came_late()
+            return
         self.observing = False
         self._probe.hears_metrics = self._probe.hears_dropout = False
         with self._probe.paused():
@@ -133,6 +164,13 @@ class Director:
         reason = f"ended by {cut_by} after {self.observed} of {self.steps_to_observe} steps" if cut_by else ""
         self._phase("observe", "cut-short" if cut_by else "completed", self.observed, reason)
         self._probe.sink.write("run", steps=self.observed)
+
+    def _send_what_came_late(self) -> None:
+        self.observing = self.looking_on = False
+        self._probe.hears_metrics = self._probe.hears_dropout = False
+        with self._probe.paused():
+            self._probe.collectors.emit(late=True)
+        self._phase("look on", "completed", self.looked_on)
 
     # ------------------------------------------------------------------------------------------------------ experiments
 
@@ -147,6 +185,7 @@ class Director:
             self._experiment = self._now.start()
             self._steps_done = 0
             if self._advance(None):
+                self._probe.sink.write("run", tried=True)
                 return
         self._conclude()
 
@@ -235,7 +274,8 @@ class Director:
             pending or not self.observing
         )  # by an exception amid an experiment, a new start may fare better
         if not why and self._probe.feed.cut_at is None:
-            self._probe.sink.write("run", loop_steps=self._probe.steps_taken)
+            length = self._probe.loop.replaced_after or self._probe.steps_taken
+            self._probe.sink.write("run", loop_steps=length)
         if self.observing:
             if self._probe.loop.backwards:
                 self.finish_observation(how)

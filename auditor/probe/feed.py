@@ -98,7 +98,7 @@ class Feed:
         self._pass[id(iterator)] = (0, time.monotonic())
         if len(seen.passes) < PASSES and self.feeding is None:
             seen.passes.append(_order_of(iterator))
-        if seen.training_credits and not self.feeding:
+        if seen.training_credits and not self.feeding and not self._probe.looking_on:
             self.epoch_starts.append(self._probe.observed)
         if self._probe.observing:
             self._probe.collectors.pass_started(seen)
@@ -269,7 +269,7 @@ class Feed:
         return value
 
     def step_ended(self) -> None:
-        if self.feeding is None:
+        if self.feeding is None and not self._probe.looking_on:
             for seen in self._probe.program.loaders:
                 if seen.training_credits:
                     self._history.setdefault(id(seen), []).append(seen.fetches - self._first_credit.get(id(seen), 0))

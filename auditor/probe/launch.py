@@ -109,7 +109,7 @@ def _report_crash(probe: Any, kind: str, message: str, text: str, tb: TracebackT
             "message": message[:2000],
             "traceback": text[-20000:],
             "location": location.model_dump(mode="json") if location else None,
-            "step": probe.observed,
+            "step": probe.position,
         }
         probe.sink.write("run", crash=crash, exit_code=code)
     else:

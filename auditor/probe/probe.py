@@ -120,13 +120,23 @@ class Probe(Hearing, Questions):
         return self.director.observed
 
     @property
+    def looking_on(self) -> bool:
+        """After the observed steps, before the experiments: the loop goes on as it is, and nothing is recorded."""
+        return self.director.looking_on
+
+    @property
+    def position(self) -> int:
+        """Steps of the untouched loop that are complete, those that were only looked on at included."""
+        return self.director.observed + self.director.looked_on
+
+    @property
     def replayed(self) -> int:
         """Steps of the current replay that are complete."""
         return self.director.player.replayed
 
     @property
     def recording(self) -> bool:
-        return self.observing and self.spec.experiments
+        return self.observing and self.spec.experiments and not self.looking_on
 
     @property
     def alone(self) -> bool:
@@ -201,7 +211,7 @@ class Probe(Hearing, Questions):
             self.director.player.reset_mode()
 
     def following_layers(self) -> bool:
-        return self.observing and gradients_wanted() and self.collectors.follows_layers(self.observed)
+        return self.observing and gradients_wanted() and self.collectors.follows_layers(self.position)
 
     def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
         """A module inside a root's training forward has returned."""
@@ -211,7 +221,7 @@ class Probe(Hearing, Questions):
 
     def outside_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
         """A module has returned that was called outside of every root, as a frozen backbone in front of its head is."""
-        if self.observing and gradients_wanted() and self.collectors.follows_layers(self.observed):
+        if self.observing and gradients_wanted() and self.collectors.follows_layers(self.position):
             with self.paused():
                 self.collectors.outside_forwarded(module, args, result)
 
@@ -275,7 +285,8 @@ class Probe(Hearing, Questions):
                 if self.observing:
                     self.collectors.evaluation_loss(call)
             elif self.observing:
-                self._loss_facts.note(call, self.observed)
+                if not self.looking_on:
+                    self._loss_facts.note(call, self.observed)
                 self.collectors.loss_called(call)
             else:
                 self.director.player.loss_called(call)
@@ -286,7 +297,7 @@ class Probe(Hearing, Questions):
             if self.manual():
                 self._manual_backward(roots)
             self.loop.backward(roots, location)
-            if self.observing and self.loop.root is not None:
+            if self.observing and not self.looking_on and self.loop.root is not None:
                 self.trained_modes.setdefault(self.observed, self.loop.root.training)
             if self.observing:
                 self.collectors.backward_begins(roots)
@@ -331,8 +342,9 @@ class Probe(Hearing, Questions):
         with self.paused():
             if self.observed == 0:
                 self._starts()
-            if self.observing:
+            if self.observing and not self.looking_on:
                 self._note_rates(optimizer)
+            if self.observing:
                 if not closure:
                     self.collectors.update_begins(optimizer, seen.parameters)
             else:
@@ -380,7 +392,7 @@ class Probe(Hearing, Questions):
             self._step_ended()
 
     def _step_ended(self) -> None:
-        if self.observing:
+        if self.observing and not self.looking_on:
             self.step_clock.step_ended(self.own_seconds)
         with self.paused():
             step = self.loop.close()
@@ -390,9 +402,10 @@ class Probe(Hearing, Questions):
                 if self.recording and self.needs_noise(self.boundary_states):
                     self.boundary_states.append(RandomState.capture())
                 self.collectors.step_ended(step)
-                self._loss_facts.step_ended(step, self.observed)
+                if not self.looking_on:
+                    self._loss_facts.step_ended(step, self.observed)
             self.director.step_ended(step)
-            self.program.step = self.observed
+            self.program.step = self.position
         if self.trouble and not self.observing:
             self.director.give_up(f"the audit itself failed: {self.trouble}")
         with self.paused():

@@ -40,8 +40,9 @@ class Questions:
         return max(rates) if rates else rate_of(record.optimizer, 0)
 
     def saw_nonfinite(self) -> bool:
+        """In a step whose batch is recorded."""
         part = self.nonfinite_part()
-        return part is not None and part.first_step is not None
+        return part is not None and part.first_step is not None and part.first_step < self.observed
 
     def nonfinite_part(self) -> Nonfinite | None:
         try:

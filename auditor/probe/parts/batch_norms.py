@@ -32,6 +32,7 @@ class _Seen:
 
 class BatchNormsCollector(Collector):
     name = "batch_norms"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)

@@ -19,6 +19,7 @@ SHOWN = 64
 
 class BatchesCollector(Collector):
     name = "batches"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)

@@ -50,6 +50,7 @@ class _Single:
 
 class ComparisonsCollector(Collector):
     name = "comparisons"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)

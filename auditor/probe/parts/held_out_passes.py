@@ -36,11 +36,13 @@ class _Pass:
 
 class HeldOutPassesCollector(Collector):
     name = "held_out_passes"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._passes: dict[int, tuple[LoaderSeen, list[_Pass]]] = {}
         self._seconds = 0.0
+        self._reread: dict[int, tuple[int, int]] = {}  # id of a loader's record -> what reading again gave
 
     def pass_started(self, seen: LoaderSeen) -> None:
         if seen.training_credits:
@@ -71,10 +73,14 @@ class HeldOutPassesCollector(Collector):
         noise = RandomState.capture()
         try:
             until = time.monotonic() + SECONDS
-            found = [_describe(seen, passes, _reread(seen.loader, until)) for seen, passes in held_out]
+            for seen, _ in held_out:
+                if id(seen) not in self._reread:
+                    self._reread[id(seen)] = _reread(seen.loader, until)
         finally:
             noise.restore()
-        return HeldOutPasses(loaders=tuple(found))
+        return HeldOutPasses(
+            loaders=tuple(_describe(seen, passes, self._reread[id(seen)]) for seen, passes in held_out)
+        )
 
 
 def _reread(loader: Any, until: float) -> tuple[int, int]:

@@ -73,6 +73,7 @@ class _Model:
 
 class ModesCollector(Collector):
     name = "modes"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
@@ -201,7 +202,7 @@ class ModesCollector(Collector):
         names = self.probe.program.module_names()
         models = [self._describe(model, names) for model in self._models.values()]
         return Modes(
-            steps=self.probe.observed,
+            steps=self.probe.position,
             models=tuple(model for model in models if model.training_forwards or model.evaluation_forwards),
             dropout_calls=tuple(
                 DropoutCall(

@@ -10,20 +10,27 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from auditor.evidence import Location, Nonfinite
 from auditor.probe.collect import Collector, Unavailable, sampled
-from auditor.probe.steps import StepSeen
+from auditor.probe.steps import StepSeen, fetch
 
 
 class NonfiniteCollector(Collector):
     name = "nonfinite"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._skipped = 0
         self._locations: list[Location | None] = []
+        self._late: list[torch.Tensor | None] = []  # losses of the steps after the observed ones
+        self._late_skips: set[int] = set()
         self._statistics: dict[str, torch.Tensor] = {}  # 0-d: sum of the running statistics of a layer, the latest
 
     def step_ended(self, step: StepSeen) -> None:
         self._skipped += step.skipped
+        if self.probe.looking_on:
+            self._late.append(step.loss())
+            if step.skipped:
+                self._late_skips.add(self.step)
         self._locations.append(step.backwards[0].location if step.backwards else None)
         # A loop that gives up a step with a loss of NaN has run the forward, which has moved them.
         if sampled(self.step):
@@ -37,15 +44,19 @@ class NonfiniteCollector(Collector):
                     total = layer.running_mean.detach().sum() + layer.running_var.detach().sum()
                     self._statistics[names.get(id(layer), type(layer).__name__)] = total
 
+    def _late_losses(self) -> list[float]:
+        known = fetch(self._late)
+        return [0.0 if kept is None else loss for kept, loss in zip(self._late, known, strict=True)]
+
     def _spoilt(self) -> tuple[str, ...]:
         return tuple(name for name, total in self._statistics.items() if not bool(torch.isfinite(total)))
 
     def part(self) -> Nonfinite:
         trajectory = self.probe.collectors.find("trajectory")
-        losses, norms = trajectory.losses(), trajectory.norms()
+        losses, norms = [*trajectory.losses(), *self._late_losses()], trajectory.norms()
         if not losses:
             raise Unavailable("no training step was complete", "inconclusive")
-        skipped = set(trajectory.skipped())
+        skipped = {*trajectory.skipped(), *self._late_skips}
         bad_loss = next((i for i, loss in enumerate(losses) if not math.isfinite(loss) and i not in skipped), None)
         bad_norm = next((i for i, norm in enumerate(norms) if norm is not None and not math.isfinite(norm)), None)
         found = [step for step in (bad_loss, bad_norm) if step is not None]

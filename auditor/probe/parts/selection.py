@@ -22,6 +22,7 @@ SPLITS = ("split", "subset", "mode", "phase", "partition")
 
 class SelectionCollector(Collector):
     name = "selection"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)

@@ -12,17 +12,14 @@ from auditor.evidence import Location
 from auditor.probe.collect import Collectors
 from auditor.probe.dropouts import DropoutHeard
 from auditor.probe.program import LoaderSeen, ProgramSeen
+from auditor.probe.standing import Standing
 
 
-class Hearing:
+class Hearing(Standing):
     """A part of the probe."""
 
     program: ProgramSeen
     collectors: Collectors
-
-    @property
-    def observing(self) -> bool:
-        raise NotImplementedError
 
     def paused(self) -> AbstractContextManager[None]:
         raise NotImplementedError

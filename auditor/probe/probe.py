@@ -25,7 +25,6 @@ from auditor.probe.guard import Diversion
 from auditor.probe.hearing import Hearing
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossfacts import LossFacts
-from auditor.probe.parts.ranks import world
 from auditor.probe.program import LoaderSeen, ProgramSeen
 from auditor.probe.questions import Questions, rate_of
 from auditor.probe.randomness import RandomState
@@ -51,6 +50,7 @@ class Probe(Hearing, Questions):
         self.feed = Feed(self)
         self.director = Director(self)
         self.collectors = Collectors(self)
+        self._metrics_wanted = self.collectors.hears("compared")
         self._loss_facts = LossFacts()
         self.initial: Snapshot | None = None
         self.forward_states: list[RandomState] = []  # at the first training forward of each observed step
@@ -110,49 +110,6 @@ class Probe(Hearing, Questions):
             if before:
                 self.own_seconds += time.perf_counter() - began
 
-    @property
-    def observing(self) -> bool:
-        return self.director.observing
-
-    @property
-    def observed(self) -> int:
-        """Steps of the untouched loop that are complete."""
-        return self.director.observed
-
-    @property
-    def looking_on(self) -> bool:
-        """After the observed steps, before the experiments: the loop goes on as it is, and nothing is recorded."""
-        return self.director.looking_on
-
-    @property
-    def position(self) -> int:
-        """Steps of the untouched loop that are complete, those that were only looked on at included."""
-        return self.director.observed + self.director.looked_on
-
-    @property
-    def replayed(self) -> int:
-        """Steps of the current replay that are complete."""
-        return self.director.player.replayed
-
-    @property
-    def recording(self) -> bool:
-        return self.observing and self.spec.experiments and not self.looking_on
-
-    @property
-    def alone(self) -> bool:
-        """No other process trains with this one."""
-        return world()[1] < 2
-
-    @property
-    def time_lapse(self) -> bool:
-        """Ranks are cut short together, or not at all: only where each was started by a launcher, under an audit."""
-        return self.spec.experiments and not self.spec.attempt and (self.alone or self._launched)
-
-    @property
-    def lapse_after(self) -> int:
-        """The first epoch is cut short after this many steps, so that the rest of the observation sees a second one."""
-        return max(1, (self.director.steps_to_observe * 2) // 3)
-
     def manual(self) -> bool:
         """True when no torch optimizer is used: weights are updated by hand, or by a library's own optimizer."""
         return not self.program.optimizers or (self._by_hand.found and not self.loop.updates)
@@ -168,6 +125,7 @@ class Probe(Hearing, Questions):
         if not gradients_wanted():
             self.feed.forward_without_gradient(module)
             if self.observing:
+                self.hears_metrics = self._metrics_wanted
                 with self.paused():
                     self.collectors.evaluation_forward(module, args, kwargs)
             return args, kwargs
@@ -182,6 +140,7 @@ class Probe(Hearing, Questions):
             self.loop.root = module
             args, kwargs = self.feed.arguments(id(module), args, kwargs)
             if self.observing:
+                self.hears_metrics = self._metrics_wanted
                 self.collectors.forward(module, args, kwargs)
             args, kwargs = self.director.player.change_inputs(args, kwargs)
             if not self.observing and self.loop.forwards == 1:

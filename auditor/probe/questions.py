@@ -12,6 +12,7 @@ from auditor.probe.lossfacts import LossFacts
 from auditor.probe.parts.inputs import InputsCollector
 from auditor.probe.program import ProgramSeen
 from auditor.probe.randomness import RandomState
+from auditor.probe.standing import Standing
 
 if TYPE_CHECKING:
     from auditor.probe.feed import Feed
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 COMPARED_STATES = 3  # steps whose random numbers are compared before and after
 
 
-class Questions:
+class Questions(Standing):
     """The half of the probe that answers; what it reads is filled by the other half."""
 
     program: ProgramSeen

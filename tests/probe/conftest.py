@@ -96,11 +96,13 @@ class Zygote:
         side_effects: str = "divert",
         batch_memory: int = 256,
         group_key: str = "",
+        look_on: int = 0,
         **options: Any,
     ) -> Seen:
         """Under the probe. `script`: source text, a path, or a module's name."""
         spec = {"steps": steps, "experiments": experiments, "parts": parts, "module": module}
         spec |= {"side_effects": side_effects, "batch_memory": batch_memory, "group_key": group_key}
+        spec |= {"look_on": look_on}
         return self._run(script, args, spec, **options)
 
     def _run(

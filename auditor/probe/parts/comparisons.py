@@ -69,14 +69,8 @@ class ComparisonsCollector(Collector):
         found = (tensor for tensor in tensors(batch) if tensor.layout == torch.strided)
         self._labels = [tensor for tensor in found if tensor.dim() and tensor.numel() == tensor.shape[0] <= LARGEST]
 
-    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self.probe.hears_metrics = True
-
     def forwarded(self, module: nn.Module, result: Any) -> None:
         self._keep(result)
-
-    def evaluation_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self.probe.hears_metrics = True
 
     def evaluation_forwarded(self, module: nn.Module, result: Any) -> None:
         self._keep(result)

@@ -46,6 +46,7 @@ from auditor.evidence.experiments import (
 )
 from auditor.evidence.initialization import InitialLoss, LayerSymmetry, Symmetry
 from auditor.evidence.leakage import (
+    FedRows,
     GroupOverlap,
     Groups,
     GroupSplit,
@@ -169,6 +170,7 @@ __all__ = [
     "EventTrace",
     "Evidence",
     "FedFromMemory",
+    "FedRows",
     "ForwardScale",
     "Frozen",
     "FrozenEarly",

@@ -39,12 +39,28 @@ class Overlap(Frozen):
     location: Location | None = Field(None, description="Where the held-out loader or dataset is made.")
 
 
+class FedRows(Frozen):
+    """Rows that the latest evaluation outside of a loader was fed, and whether the model had been trained on them."""
+
+    name: str = Field(description="What the script calls them.")
+    text: bool = Field(description="Runs of tokens were compared, wherever they lie in a row; else whole rows.")
+    step: int
+    rows: int
+    compared: int = Field(description="Rows or runs.")
+    found: int
+    trained: int = Field(description="Distinct rows or runs that were trained on before.")
+    repeated: float = Field(description="Share of the last trained ones that had been trained on before.")
+    chance: float = Field(description="Share of the second step's that the first step had: rows come twice by chance.")
+    location: Location | None = None
+
+
 class Leakage(Part):
     splits: tuple[Split, ...]
     overlaps: tuple[Overlap, ...] = ()
     duplicates_in_training: int = Field(0, description="Training samples equal to an earlier training sample.")
     trivial_samples: int = Field(0, description="Near-constant samples left out.")
     sample_values: int = Field(0, description="Numbers in one sample: few values make chance repeats likely.")
+    fed: FedRows | None = Field(None, description="Where no loader hands out what is held out.")
 
 
 class GroupSplit(Frozen):

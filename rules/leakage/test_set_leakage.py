@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Inputs, Leakage, Overlap, Split
+from auditor.evidence import FedRows, Inputs, Leakage, Overlap, Split
 
 from ..words import count, percent
 
@@ -35,6 +35,12 @@ class Limits(Options):
     )
     chance_margin: float = Field(
         3.0, ge=1, description="Times the rate of repeats within the training set that chance is allowed."
+    )
+    max_fed_share: float = Field(
+        0.1, ge=0, lt=1, description="The same for rows that no loader hands out, and for runs of tokens."
+    )
+    min_repeated: float = Field(
+        0.2, ge=0, le=1, description="Share of runs of tokens that come twice in training, for a pass without loaders."
     )
     min_hashed: int = Field(20, ge=1, description="Held-out samples that have to be read before a pass is given.")
 
@@ -70,6 +76,11 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     always fail. Equal contents fail as an error above `max-share` of the held-out samples and as a warning below it,
     because well-known data sets contain a few duplicates.
 
+    Where the held-out data do not come from a loader, the rows that the model is fed are compared instead: those of
+    each training step with those of an evaluation whose data the script itself calls held-out (`accuracy(x_test)`).
+    Of text cut into windows anywhere, runs of 24 tokens are. It fails above `max-fed-share`, where the rate of repeats
+    between the first two steps does not explain it (`chance-margin`).
+
     ## When it may be wrong
 
     - Short samples (at most `chance-values` numbers, such as discrete tables or short texts) and drawings in black and
@@ -92,6 +103,9 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     x_train, y_train = oversample(x_train, y_train)                           # after the split, never before
     ```
     """
+    if leakage.fed is not None:
+        yield from _fed(leakage.fed, limits)
+        return
     splits = {split.name: split for split in leakage.splits}
     training = [split for split in leakage.splits if split.role == "training"]
     held_out = [split for split in leakage.splits if split.role == "held-out"]
@@ -120,6 +134,40 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
         raise Inconclusive(f"only {count(read, 'held-out sample')} could be read, needs {limits.min_hashed}")
     for overlap in sorted(faulty, key=_share, reverse=True):
         yield _finding(overlap, splits, leakage, base, limits)
+
+
+def _fed(fed: FedRows, limits: Limits) -> Judgement:
+    """A loop without loaders for its held-out data: what the model was fed in training, and what it is evaluated on."""
+    share = fed.found / max(1, fed.compared)
+    what = "run of tokens" if fed.text else "row"
+    yield Measured(share, limits.max_fed_share, f"{percent(share)} of {count(fed.compared, what)} of {fed.name}")
+    if fed.compared < limits.min_hashed:
+        raise Inconclusive(
+            f"only {count(fed.compared, what)} of {fed.name} could be compared, needs {limits.min_hashed}"
+        )
+    if share <= limits.max_fed_share:
+        if fed.text and fed.repeated < limits.min_repeated:
+            raise Inconclusive(
+                f"the text is too long for the probe: only {percent(fed.repeated)} of what was trained on came twice"
+            )
+        return
+    if share <= limits.chance_margin * fed.chance or (fed.text and share < fed.repeated / limits.chance_margin):
+        return  # the same words come again and again, in training too
+    yield Finding(
+        message=(
+            f"{fed.found} of {count(fed.compared, what)} of {fed.name} ({percent(share)}) had been trained on before "
+            f"step {fed.step}, bit for bit"
+        ),
+        where=fed.name,
+        location=fed.location,
+        measured=share,
+        limit=limits.max_fed_share,
+        confidence=Confidence.CONFIRMED,
+        detail=(
+            f"by chance, {percent(fed.chance)} of what the second step was fed had been in the first",
+            f"in the end {percent(fed.repeated)} of what a training step was fed had come before",
+        ),
+    )
 
 
 def _share(overlap: Overlap) -> float:

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from auditor.evidence import (
+    FedRows,
     GradientReset,
     GradientResets,
     Inputs,
@@ -294,6 +295,35 @@ def test_more_repeats_than_chance_fail():
     assert (
         leak(overlap(shared=40), duplicates_in_training=150, sample_values=4, training=2000).verdict.outcome == "pass"
     )
+
+
+def fed(found=90, compared=100, **changes):
+    known = {
+        "name": "x_test",
+        "text": False,
+        "step": 80,
+        "rows": compared,
+        "trained": 300,
+        "repeated": 0.9,
+        "chance": 0,
+    }
+    rows = FedRows(**{**known, **changes}, found=found, compared=compared, location=place(31))
+    return judge("test-set-leakage", Leakage(splits=(), fed=rows))
+
+
+def test_rows_that_no_loader_hands_out_are_judged_by_what_the_model_was_fed():
+    (finding,) = fed().findings
+    assert (finding.location.line, finding.where) == (31, "x_test")
+    assert "90 of 100 rows of x_test (90 %)" in finding.message
+    assert fed(5).verdict.outcome == "pass"
+    assert fed(9, 10).verdict.outcome == "inconclusive"
+
+
+def test_text_that_repeats_itself_is_no_leak():
+    assert fed(text=True).verdict.outcome == "fail"
+    assert fed(text=True, chance=0.5).verdict.outcome == "pass"
+    assert fed(20, text=True).verdict.outcome == "pass"  # where nine of ten came twice in training
+    assert fed(2, text=True, repeated=0.05).verdict.outcome == "inconclusive"
 
 
 def test_oversampling_before_the_split_fails():

@@ -1,0 +1,139 @@
+"""Rows that a model was trained on and rows that it is evaluated on, in loops that no loader feeds: are they the same?
+
+A row of numbers is known by a print of its contents. Text is cut into windows anywhere, so each run of tokens in it is.
+Only evaluations whose data the script itself calls held-out count, by a name in the call: `accuracy(model, x_test)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from auditor.evidence import FedRows, Leakage, Location
+from auditor.probe.batches import tensors
+from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.heldoutnames import held_out_name
+from auditor.probe.locate import user_location
+from auditor.probe.rowprints import is_text, repeats_by_chance, row_prints, run_prints
+
+MOST_EVALUATIONS = 64  # forwards whose rows are kept
+MOST_LOOKS = 400  # at names in the source
+FEWEST_STEPS = 5  # trained before an evaluation counts
+
+
+@dataclass
+class _Trained:
+    """What one model was trained on: prints by step, kept on their device until the end."""
+
+    rows: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    runs: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+
+
+@dataclass
+class _Evaluated:
+    model: int
+    step: int
+    name: str
+    text: bool
+    prints: torch.Tensor
+    rows: int
+    location: Location | None
+
+    def belongs_to(self, other: _Evaluated) -> bool:
+        """Of one and the same evaluation."""
+        mine, its = ((each.model, each.name, each.text, each.step) for each in (self, other))
+        return mine == its
+
+
+class FedRowsCollector(Collector):
+    name = "leakage"  # of loops without loaders; `leakscan` sends that of the others
+    looks_on = True
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self._trained: dict[int, _Trained] = {}
+        self._pending: tuple[int, bool, torch.Tensor] | None = None  # of the latest forward that may be trained on
+        self._evaluated: list[_Evaluated] = []
+        self._looks = 0
+        self._by_chance: dict[int, bool] = {}  # model -> its rows are a table of codes
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = next(tensors((args, kwargs)), None)
+        if given is None or self._by_chance.setdefault(id(module), repeats_by_chance(given)):
+            return
+        found = _prints(given)
+        self._pending = (id(module), *found) if found is not None else None
+
+    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
+        if self._pending is None:
+            return
+        model, text, prints = self._pending
+        trained = self._trained.setdefault(model, _Trained())
+        (trained.runs if text else trained.rows).append((self.step, prints))
+        self._pending = None
+
+    def evaluation_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if id(module) not in self._trained or self._looks >= MOST_LOOKS or len(self._evaluated) >= MOST_EVALUATIONS:
+            return
+        self._looks += 1
+        given = next(tensors((args, kwargs)), None)
+        name = held_out_name(given) if given is not None else ""
+        found = _prints(given) if given is not None and name else None
+        if found is not None and given is not None:
+            place = user_location()
+            self._evaluated.append(_Evaluated(id(module), self.step, name, *found, given.shape[0], place))
+
+    def part(self) -> Leakage:
+        return Leakage(splits=(), fed=self._compare())
+
+    def _compare(self) -> FedRows:
+        late = [each for each in self._evaluated if each.step >= FEWEST_STEPS]
+        if not late:
+            raise Unavailable("no evaluation of rows that the script calls held-out was seen, outside of loaders")
+        latest = max(late, key=lambda each: each.step)
+        chosen = [each for each in late if each.belongs_to(latest)]
+        trained = self._trained[latest.model]
+        kept = [prints.cpu() for step, prints in (trained.runs if latest.text else trained.rows) if step < latest.step]
+        if not kept:
+            raise Unavailable("what was trained on before the evaluation is not known", "inconclusive")
+        prints = torch.cat([each.prints.cpu() for each in chosen])
+        prints = prints[prints != 0]
+        if not len(prints):
+            raise Unavailable("the rows that are evaluated are constant", "inconclusive")
+        known = torch.cat(kept)
+        again, chance = _repeats(kept)
+        return FedRows(
+            name=latest.name,
+            text=latest.text,
+            step=latest.step,
+            rows=sum(each.rows for each in chosen),
+            compared=len(prints),
+            found=int(torch.isin(prints, known).sum()),
+            trained=len(torch.unique(known)),
+            repeated=again,
+            chance=chance,
+            location=latest.location,
+        )
+
+
+def _prints(given: torch.Tensor) -> tuple[bool, torch.Tensor] | None:
+    """(whether it is text, prints) of the model's first input."""
+    if is_text(given):
+        return True, run_prints(given)
+    found = row_prints(given)
+    return (False, found) if found is not None else None
+
+
+def _repeats(steps: list[torch.Tensor]) -> tuple[float, float]:
+    """Of what the last fifth of the steps was fed, the share that earlier steps were fed, and the share of the second
+    step that the first one was fed: what is left of it when hardly any row has come twice."""
+    early, late = steps[: -max(1, len(steps) // 5)], steps[-max(1, len(steps) // 5) :]
+    if not early:
+        return 0.0, 0.0
+    last = torch.cat(late)
+    again = float(torch.isin(last, torch.cat(early)).double().mean()) if len(last) else 0.0
+    chance = float(torch.isin(steps[1], steps[0]).double().mean()) if len(steps) > 1 and len(steps[1]) else 0.0
+    return again, chance

@@ -1,0 +1,56 @@
+"""One number for each row of a tensor, or for each run of tokens in it: equal numbers mean equal contents."""
+
+from __future__ import annotations
+
+import torch
+
+MOST_ROWS = 256  # of one tensor
+MOST_VALUES = 1024  # of one row, evenly spaced
+FEWEST_VALUES = 4  # in a row of real numbers: fewer repeat by chance
+FEWEST_TOKENS = 16
+FEW_VALUES = 64  # whole numbers in that many columns repeat by chance
+RUN = 24  # tokens that are compared as one
+MOST_ELEMENTS = 2**18  # that runs of tokens are summed over
+
+
+def is_text(tensor: torch.Tensor) -> bool:
+    """Rows of tokens long enough to hold a run."""
+    return tensor.dim() == 2 and tensor.dtype in (torch.int64, torch.int32) and tensor.shape[1] >= RUN
+
+
+def repeats_by_chance(tensor: torch.Tensor) -> bool:
+    """A table of codes or counts: few columns, whole numbers. Fetches."""
+    if tensor.dim() < 2 or not tensor.is_floating_point() or tensor[:1].numel() > FEW_VALUES:
+        return False
+    return bool((tensor == tensor.round()).all())
+
+
+def row_prints(tensor: torch.Tensor) -> torch.Tensor | None:
+    """(rows,) int64 on the device of `tensor`, which is (rows, ...); 0 for a row of one repeated value. None where rows
+    hold too little to be told apart."""
+    if tensor.dim() < 2 or not tensor.numel() or tensor.is_complex() or tensor.layout != torch.strided:
+        return None
+    rows = tensor.detach()[:MOST_ROWS].flatten(1)
+    whole = not rows.is_floating_point()
+    if rows.shape[1] < (FEWEST_TOKENS if whole else FEWEST_VALUES):
+        return None
+    if rows.shape[1] > MOST_VALUES:
+        rows = rows[:, :: -(-rows.shape[1] // MOST_VALUES)]
+    plain = (rows == rows[:, :1]).all(1)
+    bits = rows.long() if whole else rows.float().contiguous().view(torch.int32).long()
+    return torch.where(plain, 0, _mixed(bits))
+
+
+def run_prints(tokens: torch.Tensor) -> torch.Tensor:
+    """(runs,) int64: every run of RUN tokens in the first rows of (rows, length); 0 for one repeated token."""
+    most = max(1, MOST_ELEMENTS // (tokens.shape[1] * RUN))
+    runs = tokens.detach()[: min(most, MOST_ROWS)].long().unfold(1, RUN, 1).flatten(0, 1)
+    return torch.where((runs == runs[:, :1]).all(1), 0, _mixed(runs))
+
+
+def _mixed(bits: torch.Tensor) -> torch.Tensor:
+    """A sum of products with odd numbers, each value stirred before: int64 wraps."""
+    width = bits.shape[1]
+    weights = (torch.arange(1, width + 1, device=bits.device) * -7046029254386353131) | 1
+    stirred = (bits ^ (bits >> 15)) * -4658895280553007687
+    return ((stirred ^ (stirred >> 29)) * weights).sum(1)

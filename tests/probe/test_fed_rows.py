@@ -1,0 +1,135 @@
+"""Loops without loaders: which rows of an evaluation the model had been trained on before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from auditor.probe.heldoutnames import words
+from auditor.probe.rowprints import RUN, repeats_by_chance, row_prints, run_prints
+
+TABLE = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x, y = torch.randn(400, 8), torch.randint(0, 3, (400,))
+x_train, y_train = x[:{trained}], y[:{trained}]
+x_test, y_test = x[300:], y[300:]
+model = nn.Linear(8, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+def accuracy(inputs, labels):
+    with torch.{mode}():
+        return (model(inputs).argmax(1) == labels).float().mean()
+
+for step in range(200):
+    rows = torch.randint(0, len(x_train), (64,))
+    if step % 20 == 19:
+        print({evaluation})
+    loss = nn.functional.cross_entropy(model(x_train[rows]), y_train[rows])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+TEXT = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+data = torch.randint(0, 50, (1200,))
+train, val = data[:{trained}], data[1000:]
+model = nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 50))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+def get_batch(split):
+    source = val if split == "val" else train
+    at = torch.randint(0, len(source) - 41, (8,)).tolist()
+    return torch.stack([source[i:i + 40] for i in at]), torch.stack([source[i + 1:i + 41] for i in at])
+
+@torch.no_grad()
+def estimate(split):
+    x, y = get_batch(split)
+    return nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+for step in range(200):
+    x, y = get_batch("train")
+    loss = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step % 25 == 24:
+        print(estimate("train"), estimate("val"))
+"""
+
+
+def table(zygote: Any, evaluation: str = "accuracy(x_test, y_test)", trained: int = 300, mode: str = "no_grad") -> Any:
+    return zygote.probe(TABLE.format(evaluation=evaluation, trained=trained, mode=mode), parts=("leakage",))
+
+
+def test_rows_of_a_test_set_inside_the_training_set(zygote: Any) -> None:
+    fed = table(zygote, trained=400)["leakage"].fed
+    assert (fed.name, fed.text, fed.step, fed.compared) == ("x_test", False, 59, 100)
+    assert fed.found > 95
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "enable_grad"])
+def test_disjoint_rows_have_nothing_in_common(zygote: Any, mode: str) -> None:
+    """Also where an evaluation keeps its graph: what no backward goes through was not trained on."""
+    seen = table(zygote, mode=mode)
+    if mode == "no_grad":
+        assert seen["leakage"].fed.found == 0
+    else:
+        assert "no evaluation" in seen.absent("leakage") or "DataLoader" in seen.absent("leakage")
+
+
+def test_an_accuracy_on_the_training_set_is_none_of_its_business(zygote: Any) -> None:
+    table(zygote, "accuracy(x_train, y_train)").absent("leakage")
+
+
+@pytest.mark.parametrize(("trained", "least", "most"), [(1200, 0.8, 1.0), (1000, 0.0, 0.0)])
+def test_windows_of_text_are_compared_wherever_they_were_cut(
+    zygote: Any, trained: int, least: float, most: float
+) -> None:
+    fed = zygote.probe(TEXT.format(trained=trained), parts=("leakage",))["leakage"].fed
+    assert (fed.text, fed.name) == (True, "val")
+    assert least <= fed.found / fed.compared <= most
+    assert fed.repeated > 0.8 > 0.4 > fed.chance
+
+
+def test_prints_tell_rows_apart() -> None:
+    x = torch.randn(50, 30)
+    x[3] = x[40]
+    x[7] = 1.0
+    prints = row_prints(x)
+    assert prints is not None
+    assert prints[3] == prints[40]
+    assert prints[7] == 0
+    assert len(prints.unique()) == 49
+    assert row_prints(x[:, :2]) is None  # two numbers say too little
+    assert row_prints(torch.randint(0, 9, (50, 5))) is None
+    assert repeats_by_chance(torch.randint(0, 9, (50, 30)).float())
+    assert not repeats_by_chance(x)
+
+
+def test_runs_are_found_at_any_place() -> None:
+    tokens = torch.randint(0, 100, (RUN * 3,))
+    whole = run_prints(tokens[None])
+    assert len(whole) == RUN * 2 + 1
+    assert torch.isin(run_prints(tokens[None, 11 : 11 + RUN]), whole).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("x_test", {"x", "test"}),
+        ("XTest", {"x", "test"}),
+        ("latest", {"latest"}),
+        ("held_out_x", {"heldout", "x"}),
+    ],
+)
+def test_words_of_a_name(name: str, expected: set[str]) -> None:
+    assert words(name) == expected

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 
-MOST_ROWS = 256  # of one tensor
-MOST_VALUES = 1024  # of one row, evenly spaced
+MOST_VALUES = 128  # of one row, evenly spaced
 FEWEST_VALUES = 4  # in a row of real numbers: fewer repeat by chance
 FEWEST_TOKENS = 16
 FEW_VALUES = 64  # whole numbers in that many columns repeat by chance
 RUN = 24  # tokens that are compared as one
-MOST_ELEMENTS = 2**18  # that runs of tokens are summed over
+MOST_ELEMENTS = 2**15  # that runs of tokens are summed over, for each 64 rows that are asked for
 
 
 def is_text(tensor: torch.Tensor) -> bool:
@@ -25,12 +24,20 @@ def repeats_by_chance(tensor: torch.Tensor) -> bool:
     return bool((tensor == tensor.round()).all())
 
 
+def some_rows(tensor: torch.Tensor, most: int, turn: int) -> torch.Tensor:
+    """At most that many rows in succession; others at each turn, so that a batch of everything is seen in the end."""
+    if tensor.shape[0] <= most:
+        return tensor
+    first = turn * most % (tensor.shape[0] - most + 1)
+    return tensor[first : first + most]
+
+
 def row_prints(tensor: torch.Tensor) -> torch.Tensor | None:
     """(rows,) int64 on the device of `tensor`, which is (rows, ...); 0 for a row of one repeated value. None where rows
     hold too little to be told apart."""
     if tensor.dim() < 2 or not tensor.numel() or tensor.is_complex() or tensor.layout != torch.strided:
         return None
-    rows = tensor.detach()[:MOST_ROWS].flatten(1)
+    rows = tensor.detach().flatten(1)
     whole = not rows.is_floating_point()
     if rows.shape[1] < (FEWEST_TOKENS if whole else FEWEST_VALUES):
         return None
@@ -43,8 +50,8 @@ def row_prints(tensor: torch.Tensor) -> torch.Tensor | None:
 
 def run_prints(tokens: torch.Tensor) -> torch.Tensor:
     """(runs,) int64: every run of RUN tokens in the first rows of (rows, length); 0 for one repeated token."""
-    most = max(1, MOST_ELEMENTS // (tokens.shape[1] * RUN))
-    runs = tokens.detach()[: min(most, MOST_ROWS)].long().unfold(1, RUN, 1).flatten(0, 1)
+    most = max(1, tokens.shape[0] // 64) * max(1, MOST_ELEMENTS // (tokens.shape[1] * RUN))
+    runs = tokens.detach()[:most].long().unfold(1, RUN, 1).flatten(0, 1)
     return torch.where((runs == runs[:, :1]).all(1), 0, _mixed(runs))
 
 

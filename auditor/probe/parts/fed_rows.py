@@ -17,8 +17,10 @@ from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.heldoutnames import held_out_name
 from auditor.probe.locate import user_location
-from auditor.probe.rowprints import is_text, repeats_by_chance, row_prints, run_prints
+from auditor.probe.rowprints import is_text, repeats_by_chance, row_prints, run_prints, some_rows
 
+TRAINED_ROWS = 32  # of one training forward
+EVALUATED_ROWS = 1024  # of one that evaluates
 MOST_EVALUATIONS = 64  # forwards whose rows are kept
 MOST_LOOKS = 400  # at names in the source
 FEWEST_STEPS = 5  # trained before an evaluation counts
@@ -64,7 +66,7 @@ class FedRowsCollector(Collector):
         given = next(tensors((args, kwargs)), None)
         if given is None or self._by_chance.setdefault(id(module), repeats_by_chance(given)):
             return
-        found = _prints(given)
+        found = _prints(given, TRAINED_ROWS, self.step)
         self._pending = (id(module), *found) if found is not None else None
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
@@ -81,7 +83,7 @@ class FedRowsCollector(Collector):
         self._looks += 1
         given = next(tensors((args, kwargs)), None)
         name = held_out_name(given) if given is not None else ""
-        found = _prints(given) if given is not None and name else None
+        found = _prints(given, EVALUATED_ROWS, 0) if given is not None and name else None
         if found is not None and given is not None:
             place = user_location()
             self._evaluated.append(_Evaluated(id(module), self.step, name, *found, given.shape[0], place))
@@ -119,8 +121,11 @@ class FedRowsCollector(Collector):
         )
 
 
-def _prints(given: torch.Tensor) -> tuple[bool, torch.Tensor] | None:
-    """(whether it is text, prints) of the model's first input."""
+def _prints(given: torch.Tensor, most: int, turn: int) -> tuple[bool, torch.Tensor] | None:
+    """(whether it is text, prints) of some rows of the model's first input."""
+    if not given.dim():
+        return None
+    given = some_rows(given, most, turn)
     if is_text(given):
         return True, run_prints(given)
     found = row_prints(given)

@@ -74,6 +74,13 @@ def cli() -> None:
     "--steps", type=click.IntRange(min=1), envvar="AUDIT_STEPS", help="Optimizer steps to observe.  [default: 60]"
 )
 @click.option(
+    "--look-on",
+    type=click.IntRange(min=0),
+    metavar="N",
+    envvar="AUDIT_LOOK_ON",
+    help="Steps after those, for what comes late.  [default: 440]",
+)
+@click.option(
     "--max-time",
     type=Duration(),
     envvar="AUDIT_MAX_TIME",
@@ -245,6 +252,7 @@ def settings_from(options: dict[str, Any], start: Path) -> Settings:
         raise AuditError("--select names no rule")
     overrides = {
         "steps": options.get("steps"),
+        "look_on": options.get("look_on"),
         "max_time": options.get("max_time"),
         "batch_memory": options.get("batch_memory"),
         "fail_on": options["fail_on"],

@@ -43,6 +43,7 @@ class RunOptions:
     args: tuple[str, ...]
     module: bool
     steps: int | None
+    look_on: int | None
     max_time: float | None
     batch_memory: int | None
     device: Literal["auto", "cpu", "cuda"]
@@ -67,6 +68,7 @@ OWN_OPTIONS = frozenset(
         "--output",
         "--batch-memory",
         "--steps",
+        "--look-on",
         "--max-time",
         "--select",
         "--ignore",

@@ -26,6 +26,7 @@ class ClearedGradients(Frozen):
     location: Location | None = None
     before_update: int = Field(0, description="Calls between backward() and the step, which then had no gradient.")
     between_backwards: int = Field(0, description="Calls after a backward() on one batch and before that on the next.")
+    between_losses: int = Field(0, description="Of these, calls between two losses of one and the same batch.")
     at_epoch_start: int = Field(0, description="Such calls after the training loader was started anew.")
     backwards: int = Field(0, description="Backward calls whose gradient was cleared here.")
     norms: tuple[float, ...] = Field((), description="Norm of what was cleared, at the first of these calls.")

@@ -72,6 +72,14 @@ def test_a_batch_dropped_now_and_then_passes():
     assert outcome("misplaced-zero-grad", trace(cleared=(cleared(between_backwards=2, backwards=2),))) == "pass"
 
 
+def test_losses_of_one_batch_that_clear_each_other():
+    site = cleared(between_backwards=60, between_losses=60, backwards=60)
+    answer = judge("misplaced-zero-grad", trace(backwards=120, cleared=(site,)))
+    [finding] = answer.findings
+    assert "several losses" in finding.message
+    assert "sum(losses)" in (finding.fix or "")
+
+
 def test_with_several_optimizers_only_empty_steps_count():
     site = cleared(between_backwards=60, backwards=60)
     assert outcome("misplaced-zero-grad", trace(optimizers=2, backwards=120, cleared=(site,))) == "pass"

@@ -171,6 +171,7 @@ class Schedules(Part):
     batches_per_epoch: int | None = None
     backwards_per_step: int = 1
     planned_epochs: int | None = Field(None, description="Length of the range() that the loop over epochs runs over.")
+    planned_steps: int | None = Field(None, description="Optimizer steps of a loop over steps, without epochs.")
     cut_short: bool = Field(False, description="The first epoch was ended early by the probe.")
     skipped_steps: bool = Field(False, description="A GradScaler skipped steps.")
     loop: Literal["loader", "other"] = "other"

@@ -422,3 +422,26 @@ def test_a_skipped_first_step_is_the_scalers_doing():
 
 def test_a_short_run_is_left_open():
     assert outcome("scheduler-cadence", scheduled({"steps": 4})) == "inconclusive"
+
+
+# The course of a rate that is lowered at every step.
+GONE = tuple(0.1 * 0.3 ** (i // 4) for i in range(60))  # staircase: below 1e-3 after 24 steps
+SLOW = tuple(0.1 * 0.5 ** (i // 15) for i in range(60))
+
+
+@pytest.mark.parametrize(
+    ("rates", "facts", "expected"),
+    [
+        (GONE, {}, "fail"),
+        ((*GONE[:10], *([GONE[9]] * 50)), {}, "pass"),
+        (SLOW, {"batches_per_epoch": 400, "planned_epochs": 5}, "fail"),
+        (SLOW, {"batches_per_epoch": 100, "planned_epochs": 5}, "pass"),
+        (SLOW, {"planned_steps": 4000}, "fail"),
+        (SLOW, {}, "pass"),
+        (tuple(0.1 * (1 - i / 59) for i in range(60)), {}, "pass"),  # linear, over with the run
+        (tuple(0.1 / (1 + i) ** 0.5 for i in range(60)), {"planned_steps": 4000}, "pass"),
+    ],
+)
+def test_the_course_of_the_rate(rates, facts, expected):
+    schedule = Schedule(kind="ReduceLROnPlateau", calls=60, per_step=1.0, rates=rates)
+    assert outcome("scheduler-cadence", Schedules(steps=60, schedules=(schedule,), **facts)) == expected

@@ -124,8 +124,9 @@ class EventTraceCollector(Collector):
     def backward_ended(self) -> None:
         self._left_some = self._left_some or self._any_gradient()
         if self._of_step and not self.probe.updating:
-            held = [p for p in self.probe.program.trained_parameters() if p.grad is not None and not p.grad.is_sparse]
-            self._left = [(parameter, sample(parameter.grad)) for parameter in held[:SAMPLED]]
+            held = [(p, p.grad) for p in self.probe.program.trained_parameters()]
+            dense = [(p, grad) for p, grad in held if grad is not None and not grad.is_sparse]
+            self._left = [(parameter, sample(grad)) for parameter, grad in dense[:SAMPLED]]
 
     def _any_gradient(self) -> bool:
         return any(parameter.grad is not None for parameter in self.probe.program.trained_parameters())

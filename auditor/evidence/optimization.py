@@ -102,6 +102,9 @@ class ParameterMotion(Frozen):
     masked_moved: int = Field(0, description="Of these, the ones that differ from their start at the end.")
     masked_rows: int = Field(0, description="Rows that consist of masked elements only.")
     drift: float = Field(0.0, description="Norm of the change of the masked elements over their norm.")
+    idle_updates: int = Field(0, description="Updates at which its gradient was not zero and its rate was zero.")
+    returns: bool = Field(False, description="Moves in an update, and has its first value again before the next.")
+    loaded: bool = Field(False, description="Its module was given weights from outside.")
     weight_decay: float = 0.0
     optimizer_location: Location | None = None
 
@@ -125,6 +128,7 @@ class Accumulation(Part):
     sites: int = Field(1, description="Lines that call backward().")
     ratios: tuple[float, ...] = Field((), description="Value of backward()'s root over what the loss functions gave.")
     reductions: tuple[str, ...] = Field((), description="Of the loss functions called, each once.")
+    own_means: bool = Field(False, description="No loss function of torch is called: backward() gets a mean as it is.")
     losses: int = Field(0, description="Calls of loss functions per backward.")
     rescaled: tuple[float, ...] = Field((), description="Gradient norm at the step over that after the last backward.")
     counted: tuple[tuple[int, ...], ...] = Field((), description="Per step, labels counted in each micro-batch.")

@@ -162,6 +162,23 @@ def motion(*parameters, steps=60):
     return Motion(steps=steps, norm_steps=tuple(range(0, 4 * points, 4)), parameters=parameters)
 
 
+def test_weights_that_return_and_groups_without_a_rate():
+    back = moving().model_copy(update={"returns": True})
+    assert (
+        outcome(
+            "params-not-updated",
+            motion(back, moving(), moving()),
+        )
+        == "pass"
+    )  # fewer than half of all
+    part = motion(back).model_copy(update={"total": 1})
+    assert outcome("params-not-updated", part) == "fail"
+    idle = moving().model_copy(update={"idle_updates": 60, "graded_updates": 0})
+    [finding] = judge("params-not-updated", motion(idle, moving())).findings
+    assert (finding.severity, "rate of 0" in finding.message) == ("warning", True)
+    assert outcome("params-not-updated", motion(idle.model_copy(update={"loaded": True}), moving())) == "pass"
+
+
 def test_moving_parameters_pass():
     assert outcome("params-not-updated", motion(moving())) == "pass"
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import linecache
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +15,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, LoopCall, Unavailable
 from auditor.probe.fingerprint import different, fingerprint
 from auditor.probe.graph import nodes
-from auditor.probe.locate import is_users, user_location
+from auditor.probe.locate import sources_mention, user_location
 from auditor.probe.owners import sample
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.steps import StepSeen, fetch
@@ -157,10 +155,7 @@ class EventTraceCollector(Collector):
     @staticmethod
     def _reads_gradients(opened: _Clearing, site: Location | None) -> bool:
         """Whether a source of the user's looks at `.grad`."""
-        files = {place.file for place in (opened.location, site, *opened.sites) if place is not None}
-        loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-        files |= {file for file in loaded if isinstance(file, str) and is_users(file)}
-        return not files or any(_READ.search("".join(linecache.getlines(file))) for file in files)
+        return sources_mention(_READ, *(place.file for place in (opened.location, site, *opened.sites) if place))
 
     def _forget_contained(self, roots: tuple[torch.Tensor, ...]) -> None:
         """A loss that is part of this one gets its gradient now: the pass before was for something else."""

@@ -116,7 +116,7 @@ class EventTraceCollector(Collector):
         self._pending.batch, self._pending.print = self._fetches, self._print
         self._pending.sites.add(site)
         if early:
-            self._pending.roots = (*self._pending.roots, *(root.grad_fn for root in roots if root.grad_fn is not None))
+            self._pending.roots = tuple(root.grad_fn for root in roots if root.grad_fn is not None)
             self._pending.weights = self._weights()
 
     def backward_ended(self) -> None:
@@ -149,8 +149,11 @@ class EventTraceCollector(Collector):
         elif same_batch and opened.roots and not self._input_gradients and not self._reads_gradients(opened, site):
             opened.kind = "loss"
             opened.moved = _differ(opened.weights, self._weights())
-        if opened.kind:
+        if opened.kind == "loss":
             self._of_step.append(opened)
+        else:
+            opened.roots = ()
+            self._of_step.extend([opened] if opened.kind else [])
 
     @staticmethod
     def _reads_gradients(opened: _Clearing, site: Location | None) -> bool:
@@ -191,7 +194,7 @@ class EventTraceCollector(Collector):
             )
             self._clearings.append(self._open)
             if self.probe.feed.cut_at == self.step:
-                self._open = None  # the probe ended this epoch: what is left over is its doing
+                self._open.roots, self._open = (), None  # the probe ended this epoch: what is left over is its doing
         self._pending = _Pending()
 
     def _trained(self, subject: Any) -> list[torch.Tensor]:
@@ -219,7 +222,7 @@ class EventTraceCollector(Collector):
                 self._empty.append(norms(grads).square().sum())
             else:
                 self._gone += 1
-            opened.kind = "before"
+            opened.kind, opened.roots = "before", ()
         elif self._left_some and all(parameter.grad is None for parameter in parameters):
             self._gone_by_hand += 1  # cleared, `p.grad = None`
         self._left_some = False
@@ -234,6 +237,10 @@ class EventTraceCollector(Collector):
             if alike:
                 now, left = torch.cat([pair[0] for pair in alike]), torch.cat([pair[1] for pair in alike])
                 self._by_hand.append((torch.cosine_similarity(now, left, dim=0), self._of_step))
+        self._forget_step()
+
+    def _forget_step(self) -> None:
+        """No graph is held beyond its step."""
         for opened in self._of_step:
             opened.roots = ()
         self._of_step, self._left = [], []
@@ -241,8 +248,10 @@ class EventTraceCollector(Collector):
     def step_ended(self, step: StepSeen) -> None:
         if step.skipped:  # a GradScaler has looked at the gradients, and left the optimizer alone
             self._used += self._pending.count
+            if self._open is not None:
+                self._open.roots = ()
             self._pending, self._open = _Pending(), None
-            self._of_step, self._left = [], []
+            self._forget_step()
         self._orders["".join(self._letters)] += 1
         self._letters = []
 

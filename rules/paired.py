@@ -41,9 +41,12 @@ class Comparison:
 
 
 def compare(look: PairedReplay) -> Comparison:
-    """Judge one look. Arms of unequal length are compared over the steps that both took."""
-    steps = min(len(look.control), len(look.treated))
-    control, treated = look.control[:steps], look.treated[:steps]
+    """Judge one look. Arms of unequal length are compared over the steps that both took; one that ended because its
+    loss was no number any more has lost the other's further steps as well."""
+    longest = max(len(look.control), len(look.treated))
+    whole, other = _gone_on(look.control, longest), _gone_on(look.treated, longest)
+    steps = min(len(whole), len(other))
+    control, treated = whole[:steps], other[:steps]
     gone, treated_gone = diverged(control), diverged(treated)
     low, high = middle(tail(treated)), middle(tail(control))
     apart = signed(control, treated)
@@ -65,6 +68,11 @@ def compare(look: PairedReplay) -> Comparison:
         treated_fall=_fall(first, low, scale, treated_gone),
         signed=apart,
     )
+
+
+def _gone_on(losses: Sequence[float], steps: int) -> tuple[float, ...]:
+    lost = bool(losses) and not math.isfinite(losses[-1])
+    return (*losses, *((math.nan,) * (steps - len(losses) if lost else 0)))
 
 
 def untrue(fidelity: float | None, most: float) -> bool:

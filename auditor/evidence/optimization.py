@@ -26,6 +26,7 @@ class ClearedGradients(Frozen):
     location: Location | None = None
     before_update: int = Field(0, description="Calls between backward() and the step, which then had no gradient.")
     between_backwards: int = Field(0, description="Calls after a backward() on one batch and before that on the next.")
+    between_losses: int = Field(0, description="Of these, calls between two losses of one and the same batch.")
     at_epoch_start: int = Field(0, description="Such calls after the training loader was started anew.")
     backwards: int = Field(0, description="Backward calls whose gradient was cleared here.")
     norms: tuple[float, ...] = Field((), description="Norm of what was cleared, at the first of these calls.")
@@ -101,6 +102,9 @@ class ParameterMotion(Frozen):
     masked_moved: int = Field(0, description="Of these, the ones that differ from their start at the end.")
     masked_rows: int = Field(0, description="Rows that consist of masked elements only.")
     drift: float = Field(0.0, description="Norm of the change of the masked elements over their norm.")
+    idle_updates: int = Field(0, description="Updates at which its gradient was not zero and its rate was zero.")
+    returns: bool = Field(False, description="Moves in an update, and has its first value again before the next.")
+    loaded: bool = Field(False, description="Its module was given weights from outside.")
     weight_decay: float = 0.0
     optimizer_location: Location | None = None
 
@@ -124,6 +128,7 @@ class Accumulation(Part):
     sites: int = Field(1, description="Lines that call backward().")
     ratios: tuple[float, ...] = Field((), description="Value of backward()'s root over what the loss functions gave.")
     reductions: tuple[str, ...] = Field((), description="Of the loss functions called, each once.")
+    own_means: bool = Field(False, description="No loss function of torch is called: backward() gets a mean as it is.")
     losses: int = Field(0, description="Calls of loss functions per backward.")
     rescaled: tuple[float, ...] = Field((), description="Gradient norm at the step over that after the last backward.")
     counted: tuple[tuple[int, ...], ...] = Field((), description="Per step, labels counted in each micro-batch.")
@@ -170,6 +175,7 @@ class Schedules(Part):
     batches_per_epoch: int | None = None
     backwards_per_step: int = 1
     planned_epochs: int | None = Field(None, description="Length of the range() that the loop over epochs runs over.")
+    planned_steps: int | None = Field(None, description="Optimizer steps of a loop over steps, without epochs.")
     cut_short: bool = Field(False, description="The first epoch was ended early by the probe.")
     skipped_steps: bool = Field(False, description="A GradScaler skipped steps.")
     loop: Literal["loader", "other"] = "other"

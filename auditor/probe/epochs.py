@@ -11,6 +11,8 @@ from functools import lru_cache
 from types import FrameType
 from typing import Any
 
+import torch
+
 from auditor.probe.locate import is_users
 
 RANGES = ("range", "trange", "prange")
@@ -18,7 +20,7 @@ WRAPPING = ("tqdm", "track", "progress_bar", "enumerate", "master_bar")
 
 
 @lru_cache(maxsize=64)
-def _loops(file: str) -> tuple[ast.For | ast.AsyncFor | ast.While, ...]:
+def loops_of(file: str) -> tuple[ast.For | ast.AsyncFor | ast.While, ...]:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except (SyntaxError, ValueError, RecursionError):
@@ -34,7 +36,7 @@ def passes_over_the_loader() -> int | None:
     while frame is not None:
         file, line = frame.f_code.co_filename, frame.f_lineno
         if is_users(file):
-            loops = _loops(file)
+            loops = loops_of(file)
             if asking:
                 if not any(_in_header(loop, line) for loop in loops if isinstance(loop, ast.For)):
                     return None
@@ -65,7 +67,7 @@ def _length(node: ast.expr, frame: FrameType) -> int | None:
         return _length(node.args[0], frame)
     if name not in RANGES or (node.keywords and name == "range") or not 1 <= len(node.args) <= 3:
         return None
-    values = [_value(argument, frame) for argument in node.args]
+    values = [value_of(argument, frame) for argument in node.args]
     if not all(type(value) is int for value in values):
         return None
     try:
@@ -74,22 +76,30 @@ def _length(node: ast.expr, frame: FrameType) -> int | None:
         return None
 
 
-def _value(node: ast.expr, frame: FrameType) -> Any:
+def value_of(node: ast.expr, frame: FrameType) -> Any:
     """A name, an attribute or simple arithmetic; nothing of the user's is called."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
         return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):
-        return _attribute(_value(node.value, frame), node.attr)
+        return _attribute(value_of(node.value, frame), node.attr)
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        holder = _value(node.value, frame)
+        if isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
+            return _extent(value_of(node.value.value, frame), node.slice.value)
+        holder = value_of(node.value, frame)
         return holder.get(node.slice.value) if type(holder) is dict else None
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "len" and len(node.args) == 1:
+        held = value_of(node.args[0], frame)
+        return held.shape[0] if isinstance(held, torch.Tensor) and held.dim() else _size(held)
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "size" and len(node.args) == 1:
+        assert isinstance(node.func, ast.Attribute)
+        return _extent(value_of(node.func.value, frame), value_of(node.args[0], frame))
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "int" and len(node.args) == 1:
-        value = _value(node.args[0], frame)
+        value = value_of(node.args[0], frame)
         return int(value) if type(value) in (int, float) and abs(value) < 1e12 else None
     if isinstance(node, ast.BinOp):
-        left, right = _value(node.left, frame), _value(node.right, frame)
+        left, right = value_of(node.left, frame), value_of(node.right, frame)
         if type(left) is int and type(right) is int:
             if isinstance(node.op, ast.Add):
                 return left + right
@@ -97,7 +107,19 @@ def _value(node: ast.expr, frame: FrameType) -> Any:
                 return left - right
             if isinstance(node.op, ast.Mult):
                 return left * right
+            if isinstance(node.op, ast.FloorDiv) and right > 0:
+                return left // right
     return None
+
+
+def _size(held: Any) -> int | None:
+    """Of a plain container: a class of the user's may count in any way."""
+    return len(held) if type(held) in (list, tuple, dict, range, str) else None
+
+
+def _extent(held: Any, axis: Any) -> int | None:
+    known = isinstance(held, torch.Tensor) and type(axis) is int and -held.dim() <= axis < held.dim()
+    return int(held.shape[axis]) if known else None
 
 
 def _attribute(holder: Any, name: str) -> Any:

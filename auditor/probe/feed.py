@@ -8,6 +8,7 @@ the random number generators makes the loop draw the same batch itself.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from auditor.probe import batches
+from auditor.probe.locate import Site, user_site
 from auditor.probe.randomness import RandomState
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut sh
 HELD_OUT_SECONDS = 3.0
 PASSES = 4  # over one loader, whose order is kept
 MOST_DRAWN = 100_000  # samples of each
+RARE = 0.2  # of the steps, that a call from one place comes in to be none of the training
 
 
 @dataclass
@@ -42,6 +45,7 @@ class ModelCall:
     module: int
     args: Any
     kwargs: Any
+    site: Site = ()
 
 
 @dataclass
@@ -88,6 +92,7 @@ class Feed:
         self.largest = 0  # bytes of one batch
         self._call = 0
         self._target = 0
+        self._strays: set[Site] = set()
         self._pass: dict[int, tuple[int, float]] = {}
 
     # ------------------------------------------------------------------------------------------------------ loader side
@@ -222,11 +227,13 @@ class Feed:
         """Record the arguments of a training forward, or replace them by recorded ones."""
         if self.feeding is None:
             if self._wants_batches() and not self.has_loader and self._has_room((args, kwargs)):
-                call = ModelCall(module, batches.clone(args), batches.clone(kwargs))
+                call = ModelCall(module, batches.clone(args), batches.clone(kwargs), user_site())
                 self._bytes += batches.size_bytes(call.args) + batches.size_bytes(call.kwargs)
                 self._now().calls.append(call)
             return args, kwargs
         if self.has_loader or not self._probe.substituting:
+            return args, kwargs
+        if self._strays and user_site() in self._strays:
             return args, kwargs
         index, self._call = self._call, self._call + 1
         step = self._recorded_step()
@@ -234,6 +241,19 @@ class Feed:
             return args, kwargs
         call = step.calls[index]
         return batches.substitute(args, self._shape(call.args)), batches.substitute(kwargs, self._shape(call.kwargs))
+
+    def set_strays_aside(self, steps: list[StepData]) -> None:
+        """An evaluation between some of the steps that builds a graph looks like a training forward. It comes from
+        lines that most steps do not reach: where the calls from there are what sets the steps apart, they are
+        forgotten, and left alone in replays."""
+        seen = Counter(site for step in steps for site in {call.site for call in step.calls})
+        strays = {site for site, count in seen.items() if count <= RARE * len(steps)}
+        kept = [[call for call in step.calls if call.site not in strays] for step in steps]
+        alike = len({len(calls) for calls in kept}) == 1 and len({len(step.targets) for step in steps}) == 1
+        if strays and alike and kept[0]:
+            self._strays |= strays
+            for step, calls in zip(steps, kept, strict=True):
+                step.calls = calls
 
     def target(self, name: str, target: Any, in_model: bool) -> Any:
         """Record the target of a loss call, or replace it. Targets inside the model come with its arguments."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import linecache
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from types import FrameType, TracebackType
 
 from auditor.evidence import Location
 
+Site = tuple[tuple[str, int], ...]
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOREIGN = tuple(
     {os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -31,6 +34,14 @@ def is_users(file: str) -> bool:
     return not path.startswith(_FOREIGN) and "site-packages" not in path and "dist-packages" not in path
 
 
+def sources_mention(pattern: re.Pattern[str], *files: str) -> bool:
+    """Whether these sources, or any of the user's that are loaded, have it. Without a source to read: yes."""
+    loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    known = {*files, *(file for file in loaded if isinstance(file, str) and is_users(file))}
+    lines = {file: linecache.getlines(file) for file in known}
+    return not any(lines.values()) or any(pattern.search("".join(text)) for text in lines.values())
+
+
 def _frames(skip: int) -> Iterator[FrameType]:
     frame: FrameType | None = sys._getframe(skip + 1)
     while frame is not None:
@@ -44,6 +55,17 @@ def user_location(skip: int = 1) -> Location | None:
         if is_users(frame.f_code.co_filename):
             return _of(frame)
     return None
+
+
+def user_site(frames: int = 3) -> Site:
+    """File and line of the innermost user frames: where a call comes from, and for what."""
+    found: list[tuple[str, int]] = []
+    for frame in _frames(1):
+        if is_users(frame.f_code.co_filename):
+            found.append((frame.f_code.co_filename, frame.f_lineno))
+            if len(found) == frames:
+                break
+    return tuple(found)
 
 
 def construction_location(built: object) -> Location | None:

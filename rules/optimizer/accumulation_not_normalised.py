@@ -84,7 +84,7 @@ def accumulation_not_normalised(
     ## When it may be wrong
 
     - Several losses on one batch, or on lines of their own, are no accumulation: batches and lines are compared.
-    - Sum-reduced losses, and ones that are not torch's own, cannot be judged.
+    - Sum-reduced losses cannot be judged; of ones that are not torch's own, only those that end in `mean()`.
     - Gradients that are divided or clipped after the backward passes are seen by the change of their norm, and pass.
 
     ## How to fix
@@ -104,9 +104,11 @@ def accumulation_not_normalised(
     if accumulation.sites > 1:
         raise NotApplicable("backward() is called on several lines: losses of different kinds, no accumulation")
     ratios = finite(accumulation.ratios)
-    if not ratios or len(ratios) < len(accumulation.ratios):
+    if accumulation.own_means:
+        ratios = [1.0]
+    elif not ratios or len(ratios) < len(accumulation.ratios):
         raise Inconclusive("the loss is no function of torch, so that its own value is not known")
-    if accumulation.reductions != ("mean",):
+    elif accumulation.reductions != ("mean",):
         raise NotApplicable(f"the loss is not reduced by mean ({', '.join(accumulation.reductions) or 'unknown'})")
     factor = middle(ratios)
     spread = max(abs(ratio - factor) for ratio in ratios)

@@ -38,7 +38,7 @@ class Limits(Options):
     "OPT102",
     "misplaced-zero-grad",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "params-not-updated", "update-ratio"),
+    explains=(*NOT_LEARNING, "params-not-updated", "update-ratio", "broken-graph"),
     fix="""Clear the gradients right after the step that has used them, and nowhere else:
     `optimizer.step(); optimizer.zero_grad()`.""",
     references=(
@@ -53,30 +53,34 @@ def misplaced_zero_grad(trace: EventTrace, limits: Limits) -> Judgement:
     ## What it does
 
     Follows the order of the calls in every step and notes each `zero_grad()` that clears a gradient which no step has
-    used. Three mistakes look like this: the call stands between `backward()` and `step()`; it stands inside the loop
-    over micro-batches, so that an accumulating loop keeps only the last of them; or it stands at the start of the
-    epoch and drops what the last, incomplete accumulation had gathered.
+    used. Four mistakes look like this: the call stands between `backward()` and `step()`; it stands inside the loop
+    over micro-batches, so that an accumulating loop keeps only the last of them; it stands between the backward passes
+    of several losses; or it stands at the start of the epoch and drops what the last, incomplete accumulation had
+    gathered.
 
     ## Why is it bad?
 
     The work of those backward passes is thrown away. In the first case the step sees no gradient at all and nothing is
     trained (with momentum or weight decay the weights still drift, which hides it). In the second, one micro-batch
     stands for all, and a loss that is divided by their number makes the steps that many times too short. In the third,
-    a part of each epoch is never learnt from.
+    only the last loss is learnt. In the fourth, a part of each epoch is never learnt from.
 
     ## How it is measured
 
     By identity. The right order is `zero_grad, (forward, backward) x k, unscale, clip, step`. When `zero_grad()` is
     called after a backward pass, the norm of what it clears is taken. A step counts as empty when such a call was the
     last thing before it and every gradient is then zero or gone. A backward pass counts as dropped when its
-    gradient was cleared and the next backward pass, on the same line of code, is that of another batch. It fails when
-    more than `max-empty-share` of the steps are empty, or more than `max-dropped-share` of the backward passes are
-    dropped. A dropped rest at the start of an epoch is a warning.
+    gradient was cleared and the next backward pass is, on the same line of code, that of another batch, or, with the
+    weights where they were, that of another loss on the same batch which does not contain the first one. A step whose
+    gradient is another one than the last backward pass left (in direction) is put together by hand, and drops
+    nothing. It fails when more than `max-empty-share` of the steps are empty, or more than `max-dropped-share` of the
+    backward passes are dropped. A dropped rest at the start of an epoch is a warning.
 
     ## When it may be wrong
 
-    - A second backward pass over the same batch, or one called on another line, is left alone: adversarial examples,
-      optimizers of two passes (SAM), gradients of several tasks that are read and then cleared.
+    - Gradients that are meant to be read and then cleared are left alone: adversarial examples, optimizers of two
+      passes (SAM), projected gradients of several tasks, gradients per sample. A second pass over a batch is looked at
+      only where none of your sources reads `.grad`.
     - Closures (LBFGS) clear gradients that the optimizer has read.
     - With several optimizers, one network's pass also fills the gradients of another, which clears them. There, only
       empty steps count.
@@ -125,8 +129,8 @@ def _empty(trace: EventTrace, share: float, limits: Limits) -> Finding:
         detail.append(f"the gradient that is cleared has a median norm of {number(middle(site.norms))}")
     return Finding(
         message=(
-            f"{trace.empty_updates} of {count(trace.steps, 'step')} found no gradient: zero_grad() is called between "
-            "backward() and step()"
+            f"{trace.empty_updates} of {count(trace.steps, 'step')} found no gradient: "
+            f"{'zero_grad() is called' if trace.cleared else 'they are set to None'} between backward() and step()"
         ),
         location=site.location or trace.step_location,
         measured=share,
@@ -152,6 +156,12 @@ def _dropped(trace: EventTrace, limits: Limits) -> Iterator[Finding]:
                 f"{percent(share)} of the backward passes are thrown away: zero_grad() at the start of an epoch clears "
                 f"the gradients of an accumulation that was not complete ({count(lost, 'pass')} so far)"
             )
+        elif 2 * site.between_losses >= calls:
+            used = max(0, trace.used_backwards)
+            message = (
+                f"only {used} of {count(trace.backwards, 'backward pass')} reach a step: zero_grad() is called between "
+                "the backward passes of several losses, so that only the last loss is learnt"
+            )
         else:
             used = max(0, trace.used_backwards)
             message = (
@@ -166,8 +176,16 @@ def _dropped(trace: EventTrace, limits: Limits) -> Iterator[Finding]:
             severity=Severity.WARNING if rest else Severity.ERROR,
             confidence=Confidence.CONFIRMED,
             detail=tuple(detail),
-            fix="Step on the last batch too: `if (i + 1) % k == 0 or i + 1 == len(loader):`." if rest else None,
+            fix=_fix(site, rest=rest),
         )
+
+
+def _fix(site: ClearedGradients, *, rest: bool) -> str | None:
+    if rest:
+        return "Step on the last batch too: `if (i + 1) % k == 0 or i + 1 == len(loader):`."
+    if 2 * site.between_losses >= site.between_backwards:
+        return "Clear once a step, and add the losses up: `optimizer.zero_grad(); sum(losses).backward()`."
+    return None
 
 
 WORDS = {

@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Motion, ParameterMotion
+from auditor.evidence import Motion, ParameterMotion, Schedules
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
@@ -25,6 +25,7 @@ class Limits(Options):
         5, ge=2, description="Updates with a gradient and a rate above zero that a parameter has to have had."
     )
     max_still: int = Field(0, ge=0, description="Parameters that may stand still.")
+    min_idle: int = Field(20, ge=5, description="Updates with a gradient and a rate of 0 that a group has to have had.")
 
 
 @rule(
@@ -40,7 +41,7 @@ class Limits(Options):
         "https://arxiv.org/abs/2010.06192",
     ),
 )
-def params_not_updated(motion: Motion, limits: Limits) -> Judgement:
+def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limits) -> Judgement:
     """The optimizer steps on parameters with a gradient, and they keep every bit of their value.
 
     ## What it does
@@ -58,7 +59,10 @@ def params_not_updated(motion: Motion, limits: Limits) -> Judgement:
 
     By identity. A parameter fails when, over at least `min-updates` updates, its gradient was not zero and its rate was
     above zero, no watched element of it changed in any sampled update, and at the end all of its elements are equal to
-    the first ones.
+    the first ones. It also fails when more than half of the parameters move in their updates and have their first
+    value again, bit for bit, before every later update that was sampled: something puts them back. A warning names
+    parameters that had gradients in `min-idle` updates at a rate of 0, while nothing schedules the rate and no weights
+    were loaded into their module.
 
     ## When it may be wrong
 
@@ -79,6 +83,11 @@ def params_not_updated(motion: Motion, limits: Limits) -> Judgement:
                     p.add_(p.grad, alpha=-group["lr"])  # in place
     ```
     """
+    returning = [each for each in motion.parameters if each.returns and each.moved_within and each.graded_updates]
+    if returning and 2 * len(returning) > max(motion.total, len(motion.parameters)):
+        yield Measured(float(len(returning)), float(limits.max_still), "each step starts from the same weights")
+        yield _returning(returning)
+        return
     judged = [each for each in motion.parameters if each.graded_updates >= limits.min_updates]
     if not judged:
         most = max((each.graded_updates for each in motion.parameters), default=0)
@@ -92,6 +101,43 @@ def params_not_updated(motion: Motion, limits: Limits) -> Judgement:
     )
     if len(still) > limits.max_still:
         yield _finding(still, total, limits)
+    idle = [each for each in motion.parameters if each.idle_updates >= limits.min_idle and not each.loaded]
+    if idle and schedules is None:
+        yield _idle(idle, limits)
+
+
+def _returning(parameters: list[ParameterMotion]) -> Finding:
+    first = parameters[0]
+    return Finding(
+        message=(
+            f"every step of {first.optimizer} starts from the same weights again: "
+            f"{count(len(parameters), 'parameter')} moved in each step, and had the first values back before the next"
+        ),
+        where=first.optimizer,
+        location=first.optimizer_location or first.location,
+        measured=float(len(parameters)),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix="Look for what puts the weights back after a step, `load_state_dict()` for example.",
+    )
+
+
+def _idle(idle: list[ParameterMotion], limits: Limits) -> Finding:
+    first = idle[0]
+    return Finding(
+        message=(
+            f"{listing([each.name for each in idle], 3)} had gradients in {count(first.idle_updates, 'step')} of "
+            f"{first.optimizer}, and a learning rate of 0 in all of them, while others are trained: they keep their "
+            "random first values"
+        ),
+        where=first.name,
+        location=first.optimizer_location or first.location,
+        measured=float(len(idle)),
+        limit=float(limits.max_still),
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        fix="Give that group a rate, or freeze it in words: `p.requires_grad_(False)`.",
+    )
 
 
 def _finding(still: list[ParameterMotion], total: int, limits: Limits) -> Finding:

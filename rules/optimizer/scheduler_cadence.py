@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -64,13 +65,16 @@ def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
     ## How it is measured
 
     By counting. The number of batches comes from the training loader, that of epochs from the `range()` of the loop
-    around it, where it can be read. It fails when
+    around it, where it can be read; without a loader both come from the loops around the step. It fails when
 
     - the schedule is stepped once per batch, and its length equals the number of epochs, or its decay would leave less
       than `max-decay` of the rate after a single epoch;
     - it is stepped once per epoch, and its length is that of all batches, or a multiple of those of one epoch;
     - it is stepped at every micro-batch of an accumulating loop, and its length is in optimizer steps;
-    - an epoch has ended without a call, and nothing in the source steps it.
+    - an epoch has ended without a call, and nothing in the source steps it;
+    - the rate, lowered per step by any schedule or by hand, is below `max-decay` of its peak for the whole last
+      quarter of the observed steps, or comes there within an epoch (a quarter of a loop without epochs) by the
+      exponential or staircase course that it has taken, with at least three stairs of one height.
 
     Two lesser findings are notes: a first call before the first optimizer step, which skips the first rate, and a
     cosine or one-cycle schedule whose length differs from that of the run by more than `max-mismatch`.
@@ -81,7 +85,7 @@ def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
       purpose.
     - Without the number of epochs only what a single epoch shows is judged.
     - A loop that leaves its `range()` early, by a limit on steps or by patience, is shorter than it says.
-    - Rates set by hand, and schedules of other libraries that do not derive from torch's, are not looked at.
+    - Of rates set by hand, and of schedules that do not derive from torch's, only the course is looked at.
 
     ## How to fix
 
@@ -161,7 +165,8 @@ def _judge(pace: _Pace, limits: Limits) -> Iterator[Finding]:
                 fix="Step it after each epoch: `scheduler.step()`, or remove it.",
             )
         return
-    fault = next((found for found in (_micro(pace), _batchwise(pace, limits), _epochwise(pace)) if found), None)
+    looked = (_micro(pace), _batchwise(pace, limits), _epochwise(pace), _dies(pace, limits))
+    fault = next((found for found in looked if found), None)
     if fault is not None:
         yield fault
         return
@@ -226,6 +231,52 @@ def _batchwise(pace: _Pace, limits: Limits) -> Finding | None:
             fix="Step it once per epoch, after the loop over the batches: `scheduler.step()`.",
         )
     return None
+
+
+def _dies(pace: _Pace, limits: Limits) -> Finding | None:
+    """The rate is gone, or will be within an epoch by the course that it takes, whatever schedule makes it."""
+    rates = [rate for rate in pace.schedule.rates if math.isfinite(rate)]
+    if len(rates) < limits.min_steps or not max(rates) > 0 or pace.epochwise or not pace.batchwise:
+        return None
+    late = rates[3 * len(rates) // 4 :]
+    left = max(late) / max(rates)
+    if left <= limits.max_decay:  # and steps go on at that rate
+        first = next(index for index, rate in enumerate(rates) if rate <= limits.max_decay * max(rates))
+        return _dead(pace, f"after {count(first + 1, 'step')} {number(late[0] / max(rates))}", left, limits)
+    ahead = pace.steps_per_epoch if pace.epochs is None or pace.epochs > 1 else None
+    if ahead is None and pace.seen.planned_steps:
+        ahead = pace.seen.planned_steps // 4
+    fall = _fall_per_call(rates)
+    if ahead is None or fall is None or ahead <= len(rates):
+        return None
+    left = math.exp(max(-700.0, fall * ahead))
+    if left >= limits.max_decay:
+        return None
+    return _dead(pace, f"at this pace, after {count(ahead, 'step')} {number(left)}", left, limits)
+
+
+def _dead(pace: _Pace, text: str, left: float, limits: Limits) -> Finding:
+    return _finding(
+        pace,
+        f"{pace.schedule.kind} is lowered at every optimizer step: {text} of the learning rate is left",
+        left,
+        limits.max_decay,
+        fix="Lower the rate once per epoch, or make the schedule as long as the run has optimizer steps.",
+    )
+
+
+def _fall_per_call(rates: Sequence[float]) -> float | None:
+    """Logarithm of the factor per call: of an exponential decay, exactly; of a staircase with steps of one height (a
+    rate that is lowered on plateaus), as seen so far. None for other courses, whose end cannot be told."""
+    if min(rates) <= 0:
+        return None
+    factors = [b / a for a, b in pairwise(rates)]
+    changes = [factor for factor in factors if factor != 1]
+    if not changes or max(changes) >= 1 or max(changes) - min(changes) > 1e-6 * max(changes):
+        return None
+    if len(changes) == len(factors):
+        return math.log(changes[0])
+    return math.log(changes[0]) * len(changes) / len(factors) if len(changes) > 2 else None
 
 
 def _left_after(schedule: Schedule, calls: float) -> float | None:

@@ -64,7 +64,8 @@ def clip_before_unscale(use: ScalerUse, change: ScaleChange | None, limits: Limi
     `unscale_()` had not been called for their optimizer since, when the scale was not 1, and when the clipping took
     hold. Then one step is replayed at two loss scales: the gradient that the optimizer uses must not depend on the
     scale. A change of more than `max-dependence` confirms the finding, and no change refutes it. At least `min-calls`
-    faulty calls are asked for.
+    faulty calls are asked for. Clipping that is written by hand makes no call: there the experiment decides alone, and
+    it fails when the gradient used is twice as large at half the scale, as only a fixed limit makes it.
 
     ## When it may be wrong
 
@@ -86,7 +87,11 @@ def clip_before_unscale(use: ScalerUse, change: ScaleChange | None, limits: Limi
     ```
     """
     if not use.clips:
-        raise NotApplicable("no gradient of a scaled loss is clipped")
+        if change is None or not _limited_by_hand(use, change, limits):
+            raise NotApplicable("no gradient of a scaled loss is clipped")
+        yield Measured(1.0, 0.0, "the gradient used is inversely proportional to the loss scale")
+        yield _by_hand(use, change)
+        return
     known = [clip for clip in use.clips if math.isfinite(clip.scale) and clip.scale > 0]
     if not known:
         raise Inconclusive("the loss scale at the calls of the clipping is not known")
@@ -104,6 +109,28 @@ def clip_before_unscale(use: ScalerUse, change: ScaleChange | None, limits: Limi
         )
         return
     yield _finding(use, change, known, faulty, sure=proof is True)
+
+
+def _limited_by_hand(use: ScalerUse, change: ScaleChange, limits: Limits) -> bool:
+    """Every gradient that carries the scale is brought to one fixed size, and divided by the scale after that."""
+    regular = use.scaler_steps > 0 and not (use.direct_steps or use.unscaled_losses or use.mixed_losses)
+    known = [ratio for ratio in change.ratios if math.isfinite(ratio)]
+    return regular and bool(known) and all(abs(r * change.factor - 1) <= limits.max_dependence for r in known)
+
+
+def _by_hand(use: ScalerUse, change: ScaleChange) -> Finding:
+    return Finding(
+        message=(
+            f"the gradients are limited to a fixed size while they still carry the loss scale: replayed at "
+            f"{number(change.factor)} times the scale, the gradient that the optimizer uses is "
+            f"{number(change.ratios[0])} times as large; it should be the same"
+        ),
+        location=use.step_location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix="Call `scaler.unscale_(optimizer)` after backward(), before the gradients are clipped or normalised.",
+    )
 
 
 def _is_faulty(clip: ScaledClip) -> bool:

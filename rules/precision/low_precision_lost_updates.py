@@ -17,7 +17,10 @@ from ..words import count, number, percent
 
 class Limits(Options):
     max_lost_share: float = Field(
-        0.9, gt=0, lt=1, description="Largest share of the elements that a step may leave as they are against its will."
+        0.75,
+        gt=0,
+        lt=1,
+        description="Largest share of the elements that a step may leave as they are against its will.",
     )
     min_stuck_share: float = Field(
         0.6, gt=0.4, lt=1, description="Share of the elements still unchanged after many steps that proves a loss."
@@ -35,7 +38,7 @@ class Limits(Options):
     "PRC103",
     "low-precision-lost-updates",
     severity=Severity.ERROR,
-    explains=NOT_LEARNING,
+    explains=(*NOT_LEARNING, "params-not-updated", "update-ratio"),
     fix="""Keep the weights in float32 and compute in bfloat16, `with torch.autocast("cuda", dtype=torch.bfloat16):`,
     or use an optimizer with float32 copies, stochastic rounding or a compensation term.""",
     references=(

@@ -54,6 +54,8 @@ def test_several_losses_on_one_batch_are_told_apart(zygote):
 def test_a_loss_of_ones_own_has_no_ratio(zygote):
     seen = accumulation(zygote, "model(x).pow(2).mean().backward()")["accumulation"]
     assert all(ratio != ratio for ratio in seen.ratios)
+    assert seen.own_means
+    assert not accumulation(zygote, "(model(x).pow(2).mean() / 4).backward()")["accumulation"].own_means
 
 
 def test_ignored_labels_do_not_count(zygote):

@@ -51,6 +51,57 @@ for i, (x, y) in enumerate(loader):
 """
 
 
+PER_LOSS = """
+head = nn.Linear(4, 1)
+optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=0.01)
+for x, y in loader:
+    for loss in (loss_of(model(x), y), loss_of(head(x), y)):
+        optimizer.zero_grad()
+        loss.backward()
+    optimizer.step()
+"""
+
+CHUNKS = """
+for x, y in loader:
+    for part, answer in zip(x.chunk(4), y.chunk(4)):
+        optimizer.zero_grad()
+        loss_of(model(part), answer).backward()
+    optimizer.step()
+"""
+
+SUMMED_BY_HAND = """
+for step in range(20):
+    total = [torch.zeros_like(p) for p in model.parameters()]
+    for i in torch.randint(0, 96, (4,)):
+        optimizer.zero_grad()
+        loss_of(model(x[i]), y[i]).backward()
+        for whole, p in zip(total, model.parameters()):
+            whole += p.grad
+    for whole, p in zip(total, model.parameters()):
+        p.grad = whole / 4
+    optimizer.step()
+"""
+
+LOGGED = """
+for x, y in loader:
+    first, second = loss_of(model(x), y), model(x).abs().mean()
+    for loss in (first, second):
+        optimizer.zero_grad()
+        loss.backward(retain_graph=True)
+    optimizer.zero_grad()
+    (first + second).backward()
+    optimizer.step()
+"""
+
+SET_TO_NONE = """
+for x, y in loader:
+    loss_of(model(x), y).backward()
+    for p in model.parameters():
+        p.grad = None
+    optimizer.step()
+"""
+
+
 def trace(zygote, body, **options):
     return zygote.probe(LOOP + body, **options)["event_trace"]
 
@@ -161,3 +212,24 @@ for step in range(6):
 """
     seen = trace(zygote, closure)
     assert (seen.closure, seen.cleared) == (True, ())
+
+
+def test_clearing_between_the_losses_of_one_batch(zygote):
+    seen = trace(zygote, PER_LOSS)
+    [site] = seen.cleared
+    assert (seen.backwards, seen.used_backwards) == (24, 12)
+    assert (site.between_losses, site.between_backwards, site.backwards) == (12, 12, 12)
+
+
+def test_clearing_per_piece_of_a_batch(zygote):
+    [site] = trace(zygote, CHUNKS).cleared
+    assert (site.between_losses, site.between_backwards) == (0, 36)
+
+
+@pytest.mark.parametrize("body", [SUMMED_BY_HAND, LOGGED])
+def test_gradients_that_were_read(zygote, body):
+    assert trace(zygote, body).cleared == ()
+
+
+def test_gradients_set_to_none_before_the_step(zygote):
+    assert trace(zygote, SET_TO_NONE).empty_updates == 12

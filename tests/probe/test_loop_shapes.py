@@ -620,3 +620,24 @@ def test_experiments_run_or_say_why_not(zygote, name):
             assert part in seen.gathered.parts, (part, seen.gathered.absent.get(part), seen.run["phases"])
         else:
             assert expected in seen.absent(part)
+
+
+def test_an_evaluation_that_builds_a_graph_is_no_step(zygote):
+    script = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+x, y = torch.randn(200, 4), torch.randn(200, 1)
+model = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(400):
+    i = torch.randint(0, 150, (8,))
+    loss = nn.functional.mse_loss(model(x[i]), y[i])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step % 20 == 19:
+        print((model(x[150:]) - y[150:]).abs().mean().item())
+"""
+    seen = zygote.probe(script, steps=30, experiments=True, parts=("lower_rate",))
+    assert seen["lower_rate"].fidelity < 1e-6

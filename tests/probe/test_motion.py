@@ -143,3 +143,28 @@ for step in range(4):
         for p in model.parameters(): p -= 0.1 * p.grad; p.grad = None
 """
     assert "without a torch optimizer" in zygote.probe(START + by_hand).absent("motion")
+
+
+def test_weights_that_are_put_back_after_each_step(zygote):
+    setup = """
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+kept = {name: value.clone() for name, value in model.state_dict().items()}
+"""
+    loop = LOOP.replace("range(12)", "range(30)").replace("# after", "model.load_state_dict(kept)")
+    _, seen = motion(zygote, setup, loop)
+    assert all(each.returns and each.moved_within for each in seen.values())
+
+
+def test_updates_at_a_rate_of_zero(zygote):
+    setup = """
+groups = [{"params": model[0].parameters(), "lr": 0.0}, {"params": model[2].parameters()}]
+optimizer = torch.optim.SGD(groups, lr=0.1)
+"""
+    _, seen = motion(zygote, setup)
+    assert {name: each.idle_updates for name, each in seen.items()} == {
+        "0.weight": 12,
+        "0.bias": 12,
+        "2.weight": 0,
+        "2.bias": 0,
+    }
+    assert not any(each.returns and each.moved_within for each in seen.values())

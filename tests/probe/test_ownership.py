@@ -112,3 +112,28 @@ def test_an_optimized_image_and_updates_by_hand(zygote):
     by_hand = "for step in range(4):\n    model(torch.randn(8, 4)).pow(2).mean().backward()\n"
     by_hand += "    with torch.no_grad():\n        for p in model.parameters(): p -= 0.1 * p.grad; p.grad = None\n"
     assert "without a torch optimizer" in zygote.probe(START + by_hand).absent("ownership")
+
+
+FUNCTIONAL = """
+import torch
+torch.manual_seed(0)
+x, y = torch.randn(64, 4), torch.randn(64, 2)
+scale = torch.ones(4, requires_grad=True)
+weight = torch.randn(4, 2, requires_grad=True)
+optimizer = torch.optim.SGD([weight], lr=0.1)
+for step in range(12):
+    loss = (((x * scale) @ weight - y) ** 2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_a_tensor_of_a_model_written_as_functions(zygote):
+    part = zygote.probe(FUNCTIONAL)["ownership"]
+    [left] = part.left_out
+    assert (left.name, left.parameters, left.loaded, part.own_tensors) == ("scale", 4, False, False)
+
+
+def test_tensors_whose_gradient_is_read_are_no_weights(zygote):
+    assert zygote.probe(FUNCTIONAL + "    print(scale.grad.norm())\n")["ownership"].left_out == ()

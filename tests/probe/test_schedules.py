@@ -115,3 +115,44 @@ def test_plateau_and_restarts(zygote):
 
 def test_without_scheduler_there_is_nothing_to_say(zygote):
     assert "no learning-rate scheduler" in schedules(zygote, "StepLR").absent("schedules")
+
+
+BY_INDEX = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+x, y = torch.randn(80, 4), torch.randn(80, 1)
+model = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+B = 8
+def update(i):
+    optimizer.zero_grad()
+    (model(x[i]) - y[i]).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    "inner", ["range(0, len(x), B)", "range(x.shape[0] // B)", "torch.randperm(80).split(B)", "range(x.size(0) // B)"]
+)
+def test_epochs_of_a_loop_that_cuts_its_own_batches(zygote, inner):
+    body = (
+        f"for epoch in range(7):\n    for _ in {inner}:\n        update(torch.randperm(80)[:B])\n    scheduler.step()\n"
+    )
+    seen = zygote.probe(BY_INDEX + body)["schedules"]
+    assert (seen.batches_per_epoch, seen.planned_epochs, seen.planned_steps) == (10, 7, None)
+    assert seen.schedules[0].per_epoch == pytest.approx(1, abs=0.3)
+
+
+def test_a_loop_over_steps_only(zygote):
+    seen = zygote.probe(BY_INDEX + "for it in range(90):\n    update(slice(0, B))\n    scheduler.step()\n")["schedules"]
+    assert (seen.batches_per_epoch, seen.planned_epochs, seen.planned_steps) == (None, None, 90)
+
+
+def test_a_rate_that_is_set_by_hand(zygote):
+    script = BY_INDEX.replace("scheduler =", "unused = None #")
+    body = "for it in range(90):\n    update(slice(0, B))\n    optimizer.param_groups[0]['lr'] *= 0.9\n"
+    [schedule] = zygote.probe(script + body)["schedules"].schedules
+    assert (schedule.kind, schedule.per_step) == ("rate set by hand", 1.0)
+    assert schedule.rates[1] == pytest.approx(0.009)

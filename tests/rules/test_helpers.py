@@ -103,6 +103,9 @@ def test_comparison_is_symmetric():
 def test_comparison_of_unequal_and_empty_arms():
     assert paired.compare(PairedReplay(start="initial", control=(1.0,) * 9, treated=(1.0,) * 4)).steps == 4
     assert paired.compare(PairedReplay(start="initial", control=(), treated=())).gain == 0.0
+    early = paired.compare(PairedReplay(start="initial", control=(1.0, math.inf), treated=(*[1.0] * 3, *[0.5] * 27)))
+    assert (early.steps, early.control_diverged, early.treated_diverged) == (30, True, False)
+    assert early.treated_fall == pytest.approx(0.5, abs=0.1)
 
 
 def test_evidence_is_built_from_parts():

@@ -72,6 +72,14 @@ def test_a_batch_dropped_now_and_then_passes():
     assert outcome("misplaced-zero-grad", trace(cleared=(cleared(between_backwards=2, backwards=2),))) == "pass"
 
 
+def test_losses_of_one_batch_that_clear_each_other():
+    site = cleared(between_backwards=60, between_losses=60, backwards=60)
+    answer = judge("misplaced-zero-grad", trace(backwards=120, cleared=(site,)))
+    [finding] = answer.findings
+    assert "several losses" in finding.message
+    assert "sum(losses)" in (finding.fix or "")
+
+
 def test_with_several_optimizers_only_empty_steps_count():
     site = cleared(between_backwards=60, backwards=60)
     assert outcome("misplaced-zero-grad", trace(optimizers=2, backwards=120, cleared=(site,))) == "pass"
@@ -152,6 +160,23 @@ def moving(**changes):
 def motion(*parameters, steps=60):
     points = max((len(each.norms) for each in parameters), default=0)
     return Motion(steps=steps, norm_steps=tuple(range(0, 4 * points, 4)), parameters=parameters)
+
+
+def test_weights_that_return_and_groups_without_a_rate():
+    back = moving().model_copy(update={"returns": True})
+    assert (
+        outcome(
+            "params-not-updated",
+            motion(back, moving(), moving()),
+        )
+        == "pass"
+    )  # fewer than half of all
+    part = motion(back).model_copy(update={"total": 1})
+    assert outcome("params-not-updated", part) == "fail"
+    idle = moving().model_copy(update={"idle_updates": 60, "graded_updates": 0})
+    [finding] = judge("params-not-updated", motion(idle, moving())).findings
+    assert (finding.severity, "rate of 0" in finding.message) == ("warning", True)
+    assert outcome("params-not-updated", motion(idle.model_copy(update={"loaded": True}), moving())) == "pass"
 
 
 def test_moving_parameters_pass():
@@ -414,3 +439,26 @@ def test_a_skipped_first_step_is_the_scalers_doing():
 
 def test_a_short_run_is_left_open():
     assert outcome("scheduler-cadence", scheduled({"steps": 4})) == "inconclusive"
+
+
+# The course of a rate that is lowered at every step.
+GONE = tuple(0.1 * 0.3 ** (i // 4) for i in range(60))  # staircase: below 1e-3 after 24 steps
+SLOW = tuple(0.1 * 0.5 ** (i // 15) for i in range(60))
+
+
+@pytest.mark.parametrize(
+    ("rates", "facts", "expected"),
+    [
+        (GONE, {}, "fail"),
+        ((*GONE[:10], *([GONE[9]] * 50)), {}, "pass"),
+        (SLOW, {"batches_per_epoch": 400, "planned_epochs": 5}, "fail"),
+        (SLOW, {"batches_per_epoch": 100, "planned_epochs": 5}, "pass"),
+        (SLOW, {"planned_steps": 4000}, "fail"),
+        (SLOW, {}, "pass"),
+        (tuple(0.1 * (1 - i / 59) for i in range(60)), {}, "pass"),  # linear, over with the run
+        (tuple(0.1 / (1 + i) ** 0.5 for i in range(60)), {"planned_steps": 4000}, "pass"),
+    ],
+)
+def test_the_course_of_the_rate(rates, facts, expected):
+    schedule = Schedule(kind="ReduceLROnPlateau", calls=60, per_step=1.0, rates=rates)
+    assert outcome("scheduler-cadence", Schedules(steps=60, schedules=(schedule,), **facts)) == expected

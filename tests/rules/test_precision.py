@@ -217,3 +217,10 @@ def test_looks_that_do_not_tell_are_inconclusive(changes):
 def test_a_rate_that_still_rises_is_inconclusive():
     assert lost(look(9), look(29), rising_rate=True).verdict.outcome == "inconclusive"
     assert lost(look(9, stuck=0.1), rising_rate=True).verdict.outcome == "pass"
+
+
+def test_gradients_limited_by_hand_under_the_scale():
+    (finding,) = clipping((), change()).findings
+    assert "2 times as large" in finding.message
+    for other in (change(1.0), change(1.3)):
+        assert clipping((), other).verdict.outcome == "not-applicable"

@@ -51,6 +51,8 @@ def _require_repeatable_calls(probe: Probe) -> None:
             "the probe has no place to feed it recorded data"
         )
     if len({len(step.calls) for step in steps[1:] or steps}) > 1:
+        probe.feed.set_strays_aside(steps)
+    if len({len(step.calls) for step in steps[1:] or steps}) > 1:
         raise NotRun(
             "the number of model calls differs from step to step: what the loop trains on depends on what the model "
             "did before (as in reinforcement learning), so a step cannot be repeated",

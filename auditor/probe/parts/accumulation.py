@@ -12,6 +12,7 @@ from torch import nn
 from auditor.evidence import Accumulation, Location
 from auditor.probe.collect import Collector, LoopCall, Unavailable
 from auditor.probe.fingerprint import different, fingerprint
+from auditor.probe.graph import kind_of, producing_node
 from auditor.probe.losscall import LossCall
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.questions import rate_of
@@ -29,6 +30,7 @@ class _MicroBatch:
     losses: list[torch.Tensor] = field(default_factory=list)
     counted: list[torch.Tensor] = field(default_factory=list)
     print: tuple[torch.Tensor, ...] = ()
+    mean: bool = False  # backward() was called on a mean itself: nothing divides it after that
 
 
 class AccumulationCollector(Collector):
@@ -63,6 +65,7 @@ class AccumulationCollector(Collector):
         if seen:
             self._now.root = torch.stack([each.total().float() for each in seen]).sum()
             self._now.site = seen[-1].location
+            self._now.mean = all(map(_is_mean, roots))
         self._step.append(self._now)
         self._now = _MicroBatch()
 
@@ -117,6 +120,7 @@ class AccumulationCollector(Collector):
             sites=len({micro.site for step in steps for micro in step}),
             ratios=tuple(_ratios(steps)),
             reductions=tuple(sorted(self._reductions)),
+            own_means=all(micro.mean and not micro.losses for step in steps for micro in step),
             losses=max(len(micro.losses) for step in steps for micro in step),
             # A scaler divides the gradients by its scale between the two.
             rescaled=() if probe.program.scalers else tuple(fetch(list(self._rescaled))),
@@ -138,6 +142,13 @@ def _ratios(steps: list[list[_MicroBatch]]) -> list[float]:
             whole = torch.stack(micro.losses).sum() if micro.losses else None
             found.append(micro.root / whole if whole is not None and micro.root is not None else None)
     return fetch(found)
+
+
+def _is_mean(root: torch.Tensor) -> bool:
+    node = producing_node(root)
+    while node is not None and kind_of(node) == "Neg" and node.next_functions:
+        node = node.next_functions[0][0]
+    return node is not None and kind_of(node) == "Mean"
 
 
 def _counted(step: list[_MicroBatch]) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ from auditor.probe.steps import StepSeen
 
 
 class GradientReachCollector(Collector):
-    """`.grad is None` at every update. A gradient of zeros is a gradient: gates that start at zero have one."""
+    """`.grad is None` after every backward and at every update. A gradient of zeros is a gradient: gates that start at
+    zero have one."""
 
     name = "gradient_reach"
 
@@ -22,12 +23,17 @@ class GradientReachCollector(Collector):
         super().__init__(probe)
         self._waiting: dict[int, list[torch.Tensor]] = {}  # optimizer -> those without a gradient so far
         self._updates: dict[int, int] = {}
+        self._graded: set[int] = set()  # had a gradient after a backward, which something then took away
         self._rootless = 0
         self._backward_location: Any = None
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         if any(root.grad_fn is None and not isinstance(root, nn.Parameter) for root in roots):
             self._rootless += 1
+
+    def backward_ended(self) -> None:
+        for waiting in self._waiting.values():
+            self._graded.update(id(parameter) for parameter in waiting if parameter.grad is not None)
 
     def step_ended(self, step: StepSeen) -> None:
         if self._backward_location is None and step.backwards:
@@ -53,7 +59,7 @@ class GradientReachCollector(Collector):
                     reached.add(id(parameter))
                 elif stepped and parameter.requires_grad and not is_lazy(parameter):
                     found.setdefault(id(parameter), parameter)
-        return [parameter for key, parameter in found.items() if key not in reached]
+        return [parameter for key, parameter in found.items() if key not in reached | self._graded]
 
     def moved(self, parameter: torch.Tensor) -> bool:
         """Whether its value is another one than before the first step."""

@@ -10,7 +10,7 @@ import torch
 
 from auditor.evidence import Motion, ParameterMotion
 from auditor.probe.collect import Collector, Unavailable, sampled
-from auditor.probe.owners import Owners, owners, sample
+from auditor.probe.owners import Owners, from_outside, owners, sample
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.program import OptimizerSeen
 from auditor.probe.rewind import is_lazy
@@ -42,6 +42,8 @@ class _Watched:
     moved_within: list[torch.Tensor] = field(default_factory=list)
     cosines: list[torch.Tensor] = field(default_factory=list)
     mask: _Mask | None = None
+    first: torch.Tensor | None = None  # a sample before its first sampled update
+    elsewhere: list[torch.Tensor] = field(default_factory=list)  # per later one: whether it began with another value
 
 
 class MotionCollector(Collector):
@@ -82,6 +84,12 @@ class MotionCollector(Collector):
         self._nonzero = {}
         if not self.probe.program.seen(optimizer).closure:
             self._before = [(parameter, sample(parameter)) for parameter in with_grad]
+            for parameter, before in self._before:
+                watched = self._watched[id(parameter)]
+                if watched.first is None:
+                    watched.first = before
+                else:
+                    watched.elsewhere.append((before != watched.first).any())
 
     def _look_at_mask(self, watched: _Watched) -> None:
         parameter = watched.parameter
@@ -187,6 +195,9 @@ class MotionCollector(Collector):
             dtype=str(parameter.dtype).removeprefix("torch."),
             optimizer=type(record.optimizer).__name__,
             graded_updates=min(graded.get(id(parameter), 0), sum(1 for rate in rates if rate > 0)),
+            idle_updates=graded.get(id(parameter), 0) if rates and max(rates) == 0 else 0,
+            returns=watched is not None and len(watched.elsewhere) > 2 and not any(map(bool, watched.elsewhere)),
+            loaded=module is not None and from_outside(self.probe.program, known.path(module)),
             moved=start is None or start.shape != now.shape or not torch.equal(start, now),
             moved_within=any(bool(value) for value in within) or not within,
             rate=max((rate for rate in rates if rate == rate), default=0.0),

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
 import re
 import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from auditor.evidence import Location, Schedule, Schedules
 from auditor.probe.collect import Collector, LoopCall, Unavailable
 from auditor.probe.epochs import passes_over_the_loader
 from auditor.probe.locate import user_location
+from auditor.probe.nested import Around, loops_around
 from auditor.probe.questions import rate_of
 
 PERIODS = ("total_steps", "T_max", "T_0", "step_size", "total_iters", "total_size")
 MOST_RATES = 200
+BY_HAND = "rate set by hand"
 _STEP_CALL = re.compile(r"([\w.\[\]]+)\s*\.step\s*\(")
 _OPTIMIZERS = re.compile(r"optim|opt\b|opt_|scaler|^o$|engine", re.IGNORECASE)
 
@@ -36,10 +41,20 @@ class SchedulesCollector(Collector):
         super().__init__(probe)
         self._calls: dict[int, _Calls] = {}
         self._planned: dict[int, int | None] = {}
+        self._backward_loop: tuple[str, int] | None = None
+        self._loops: Around | None = None  # around the step
 
     def batch_fetched(self, seen: Any, batch: Any) -> None:
         if id(seen) not in self._planned:
             self._planned[id(seen)] = passes_over_the_loader()
+
+    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
+        if self._loops is None and self._backward_loop is None and not self.probe.feed.has_loader:
+            self._backward_loop = next(iter(loops_around().places), None)
+
+    def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
+        if self._loops is None and not self.probe.feed.has_loader:
+            self._loops = loops_around()
 
     def loop_call(self, what: LoopCall, subject: Any) -> None:
         if what != "scheduler_step":
@@ -62,7 +77,7 @@ class SchedulesCollector(Collector):
             known.setdefault(id(calls.scheduler), (calls.scheduler, None))
         inner = {id(part) for scheduler, _ in known.values() for part in getattr(scheduler, "_schedulers", ())}
         outer = [entry for key, entry in known.items() if key not in inner]
-        if not outer:
+        if not outer and self._by_hand() is None:
             raise Unavailable("no learning-rate scheduler of torch is used")
         if not probe.program.stepped():
             raise Unavailable("no step of an optimizer was seen", "inconclusive")
@@ -74,13 +89,24 @@ class SchedulesCollector(Collector):
         starts = sorted({start for start in probe.feed.epoch_starts if start > 0})
         trajectory = probe.collectors.find("trajectory")
         backwards = probe.collectors.find("program")
+        k = max(1, round(backwards.backwards_per_step())) if backwards is not None else 1
+        batches = _length(training.loader) if training is not None else None
+        epochs = self._planned.get(id(training)) if training is not None else None
+        planned_steps = None
+        if training is None and self._loops is not None:
+            batches, epochs, planned_steps = self._nested(self._loops, k)
+            if batches is not None:
+                starts = list(range(max(1, batches // k), probe.observed, max(1, batches // k)))
+        described = [self._schedule(scheduler, location, starts) for scheduler, location in outer]
+        by_hand = self._by_hand() if not outer else None
         return Schedules(
             steps=probe.observed,
-            schedules=tuple(self._schedule(scheduler, location, starts) for scheduler, location in outer),
+            schedules=(*described, *(() if by_hand is None else (by_hand,))),
             epochs_seen=len(starts),
-            batches_per_epoch=_length(training.loader) if training is not None else None,
-            backwards_per_step=max(1, round(backwards.backwards_per_step())) if backwards is not None else 1,
-            planned_epochs=self._planned.get(id(training)) if training is not None else None,
+            batches_per_epoch=batches,
+            backwards_per_step=k,
+            planned_epochs=epochs,
+            planned_steps=planned_steps,
             cut_short=probe.feed.cut_at is not None,
             skipped_steps=bool(trajectory is not None and trajectory.skipped()),
             loop="loader" if training is not None else "other",
@@ -112,6 +138,32 @@ class SchedulesCollector(Collector):
             rates=tuple(calls.rates),
             mentioned=not used or self._mentioned(location),
         )
+
+    def _nested(self, loops: Around, k: int) -> tuple[int | None, int | None, int | None]:
+        """(batches per epoch, epochs, steps) of a loop that cuts its own batches; steps for one without epochs only."""
+        if loops.inner is None or self._backward_loop is None:
+            return None, None, None
+        accumulates = k > 1 and self._backward_loop == loops.places[0]  # else each step has a loop of its own inside
+        if len(loops.lengths) == 1:
+            return None, None, loops.inner // k if accumulates else loops.inner
+        return loops.inner if accumulates or k == 1 else loops.inner * k, loops.outer, None
+
+    def _by_hand(self) -> Schedule | None:
+        """The rate of a program without scheduler that changes it itself, at each of its updates."""
+        for record in self.probe.program.stepped()[:1]:
+            options = self.probe.recorded_groups.get((id(record.optimizer), 0), [])
+            rates = [float(each["lr"]) for each in options if isinstance(each.get("lr"), int | float)]
+            changes = sum(a != b for a, b in itertools.pairwise(rates))
+            if changes:
+                return Schedule(
+                    kind=BY_HAND,
+                    location=record.location,
+                    step_location=record.step_location,
+                    calls=changes,
+                    per_step=1.0 if 2 * changes >= len(rates) - 1 else 0.0,
+                    rates=tuple(rates[:MOST_RATES]),
+                )
+        return None
 
     def _per_step(self, calls: _Calls, starts: list[int]) -> float | None:
         """Median over the steps, the first one and those at the ends of epochs left out."""

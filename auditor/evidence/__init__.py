@@ -57,7 +57,16 @@ from auditor.evidence.leakage import (
     TwinPair,
 )
 from auditor.evidence.learning import HeldWeights, HigherRate, RateLook
-from auditor.evidence.loss import LoneSoftmax, LossInput, LossInputs, LossSite, LossSites, LossTerm
+from auditor.evidence.loss import (
+    LoneSoftmax,
+    LossInput,
+    LossInputs,
+    LossSite,
+    LossSites,
+    LossTerm,
+    RawLoss,
+    TwiceSquashed,
+)
 from auditor.evidence.model import (
     BiasedNorm,
     CrossSample,
@@ -247,6 +256,7 @@ __all__ = [
     "Ranks",
     "RateLook",
     "RateSweep",
+    "RawLoss",
     "Reinitialized",
     "RetainedGraphs",
     "Run",
@@ -279,6 +289,7 @@ __all__ = [
     "TokenLabels",
     "TokenSite",
     "Trajectory",
+    "TwiceSquashed",
     "TwinPair",
     "Underflow",
     "UnitActivity",
@@ -287,6 +298,7 @@ __all__ = [
     "Updates",
     "ValueClipping",
     "WholeFit",
+    "__args__",
     "part_types",
 ]
 

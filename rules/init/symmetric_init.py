@@ -49,7 +49,8 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
     ## What it does
 
     Compares the rows of every weight matrix or kernel (one row, with its bias, is one unit) with each other before
-    the first step and after the last observed one.
+    the first step and after the last observed one. Of a matrix that belongs to none of torch's layers, also the
+    columns: in `x @ weight` they are the units.
 
     ## Why is it bad?
 

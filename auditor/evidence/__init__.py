@@ -131,7 +131,7 @@ from auditor.evidence.sequence import (
     TokenLabels,
     TokenSite,
 )
-from auditor.evidence.signal import ForwardScale, LayerScale, Reinitialized, SaturatedLayer, Saturation
+from auditor.evidence.signal import ForwardScale, LayerScale, RecurrentScale, Reinitialized, SaturatedLayer, Saturation
 from auditor.evidence.source import Accumulator, Mention, MisfitCall, OwnTrainMethod, Source, SourceFile, WholeFit
 from auditor.evidence.training import (
     Activations,
@@ -257,6 +257,7 @@ __all__ = [
     "RateLook",
     "RateSweep",
     "RawLoss",
+    "RecurrentScale",
     "Reinitialized",
     "RetainedGraphs",
     "Run",

@@ -89,6 +89,7 @@ class LoneSoftmax(Frozen):
     """One place with a softmax along an axis of one entry whose results, all ones, weigh the summands of a sum."""
 
     shape: tuple[int, ...]
+    axis: int | None = None
     summands: int = Field(description="Entries along the axes that are summed.")
     calls: int = Field(1, description="At sampled steps.")
     layer: str = ""
@@ -124,6 +125,9 @@ class LossSites(Part):
     batch_softmaxes: int = Field(0, description="Softmax calls seen inside models along the axis of the samples.")
     batch_softmax_location: Location | None = None
     lone_softmaxes: tuple[LoneSoftmax, ...] = ()
+    crossed_softmaxes: tuple[LoneSoftmax, ...] = Field(
+        (), description="Softmaxes over one axis of a square table whose entries are then summed along the other only."
+    )
     twice: tuple[TwiceSquashed, ...] = ()
     raw: RawLoss | None = None
     covered: bool = Field(False, description="backward() gets a fixed multiple of what torch's loss functions return.")

@@ -34,7 +34,7 @@ class Limits(Options):
     "INI101",
     "symmetric-init",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "dead-units"),
+    explains=(*NOT_LEARNING, "dead-units", "init-scale"),
     fix="""Start the weight from random numbers, so that every unit learns something else:
     `nn.init.kaiming_normal_(layer.weight)`, or delete the constant initialisation: PyTorch's default is random.""",
     references=(

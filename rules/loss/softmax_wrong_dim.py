@@ -73,6 +73,10 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     - Over a single entry, by identity, from the autograd graph: the normalized axis has the size 1, and the product
       with the results is summed along another axis, neither the batch nor of size 1, at every step looked at.
 
+    - Over the wrong one of two equal axes, by identity, from the autograd graph: the softmax runs along one axis of a
+      square table of weights (queries and keys, nodes and neighbours), and every matrix product with it sums along the
+      other one.
+
     ## When it may be wrong
 
     - Contrastive losses compare the samples of a batch on purpose. A square of similarities, labels that are the
@@ -81,6 +85,8 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
       no batch: without a loader whose batch size agrees with all its tensors the question is not asked.
     - Attention with one key, a mixture with one expert and a single class pass: there the sum runs along the axis of
       one entry itself, or there is none.
+    - Weights that assign inputs to slots, clusters or capsules compete along the other axis on purpose: only square
+      tables are judged, none that is normalized once more before it is used, and the finding is a warning.
     - Where the samples are also mixed by other operations, the softmax is not blamed alone: inconclusive.
 
     ## How to fix
@@ -94,10 +100,11 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     other = [site for site in sites.sites if site not in direct and _along_another(site, limits)]
     moved = mixed is not None and mixed.mixing > 0 and abs(mixed.moved) > limits.max_moved
     inside = moved and mixed is not None and mixed.through in THROUGH
+    crossed = [softmax for softmax in sites.crossed_softmaxes if softmax.calls > 1]
     lone = [softmax for softmax in sites.lone_softmaxes if softmax.calls > 1]
     alone = f", {len(lone)} over one entry that weigh a sum" if lone else ""
     yield Measured(
-        float(len(direct) + len(other) + inside + len(lone)),
+        float(len(direct) + len(other) + inside + len(lone) + len(crossed)),
         0.0,
         f"{count(sites.batch_softmaxes, 'softmax call')} along the batch seen, "
         f"{len(direct) + len(other)} as the input of a loss"
@@ -105,13 +112,15 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     )
     for softmax in lone:
         yield _over_one(softmax)
+    for softmax in crossed:
+        yield _crossed(softmax)
     for site in direct:
         yield _as_input(site)
     for site in other:
         yield _not_classes(site)
     if mixed is not None and inside and not direct and not other:
         yield _inside(sites, mixed)
-    if direct or other or inside or lone:
+    if direct or other or inside or lone or crossed:
         return
     if sites.batch_softmaxes == 0:
         raise NotApplicable("no softmax along the samples of the batch was seen")
@@ -190,6 +199,27 @@ def _over_one(softmax: LoneSoftmax) -> Finding:
         detail=(f"in all {count(softmax.calls, 'call')} looked at",),
         fix=f"Run it along the axis of the {softmax.summands} summands, `scores.softmax(dim=1)` for "
         "(samples, steps, 1).",
+    )
+
+
+def _crossed(softmax: LoneSoftmax) -> Finding:
+    shape = f"({', '.join(map(str, softmax.shape))})"
+    rank = len(softmax.shape)
+    axis = softmax.axis if softmax.axis is not None else rank - 2
+    other = 2 * rank - 3 - axis
+    return Finding(
+        message=(
+            f"a softmax runs along axis {axis} of the weights {shape}, and the product with them sums along axis "
+            f"{other}: the {softmax.summands} summands do not compete, and their weights add up to anything"
+        ),
+        where=softmax.layer,
+        location=softmax.location,
+        measured=1.0,
+        limit=0.0,
+        severity=Severity.WARNING,
+        confidence=Confidence.SUSPECTED,
+        detail=(f"in all {count(softmax.calls, 'call')} looked at",),
+        fix=f"Run it along the axis that is summed, `scores.softmax(dim={other})`.",
     )
 
 

@@ -384,3 +384,44 @@ class Own(nn.Module):
 net = Own(net"""
     part, _ = sites(zygote, REAL, own, "out", **{"net(xb)": "net(xb, yb)"})
     assert only(part, "-").broadcasts == 2
+
+
+ATTENTION = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(6, 6) for _ in range(4))
+    def forward(self, x):
+        heads = lambda z: z.view(4, ROWS, 2, 3).transpose(1, 2)
+        q, k, v = heads(self.q(x)), heads(self.k(x)), heads(self.v(x))
+        s = q @ k.transpose(-2, -1)
+        return self.o((WEIGHED).transpose(1, 2).reshape(4, ROWS, 6))
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+for step in range(6):
+    loss = net(torch.randn(4, ROWS, 6)).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("weighed", "found"),
+    [
+        ("s.softmax(-2) @ v", 1),
+        ("nn.functional.dropout(s.softmax(-2), 0.1) @ v", 1),
+        ("s.softmax(-1) @ v", 0),
+        ("s.softmax(-2).transpose(-2, -1) @ v", 0),
+        ("(v.transpose(-2, -1) @ s.softmax(-2)).transpose(-2, -1)", 0),
+        ("(s.softmax(-2) / s.softmax(-2).sum(-1, keepdim=True)) @ v", 0),  # normalized once more, as slots are
+    ],
+)
+def test_attention_over_the_queries(zygote, weighed, found):
+    seen = zygote.probe(ATTENTION.replace("WEIGHED", weighed).replace("ROWS", "5"), steps=6)["loss_sites"]
+    assert [(each.shape[-2:], each.summands, each.calls > 1) for each in seen.crossed_softmaxes] == [
+        ((5, 5), 5, True)
+    ] * found

@@ -462,3 +462,14 @@ def test_rates_and_their_logarithms(changes, faulty):
 def test_a_softmax_that_does_not_normalize_the_classes(error, own, faulty):
     seen = site("nll_loss", normalizer=(32, 12, 5), normalizer_axis=1, row_error=error, own_index=own)
     assert bool(ask("softmax-wrong-dim", seen).findings) == faulty
+
+
+def test_weights_that_are_normalized_along_the_other_axis():
+    seen = LoneSoftmax(shape=(32, 14, 14), axis=1, summands=14, calls=4, layer="gat", location=place(49))
+    answer = judge("softmax-wrong-dim", LossSites(crossed_softmaxes=(seen,)))
+    (finding,) = answer.findings
+    assert (finding.severity, finding.confidence, finding.location.line) == ("warning", "suspected", 49)
+    assert "axis 1" in finding.message
+    assert "along axis 2" in finding.message
+    once = LossSites(crossed_softmaxes=(seen.model_copy(update={"calls": 1}),))
+    assert judge("softmax-wrong-dim", once).findings == ()

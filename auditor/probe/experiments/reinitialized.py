@@ -65,7 +65,7 @@ def extreme(seen: ForwardScale) -> tuple[str, ...]:
     """Names of hidden and recurrent layers whose weights are far from the size that keeps a signal as it is."""
     hidden = () if seen.normalized else seen.layers[:-1]
     sizes = [(layer.name, layer.weight_std * math.sqrt(max(1, layer.fan_in)), layer.loaded) for layer in hidden]
-    odd = [name for name, size, loaded in sizes if size > 0 and not loaded and not SMALLEST <= size <= LARGEST]
+    odd = [name for name, size, loaded in sizes if size > 1e-5 and not loaded and not SMALLEST <= size <= LARGEST]
     return (*odd, *(layer.name for layer in seen.recurrent if layer.gain > LARGEST and not layer.loaded))
 
 

@@ -12,10 +12,11 @@ from torch import nn
 from auditor.evidence import Location, LoneSoftmax, LossSite, LossSites, LossTerm, RawLoss, TwiceSquashed
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.consumers import Consumers
 from auditor.probe.differences import Difference, DifferenceWatch
 from auditor.probe.graph import Producer, layer_behind, producer, producing_node
 from auditor.probe.locate import user_location
-from auditor.probe.loneweights import lone_softmaxes, weighs
+from auditor.probe.loneweights import crossed, lone_softmaxes, weighs
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossgraph import Term, bounds, differences_in, kind, size, softmax_axis, sole_softmax, terms
 from auditor.probe.normalised import CLAMPING, normalizer_of, raw_output, squashed_twice, squasher
@@ -71,6 +72,7 @@ class LossSitesCollector(Collector):
         self._over_batch: list[Location | None] = []
         self._watch = DifferenceWatch(probe)
         self._lone: dict[Location | None, LoneSoftmax] = {}
+        self._crossed: dict[Location | None, LoneSoftmax] = {}
         self._twice: dict[tuple[str, str, Location | None], TwiceSquashed] = {}
         self._raw: RawLoss | None = None
 
@@ -123,8 +125,7 @@ class LossSitesCollector(Collector):
         root = roots[0].grad_fn if roots else None
         if root is not None and sampled(self.step):
             self._terms = terms(root)
-            for node in lone_softmaxes(self._places):
-                self._weighs(node, roots)
+            self._weights(roots)
             self._formula(root)
             self._root(root, roots[0])
         if root is not None and self._watch.found:
@@ -152,14 +153,32 @@ class LossSitesCollector(Collector):
         if self.step + 1 in WATCHED and self.step + 1 < self.probe.director.steps_to_observe:
             self._watch.begin()
 
-    def _weighs(self, node: Any, roots: tuple[torch.Tensor, ...]) -> None:
-        made, summands = self._places[node], weighs(node, roots)
-        known = self._lone.get(made.location)
-        if summands:
-            calls = known.calls + 1 if known is not None else 1
-            self._lone[made.location] = LoneSoftmax(
-                shape=size(node), summands=summands, calls=calls, layer=made.layer, location=made.location
-            )
+    def _weights(self, roots: tuple[torch.Tensor, ...]) -> None:
+        """What the softmaxes inside the models weigh, at the steps in which their places are known."""
+        softmaxes = [node for node in self._places if softmax_axis(node) is not None]
+        if not softmaxes:
+            return
+        consumers = Consumers(roots)
+        for node in lone_softmaxes(softmaxes):
+            summands = weighs(node, consumers)
+            if summands:
+                self._lone[self._places[node].location] = self._seen(node, self._lone, summands)
+        for node in softmaxes:
+            if crossed(node, consumers):
+                self._crossed[self._places[node].location] = self._seen(node, self._crossed, size(node)[-1])
+
+    def _seen(self, node: Any, known: dict[Location | None, LoneSoftmax], summands: int) -> LoneSoftmax:
+        made = self._places[node]
+        before = known.get(made.location)
+        calls = before.calls + 1 if before is not None else 1
+        return LoneSoftmax(
+            shape=size(node),
+            axis=softmax_axis(node),
+            summands=summands,
+            calls=calls,
+            layer=made.layer,
+            location=made.location,
+        )
 
     def _formula(self, root: Any) -> None:
         """What the way from the loss back to the model shows of a loss written by hand."""
@@ -244,6 +263,7 @@ class LossSitesCollector(Collector):
             batch_softmaxes=len(self._over_batch),
             batch_softmax_location=next(iter(self._over_batch), None),
             lone_softmaxes=tuple(self._lone.values()),
+            crossed_softmaxes=tuple(self._crossed.values()),
             twice=tuple(self._twice.values()),
             raw=self._raw,
             covered=self.probe.loss_facts().covers_loss(),

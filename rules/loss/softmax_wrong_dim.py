@@ -145,9 +145,13 @@ def _along_samples(site: LossSite, batch: int) -> bool:
 
 def _along_another(site: LossSite, limits: Limits) -> bool:
     """nll_loss gets what a log-softmax made, and yet its classes do not add up to 1."""
-    normalized = site.normalizer_axis is not None and len(site.normalizer) > 1 and site.calls > 1
+    if site.normalizer_axis is None or not site.input_shape or site.calls < 2:
+        return False
+    classes = site.input_shape[1 if len(site.input_shape) > 1 else 0]
+    # Of a part of the classes alone, the probabilities add up to less than 1: there, the axis that was cut is the one.
+    others = [side for axis, side in enumerate(site.normalizer) if axis != site.normalizer_axis]
     off = site.row_error is not None and math.isfinite(site.row_error) and abs(site.row_error) > limits.max_row_error
-    return site.function == "nll_loss" and normalized and off and not site.own_index
+    return site.function == "nll_loss" and classes in others and off and not site.own_index
 
 
 def _not_classes(site: LossSite) -> Finding:

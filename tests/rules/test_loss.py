@@ -460,8 +460,12 @@ def test_rates_and_their_logarithms(changes, faulty):
 
 @pytest.mark.parametrize(("error", "own", "faulty"), [(1.2, False, True), (1e-6, False, False), (1.2, True, False)])
 def test_a_softmax_that_does_not_normalize_the_classes(error, own, faulty):
-    seen = site("nll_loss", normalizer=(32, 12, 5), normalizer_axis=1, row_error=error, own_index=own)
+    seen = site(
+        "nll_loss", input_shape=(384, 5), normalizer=(32, 12, 5), normalizer_axis=1, row_error=error, own_index=own
+    )
     assert bool(ask("softmax-wrong-dim", seen).findings) == faulty
+    part = seen.model_copy(update={"input_shape": (384, 3)})  # of the classes
+    assert ask("softmax-wrong-dim", part).findings == ()
 
 
 def test_weights_that_are_normalized_along_the_other_axis():

@@ -14,7 +14,10 @@ class LayerScale(Frozen):
     name: str
     kind: str
     location: Location | None = None
-    std: float = Field(description="Of its output over samples and positions, root mean square over the units.")
+    std: float = Field(description="Over all elements of its output.")
+    signal: float | None = Field(
+        None, description="The same over samples and positions alone, root mean square over the units."
+    )
     activation: str = Field("", description="The activation function that follows, '' when none was seen.")
     fan_in: int = 0
     weight_std: float = 0.0

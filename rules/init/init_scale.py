@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import Field
 
@@ -30,6 +30,9 @@ from ..words import count, named, number
 class Limits(Options):
     max_drift: float = Field(
         10.0, gt=1, description="Largest factor between the output sizes of the first and the last hidden layer."
+    )
+    max_signal_drift: float = Field(
+        1e4, gt=1, description="The same of what differs between samples, which torch's own start lets fade too."
     )
     min_fit: float = Field(0.8, gt=0, lt=1, description="Smallest R² of the trend of the logarithm.")
     min_layers: int = Field(3, ge=3, description="Hidden layers that the model has to have.")
@@ -105,7 +108,8 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
     ## When it may be wrong
 
     - Models with normalization layers keep the signal up by other means: only their recurrent layers are looked at.
-      Residual connections keep it up too; there, as everywhere, the experiment decides.
+      Where layers are added up (residual connections, gates), only a fading by `max-signal-drift` of what differs
+      between samples is followed up; there, as everywhere, the experiment decides.
     - Loaded weights are not initial weights; weights that start at zero on purpose are left at zero.
     - The experiment also sets biases to zero. A bias that was meant to be far from zero is thereby part of the change.
 
@@ -123,7 +127,7 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
     """
     layers = scale.layers[:-1]
     why = _no_chain(scale, limits)
-    trend = _trend([layer.std for layer in layers]) if not why else None
+    trend = _plain_trend(scale, limits) if not why else None
     odd = _extreme(scale, again)
     if why and not odd:
         raise NotApplicable(why)
@@ -131,7 +135,7 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
         raise Inconclusive("an output is constant or not finite")
     text = _text(layers, trend) if trend is not None else f"the weights of {named(odd[0][0])} are of an odd size"
     yield Measured(trend.drift if trend is not None else odd[0][1], limits.max_drift, text)
-    drifts = trend is not None and trend.fit >= limits.min_fit and trend.size > limits.max_drift
+    drifts = trend is not None and trend.fit >= limits.min_fit and trend.size > trend.limit
     if not drifts and not odd:
         return
     long = long_looks(again, limits)
@@ -143,7 +147,7 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
     recurrent = bool(odd) and not drifts and all(name in cells for name, _, _ in odd)
     looks = all_better(long, limits, RECURRENT_GAIN if recurrent else 0.0)
     if looks and drifts and trend is not None:
-        yield _finding(layers, trend, looks, limits)
+        yield _finding(layers, trend, looks)
     elif looks:
         yield _odd(odd, looks)
 
@@ -158,6 +162,20 @@ def _no_chain(scale: ForwardScale, limits: Limits) -> str:
     return f"needs {limits.min_layers} hidden layers, the model has {hidden}" if hidden < limits.min_layers else ""
 
 
+def _plain_trend(scale: ForwardScale, limits: Limits) -> _Trend | None:
+    """Of the outputs; or, where that is even or layers are added up, of what in them differs between samples."""
+    layers = scale.layers[:-1]
+    outputs = _trend([layer.std for layer in layers])
+    if outputs is None:
+        return None
+    plain = replace(outputs, limit=math.inf if scale.residual else limits.max_drift)
+    if outputs.fit >= limits.min_fit and outputs.size > plain.limit:
+        return plain
+    signal = _trend([layer.signal or 0.0 for layer in layers])
+    clear = signal is not None and signal.fit >= limits.min_fit and signal.size > limits.max_signal_drift
+    return replace(signal, limit=limits.max_signal_drift) if signal is not None and clear else plain
+
+
 def _extreme(scale: ForwardScale, again: Reinitialized | None) -> list[tuple[str, float, Location | None]]:
     """(name, std times the root of the fan-in, place) of the layers that the experiment drew anew for their size."""
     chosen = again.extreme if again is not None else ()
@@ -170,6 +188,8 @@ def _extreme(scale: ForwardScale, again: Reinitialized | None) -> list[tuple[str
 class _Trend:
     drift: float  # last over first, on the line
     fit: float  # R²
+    limit: float = math.inf  # of the drift
+    sizes: tuple[float, ...] = ()
 
     @property
     def size(self) -> float:
@@ -187,11 +207,11 @@ def _trend(stds: Sequence[float]) -> _Trend | None:
     slope = math.fsum((i - centre) * (log - mean) for i, log in enumerate(logs)) / spread if spread else 0.0
     total = math.fsum((log - mean) ** 2 for log in logs)
     fit = slope * slope * spread / total if total > 0 else 0.0
-    return _Trend(math.exp(max(-700.0, min(700.0, slope * (n - 1)))), min(1.0, fit))
+    return _Trend(math.exp(max(-700.0, min(700.0, slope * (n - 1)))), min(1.0, fit), sizes=tuple(stds))
 
 
 def _text(layers: Sequence[LayerScale], trend: _Trend) -> str:
-    sizes = f"{number(layers[0].std)} to {number(layers[-1].std)}"
+    sizes = f"{number(trend.sizes[0])} to {number(trend.sizes[-1])}"
     return f"the outputs {'shrink' if trend.drift < 1 else 'grow'} from {sizes} over {count(len(layers), 'layer')}"
 
 
@@ -222,24 +242,24 @@ def _told(looks: Sequence[Comparison]) -> list[str]:
     ]
 
 
-def _finding(layers: Sequence[LayerScale], trend: _Trend, looks: Sequence[Comparison], limits: Limits) -> Finding:
+def _finding(layers: Sequence[LayerScale], trend: _Trend, looks: Sequence[Comparison]) -> Finding:
     shown = looks[0]
     verb = "fades" if trend.drift < 1 else "blows up"
     detail = [
-        "output std per layer: " + ", ".join(number(layer.std) for layer in layers[:14]),
+        "output std per layer: " + ", ".join(number(size) for size in trend.sizes[:14]),
         f"weight std of {named(layers[-1].name)}: {number(layers[-1].weight_std)} with a fan-in of {layers[-1].fan_in}",
     ]
     detail += _told(looks)
     return Finding(
         message=(
-            f"the signal {verb} from {number(layers[0].std)} to {number(layers[-1].std)} over {len(layers)} layers; "
+            f"the signal {verb} from {number(trend.sizes[0])} to {number(trend.sizes[-1])} over {len(layers)} layers; "
             f"with weights of He's or Glorot's size the loss after {count(shown.steps, 'step')} is "
             f"{number(shown.treated_end)} instead of {number(shown.control_end)}"
         ),
         where=layers[-1].name,
         location=layers[0].location,
         measured=trend.drift,
-        limit=limits.max_drift,
+        limit=trend.limit,
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
     )

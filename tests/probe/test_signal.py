@@ -40,7 +40,7 @@ def test_output_sizes_are_those_of_a_plain_forward(zygote):
     check = """
 def hook(name):
     def note_it(module, args, result):
-        if first: note(std=result.var(0).mean().sqrt().item())
+        if first: note(std=result.std().item(), signal=result.var(0).mean().sqrt().item())
     return note_it
 first = True
 for layer in model:
@@ -49,6 +49,7 @@ for layer in model:
     seen = probe(zygote, DEEP.replace("ACT", "Tanh") + check, before="first = False")
     layers = seen["forward_scale"].layers
     assert [layer.std for layer in layers] == pytest.approx(seen.noted("std"), rel=1e-3)
+    assert [layer.signal for layer in layers] == pytest.approx(seen.noted("signal"), rel=1e-3)
     assert [layer.name for layer in layers] == ["0", "2", "4", "6", "8", "10"]
     assert [layer.activation for layer in layers] == ["tanh"] * 5 + [""]
     assert [layer.fan_in for layer in layers] == [8, 16, 16, 16, 16, 16]

@@ -195,6 +195,17 @@ def test_other_models_are_not_judged():
     assert outcome("init-scale", loaded.model_copy(update={"layers": layers})) == "not-applicable"
 
 
+def test_a_signal_that_fades_below_even_outputs():
+    """Biases keep the outputs even, and gated sums are no plain chain: what differs between samples tells."""
+    even = scale([0.5, 0.2, 0.1, 0.1, 0.1], residual=True)
+    signals = [0.5, 0.03, 2e-3, 1e-4, 5e-6, 1e-6]
+    layers = [layer.model_copy(update={"signal": size}) for layer, size in zip(even.layers, signals, strict=True)]
+    faded = even.model_copy(update={"layers": tuple(layers)})
+    assert "from 0.5 to 5e-06" in judge("init-scale", faded, again(STUCK, LEARNING)).findings[0].message
+    assert judge("init-scale", even, again(STUCK, LEARNING)).findings == ()
+    assert judge("init-scale", scale(SHRINKING, residual=True), again(STUCK, LEARNING)).findings == ()
+
+
 def recurrent(gain, flat):
     layer = RecurrentScale(name="gru", kind="GRU", location=place(7), gain=gain, flat=flat)
     return ForwardScale(layers=(), recurrent=(layer,), normalized=True)

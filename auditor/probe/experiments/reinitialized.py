@@ -23,6 +23,7 @@ STEPS = 50
 FEWEST = 20
 FEWEST_LAYERS = 4
 DRIFT = 5.0  # factor between the first and the last hidden layer from which the experiment is worth its steps
+SIGNAL_DRIFT = 3000.0  # the same for what differs between samples, which torch's own start lets fade too
 SMALLEST, LARGEST = 0.1, 3.0  # std of a weight times the root of its fan-in; common starts have 0.5 to 1.5
 SEED = 30_011
 GAINS = {"relu": math.sqrt(2.0), "leaky_relu": math.sqrt(2.0), "tanh": 5 / 3, "sigmoid": 1.0, "": 1.0}
@@ -54,11 +55,16 @@ def suspicious(seen: ForwardScale) -> bool:
     """Whether the outputs shrink or grow from layer to layer; the last one is a head, whose size is its own affair."""
     if seen.normalized or any(layer.loaded for layer in seen.layers):
         return False
-    stds = [layer.std for layer in seen.layers[:-1]]
-    if len(stds) < FEWEST_LAYERS - 1 or not all(math.isfinite(std) and std > 0 for std in stds):
+    stds = [] if seen.residual else [layer.std for layer in seen.layers[:-1]]
+    signals = [layer.signal or 0.0 for layer in seen.layers[:-1]]
+    return _drifts(stds, DRIFT) or _drifts(signals, SIGNAL_DRIFT)
+
+
+def _drifts(sizes: list[float], limit: float) -> bool:
+    if len(sizes) < FEWEST_LAYERS - 1 or not all(math.isfinite(size) and size > 0 for size in sizes):
         return False
-    drift = stds[-1] / stds[0]
-    return drift > DRIFT or drift < 1 / DRIFT
+    drift = sizes[-1] / sizes[0]
+    return drift > limit or drift < 1 / limit
 
 
 def extreme(seen: ForwardScale) -> tuple[str, ...]:

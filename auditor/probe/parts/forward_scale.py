@@ -38,6 +38,7 @@ class ForwardScaleCollector(Collector):
         self.recurrent: list[nn.Module] = []
         self._gains: list[tuple[torch.Tensor, torch.Tensor | None]] = []  # of each: gain, share of flat gates
         self._stds: list[torch.Tensor] = []
+        self._signals: list[torch.Tensor] = []
         self._weights: list[torch.Tensor] = []
         self._fans: list[int] = []
         self._nodes: list[Any] = []
@@ -73,7 +74,8 @@ class ForwardScaleCollector(Collector):
             self._normalized = True  # computed anew for every forward, mostly to hold its size
         elif len(self.modules) < MOST_LAYERS and all(module is not known for known in self.modules):
             self.modules.append(module)
-            self._stds.append(_spread(module, result.detach().float()))
+            self._stds.append(result.detach().float().std())
+            self._signals.append(_spread(module, result.detach().float()))
             self._fans.append(weight[0].numel())
             self._weights.append(weight.detach().float().std())
             self._nodes.append(producing_node(result) if result.grad_fn is not None else None)
@@ -92,7 +94,7 @@ class ForwardScaleCollector(Collector):
             raise Unavailable("no linear or convolutional layer was called in the first training forward")
         known = owners(self.probe.program)
         names = self.probe.program.module_names()
-        stds, weights = fetch(list(self._stds)), fetch(list(self._weights))
+        stds, weights, signals = (fetch(list(each)) for each in (self._stds, self._weights, self._signals))
         return ForwardScale(
             layers=tuple(
                 LayerScale(
@@ -100,13 +102,20 @@ class ForwardScaleCollector(Collector):
                     kind=type(module).__name__,
                     location=self.probe.program.location_of(module),
                     std=float(f"{std:.4g}"),
+                    signal=float(f"{signal:.4g}"),
                     activation=activation,
                     fan_in=fan,
                     weight_std=float(f"{weight:.4g}"),
                     loaded=from_outside(self.probe.program, known.path(module)),
                 )
-                for module, std, weight, fan, activation in zip(
-                    self.modules, stds, weights, self._fans, self.activations or [""] * len(self.modules), strict=True
+                for module, std, signal, weight, fan, activation in zip(
+                    self.modules,
+                    stds,
+                    signals,
+                    weights,
+                    self._fans,
+                    self.activations or [""] * len(self.modules),
+                    strict=True,
                 )
             ),
             recurrent=tuple(self._recurrent(known, names)),

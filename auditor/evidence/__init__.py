@@ -58,7 +58,16 @@ from auditor.evidence.leakage import (
     TwinPair,
 )
 from auditor.evidence.learning import HeldWeights, HigherRate, RateLook
-from auditor.evidence.loss import LoneSoftmax, LossInput, LossInputs, LossSite, LossSites, LossTerm
+from auditor.evidence.loss import (
+    LoneSoftmax,
+    LossInput,
+    LossInputs,
+    LossSite,
+    LossSites,
+    LossTerm,
+    RawLoss,
+    TwiceSquashed,
+)
 from auditor.evidence.model import (
     BiasedNorm,
     CrossSample,
@@ -123,7 +132,7 @@ from auditor.evidence.sequence import (
     TokenLabels,
     TokenSite,
 )
-from auditor.evidence.signal import ForwardScale, LayerScale, Reinitialized, SaturatedLayer, Saturation
+from auditor.evidence.signal import ForwardScale, LayerScale, RecurrentScale, Reinitialized, SaturatedLayer, Saturation
 from auditor.evidence.source import Accumulator, Mention, MisfitCall, OwnTrainMethod, Source, SourceFile, WholeFit
 from auditor.evidence.training import (
     Activations,
@@ -249,6 +258,8 @@ __all__ = [
     "Ranks",
     "RateLook",
     "RateSweep",
+    "RawLoss",
+    "RecurrentScale",
     "Reinitialized",
     "RetainedGraphs",
     "Run",
@@ -281,6 +292,7 @@ __all__ = [
     "TokenLabels",
     "TokenSite",
     "Trajectory",
+    "TwiceSquashed",
     "TwinPair",
     "Underflow",
     "UnitActivity",
@@ -289,6 +301,7 @@ __all__ = [
     "Updates",
     "ValueClipping",
     "WholeFit",
+    "__args__",
     "part_types",
 ]
 

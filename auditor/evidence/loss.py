@@ -41,6 +41,7 @@ class LossSite(Frozen):
     calls: int
     reduction: str = "mean"
     log_target: bool = Field(False, description="kl_div was told that its targets are log-probabilities.")
+    log_input: bool = Field(False, description="poisson_nll_loss takes its input for the logarithm of the rate.")
     input_shape: tuple[int, ...] = Field((), description="Of the first call, or of the first that broadcast.")
     target_shape: tuple[int, ...] = ()
     broadcasts: int = Field(
@@ -69,6 +70,10 @@ class LossSite(Frozen):
         None, description="Size of the axis of the softmax that alone determines the input; None without one."
     )
     softmax_axis: int | None = Field(None, description="That axis, where the softmax itself is the input.")
+    normalizer: tuple[int, ...] = Field(
+        (), description="nll_loss: shape that the (log-)softmax which made its input returned; () without one."
+    )
+    normalizer_axis: int | None = Field(None, description="The axis along which that one normalized.")
     own_index: bool = Field(False, description="The class labels are the positions in the batch: contrastive.")
 
 
@@ -84,8 +89,29 @@ class LoneSoftmax(Frozen):
     """One place with a softmax along an axis of one entry whose results, all ones, weigh the summands of a sum."""
 
     shape: tuple[int, ...]
+    axis: int | None = None
     summands: int = Field(description="Entries along the axes that are summed.")
     calls: int = Field(1, description="At sampled steps.")
+    layer: str = ""
+    location: Location | None = None
+
+
+class TwiceSquashed(Frozen):
+    """Values between 0 and 1 that are squashed once more on their way into the loss."""
+
+    inner: str = Field(description="'Sigmoid' or 'Softmax': what made the values.")
+    outer: str = Field(description="What they went into: 'Sigmoid', 'LogSoftmax', 'Logsumexp' and the like.")
+    shape: tuple[int, ...] = ()
+    calls: int = Field(1, description="At sampled steps.")
+    layer: str = ""
+    location: Location | None = Field(None, description="Of the first of the two, where known.")
+    loss_location: Location | None = None
+
+
+class RawLoss(Frozen):
+    """What backward() is called on is nothing but chosen outputs of a layer, times a constant."""
+
+    calls: int = 1
     layer: str = ""
     location: Location | None = None
 
@@ -99,4 +125,9 @@ class LossSites(Part):
     batch_softmaxes: int = Field(0, description="Softmax calls seen inside models along the axis of the samples.")
     batch_softmax_location: Location | None = None
     lone_softmaxes: tuple[LoneSoftmax, ...] = ()
+    crossed_softmaxes: tuple[LoneSoftmax, ...] = Field(
+        (), description="Softmaxes over one axis of a square table whose entries are then summed along the other only."
+    )
+    twice: tuple[TwiceSquashed, ...] = ()
+    raw: RawLoss | None = None
     covered: bool = Field(False, description="backward() gets a fixed multiple of what torch's loss functions return.")

@@ -15,16 +15,35 @@ class LayerScale(Frozen):
     kind: str
     location: Location | None = None
     std: float = Field(description="Over all elements of its output.")
+    signal: float | None = Field(
+        None, description="The same over samples and positions alone, root mean square over the units."
+    )
     activation: str = Field("", description="The activation function that follows, '' when none was seen.")
     fan_in: int = 0
     weight_std: float = 0.0
     loaded: bool = Field(False, description="Weights were loaded into the model that it is part of.")
 
 
+class RecurrentScale(Frozen):
+    """One recurrent layer before the first step."""
+
+    name: str
+    kind: str
+    location: Location | None = None
+    gain: float = Field(
+        description="Largest std of a recurrent matrix times the root of its fan-in; torch's own: 0.58."
+    )
+    flat: float | None = Field(
+        None, description="Share of gates and candidates with less than 1 % of the largest slope, in the first forward."
+    )
+    loaded: bool = False
+
+
 class ForwardScale(Part):
     """Output sizes before the first step, in the order of execution, no normalization in between."""
 
     layers: tuple[LayerScale, ...]
+    recurrent: tuple[RecurrentScale, ...] = ()
     input_std: float = 0.0
     normalized: bool = Field(False, description="The model has normalization layers.")
     residual: bool = Field(False, description="Some layer's result is added to an earlier one.")
@@ -34,6 +53,7 @@ class Reinitialized(Part):
     """Replay with weights drawn anew for the activation that follows each layer (He, Glorot)."""
 
     layers: int
+    extreme: tuple[str, ...] = Field((), description="Layers redrawn because of the size of their own weights.")
     looks: tuple[PairedReplay, ...]
     fidelity: float | None = None
 

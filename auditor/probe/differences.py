@@ -1,10 +1,11 @@
-"""Losses written by hand: differences and products of a prediction and something else, outside of every model."""
+"""Losses written by hand: differences and products of a prediction and something else, outside of every model; or, in a
+model that returns its own loss, differences from what it was called with."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ class DifferenceWatch:
         self._probe = probe
         self.found: list[Difference] = []
         self._reshaped: dict[int, torch.Tensor] = {}  # held, so that no other tensor gets the same id
+        self._given: list[torch.Tensor] = []  # what the model at hand was called with, in a watched step
         self._replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, what was there, ours
         self._thread = 0
 
@@ -70,7 +72,12 @@ class DifferenceWatch:
         self._replaced = []
 
     def clear(self) -> None:
-        self.found, self._reshaped = [], {}
+        self.found, self._reshaped, self._given = [], {}, []
+
+    def given(self, tensors: Iterable[torch.Tensor]) -> None:
+        """A model is called: it may work out the loss itself, from labels that are among these."""
+        if self._replaced:
+            self._given = list(tensors)[:MOST]
 
     def _replace(self, owner: Any, name: str, heard: Callable[[Any, Any], None]) -> None:
         original = getattr(owner, name)
@@ -86,8 +93,7 @@ class DifferenceWatch:
         setattr(owner, name, ours)
 
     def _listens(self) -> bool:
-        inside = self._probe.calls.inside_root or self._probe.updating
-        return not inside and threading.get_ident() == self._thread and self._probe.alive()
+        return not self._probe.updating and threading.get_ident() == self._thread and self._probe.alive()
 
     def _axes(self, args: Any, result: torch.Tensor) -> None:
         added = bool(args) and isinstance(args[0], torch.Tensor) and result.dim() > args[0].dim()
@@ -100,6 +106,11 @@ class DifferenceWatch:
     def _multiplied(self, args: Any, result: torch.Tensor) -> None:
         self._note("*", args, result)
 
+    def _was_given(self, tensor: torch.Tensor) -> bool:
+        """It is, or is a view of, an argument of the model."""
+        owner = tensor if tensor._base is None else tensor._base
+        return any(owner is (each if each._base is None else each._base) for each in self._given)
+
     def _note(self, symbol: str, args: Any, result: torch.Tensor) -> None:
         operands = args[:2]
         if len(operands) < 2 or len(self.found) >= MOST:
@@ -109,6 +120,8 @@ class DifferenceWatch:
         given, other = sorted(operands, key=lambda each: not each.requires_grad)
         if not given.requires_grad or other.requires_grad or result.grad_fn is None:
             return
+        if self._probe.calls.inside_root and not (symbol == "-" and self._was_given(other)):
+            return  # inside a model, only the labels that it was called with make a difference a loss
         if any(seen.node is result.grad_fn for seen in self.found):
             return  # under a mode of the script's own, torch calls the method a second time by its name
         reshaped = id(given) in self._reshaped or id(other) in self._reshaped

@@ -46,7 +46,11 @@ def producing_node(tensor: torch.Tensor) -> Any:
 
 def producer(tensor: torch.Tensor, probe: Probe) -> Producer:
     """The operation that computed the tensor, and the nearest layer upstream that owns a parameter."""
-    node = producing_node(tensor)
+    return layer_behind(producing_node(tensor), probe)
+
+
+def layer_behind(node: Any, probe: Probe) -> Producer:
+    """The operation, and the nearest layer upstream of it that owns a parameter."""
     if node is None:
         return Producer()
     operation = str(node.name())

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-
 from auditor.probe.consumers import Consumers
 from auditor.probe.graph import REARRANGING
 from auditor.probe.lossgraph import kind, parents, size, softmax_axis
@@ -29,9 +27,8 @@ def _is_lone(node: Any) -> bool:
     return axis is not None and axis > 0 and len(shape) > 2 and shape[axis] == 1 and max(shape[1:]) > 1
 
 
-def weighs(node: Any, roots: tuple[torch.Tensor, ...]) -> int:
-    """How many summands the softmax weighs, on the way to `roots`; 0 when it weighs none."""
-    consumers = Consumers(roots)
+def weighs(node: Any, consumers: Consumers) -> int:
+    """How many summands the softmax weighs, on the way to the loss; 0 when it weighs none."""
     reached, latest = [node], [node]
     for _ in range(FAR):
         latest = [each for one in latest for each in consumers.of(one) if kind(each) in PASSING]
@@ -68,3 +65,48 @@ def _summed(product: Any, softmax: Any, following: Any) -> int:
         if weighed and all(len(other) != len(shape) or other[axis] == shape[axis] for other in others):
             count *= shape[axis]
     return count
+
+
+def crossed(node: Any, consumers: Consumers) -> bool:
+    """The softmax gives a square table of weights, and all its products sum along the other one of its two axes: what
+    is added up was never made to compete. Not so where the table is normalized again before it is used."""
+    shape, axis = size(node), softmax_axis(node)
+    rank = len(shape)
+    if axis is None or rank < 2 or axis < rank - 2 or shape[-1] != shape[-2] or shape[-1] < 2:
+        return False
+    queue, found = [(node, axis - rank)], False  # the axis is counted from the end: -1 or -2
+    for _ in range(FAR):
+        following = [(product, each, side) for each, side in queue for product in consumers.of(each)]
+        queue = []
+        for product, each, side in following:
+            if kind(product) in ("Bmm", "Mm"):
+                summed = -1 if product.next_functions[0][0] is each else -2
+                if summed == side:
+                    return False
+                found = True
+            else:
+                moved = _moved(product, each, side)
+                queue += [(product, moved)] if moved is not None else []
+    return found
+
+
+def _moved(following: Any, node: Any, side: int) -> int | None:
+    """Where the axis (-1 or -2) is after an operation that only rearranges; None where that is not known."""
+    name, before, after = kind(following), size(node), size(following)
+    if name in ("Transpose", "Permute"):
+        rank = len(after)
+        if name == "Transpose":
+            order = list(range(rank))
+            one, other = (_wrapped(getattr(following, f"_saved_dim{which}"), rank) for which in (0, 1))
+            order[one], order[other] = other, one
+        else:
+            order = [_wrapped(dim, rank) for dim in following._saved_dims]
+        new = order.index(side + rank) - rank
+        other_new = order.index(-3 - side + rank) - rank
+        return new if {new, other_new} == {-1, -2} else None
+    masked = name == "Mul" and len(parents(following)) == 1  # by a constant: dropout, a mask
+    return side if (name in PASSING or masked) and before[-2:] == after[-2:] else None
+
+
+def _wrapped(dim: int, rank: int) -> int:
+    return (dim - 2**64 if dim >= 2**63 else dim) % rank

@@ -33,6 +33,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "Gelu": (-0.17, INFINITY),
     "LogSoftmax": (-INFINITY, 0),
     "LogSigmoid": (-INFINITY, 0),
+    "MkldnnRnnLayer": (-1, 1),  # the hidden state of an LSTM: a gate times a tanh
 }
 SUMMING = frozenset({"Clone", "ToCopy", "Squeeze", "Unsqueeze", "View", "Reshape", "Alias"})
 LOSSES = frozenset(
@@ -63,9 +64,14 @@ def saved(node: Any, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def bounds(node: Any) -> tuple[float | None, float | None]:
-    """(lowest, highest) value that the operation can return; None where there is no such bound."""
-    name = kind(node)
+def bounds(node: Any, depth: int = 4) -> tuple[float | None, float | None]:
+    """(lowest, highest) value that the operation can return; None where there is no such bound. Looks through constant
+    factors, and through what only puts bounded results together."""
+    name, above = kind(node), parents(node)
+    if depth and above and name in ("Mul", "Div", "Neg") and len(above) == 1:
+        return _scaled(node, bounds(above[0], depth - 1))
+    if depth and above and (name in REARRANGING or name == "Stack"):
+        return _union([bounds(parent, depth - 1) for parent in above])
     if name == "Clamp":
         return saved(node, "min"), saved(node, "max")
     if name in ("ClampMin", "ClampMax"):
@@ -80,6 +86,27 @@ def bounds(node: Any) -> tuple[float | None, float | None]:
         return (0.0, None) if saved(node, "exponent") == 2 else (None, None)
     low, high = BOUNDS.get(name, (-INFINITY, INFINITY))
     return (low if math.isfinite(low) else None), (high if math.isfinite(high) else None)
+
+
+def _scaled(node: Any, inner: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    """Of a constant multiple."""
+    factor: float | None = -1.0
+    if kind(node) != "Neg":
+        factor = saved(node, "other")
+        if factor and kind(node) == "Div":
+            factor = 1 / factor
+    if not factor or not math.isfinite(factor):
+        return None, None
+    low, high = (None if side is None else side * factor for side in inner)
+    return (low, high) if factor > 0 else (high, low)
+
+
+def _union(each: list[tuple[float | None, float | None]]) -> tuple[float | None, float | None]:
+    lows, highs = [low for low, _ in each], [high for _, high in each]
+    return (
+        None if None in lows else min(low for low in lows if low is not None),
+        None if None in highs else max(high for high in highs if high is not None),
+    )
 
 
 def parents(node: Any) -> list[Any]:
@@ -168,7 +195,8 @@ def differences_in(root: Any) -> set[Any]:
     reshape errors into one number, not through a model."""
     passing = SUMMING | REARRANGING | frozenset(
         {"Add", "Neg", "Mean", "Sum", "Abs", "Pow", "Sqrt", "Mul", "Div", "Sub", "Rsub", "LinalgVectorNorm", "Norm",
-         "LogCosh", "Where", "Clamp", "ClampMin", "Log1P", "MaskedSelect", "MaskedFill"}
+         "LogCosh", "Where", "Clamp", "ClampMin", "ClampMax", "Log1P", "MaskedSelect", "MaskedFill", "Maximum",
+         "Minimum", "Log", "Cosh", "Exp", "Tanh", "Relu", "Softplus", "LeakyRelu", "Logaddexp", "Logsumexp", "Addcmul"}
     )  # fmt: skip
     queue, seen = [root], {root}
     while queue and len(seen) < MOST_NODES:

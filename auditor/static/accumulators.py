@@ -41,18 +41,44 @@ def _of_loop(path: str, body: list[ast.stmt], epochs: _Loop) -> Iterator[Accumul
         for loop in batches
         for each in statements(loop.body)
         for name in _added(each)
-        if not any(name in assigned(other) for other in statements(epochs.body) if not _added(other))
+        if not any(_sets(other, name) for other in statements(epochs.body) if not _added(other))
     }
     counter = set(assigned(epochs))
     for name, added in carried.items():
         started = next(
-            (each for each in statements(body) if each.lineno < epochs.lineno and name in assigned(each)), None
+            (
+                each
+                for each in statements(body)
+                if each.lineno < epochs.lineno and {name, _base(name)} & {*assigned(each)}
+            ),
+            None,
         )
         if started is None or not _is_metric(added):
             continue
         for statement in outer:
             if statement.lineno > added.lineno and not isinstance(statement, LOOPS):
                 yield from _divided(path, name, added, started, statement, {*carried, *counter})
+
+
+def _base(name: str) -> str:
+    """'sums' for an entry such as `sums['loss']`."""
+    return name.partition("[")[0]
+
+
+def _sets(statement: ast.stmt, name: str) -> bool:
+    """It sets the sum; or, of an entry, the whole, another entry under a variable key, or hands the whole to a call."""
+    if name in assigned(statement):
+        return True
+    base = _base(name)
+    if base == name:
+        return False
+    if any(target == base or (target.startswith(f"{base}[") and "'" not in target) for target in assigned(statement)):
+        return True
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not isinstance(call, ast.Call) or ast.unparse(call.func) == "print":
+        return False
+    given = [call.func.value if isinstance(call.func, ast.Attribute) else None, *call.args]
+    return any(isinstance(each, ast.expr) and ast.unparse(each) == base for each in given)
 
 
 def _of_class(path: str, node: ast.ClassDef) -> Iterator[Accumulator]:
@@ -114,7 +140,8 @@ def _divided(
     for node in ast.walk(statement) if not isinstance(statement, ast.FunctionDef | ast.ClassDef) else ():
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
             continue
-        over = {ast.unparse(each) for each in ast.walk(node.right) if isinstance(each, ast.Name | ast.Attribute)}
+        parts = ast.Name | ast.Attribute | ast.Subscript
+        over = {ast.unparse(each) for each in ast.walk(node.right) if isinstance(each, parts)}
         if (
             name in {ast.unparse(each) for each in ast.walk(node.left) if isinstance(each, ast.expr)}
             and not over & carried

@@ -12,14 +12,17 @@ from auditor.declare import (
     Inconclusive,
     Judgement,
     Measured,
+    NotApplicable,
     Options,
     Severity,
     rule,
 )
-from auditor.evidence import SaturatedLayer, Saturation
+from auditor.evidence import ForwardScale, RecurrentScale, Reinitialized, SaturatedLayer, Saturation
 
+from ..paired import Comparison, untrue
+from ..redrawn import all_better, long_looks
 from ..symptoms import NOT_LEARNING
-from ..words import count, named, percent
+from ..words import count, named, number, percent
 
 
 class Limits(Options):
@@ -27,6 +30,21 @@ class Limits(Options):
         0.5, gt=0, lt=1, description="Largest share of a layer's outputs that may be flat, at the start and the end."
     )
     min_samples: int = Field(100, ge=1, description="Samples that each unit has to have seen.")
+    max_flat_gates: float = Field(
+        0.05, gt=0, lt=1, description="Largest share of a recurrent layer's gates that may be flat at the start."
+    )
+    min_gain: float = Field(
+        0.15, gt=0, lt=1, description="Share of the end loss that recurrent weights drawn anew have to remove."
+    )
+    min_fall: float = Field(
+        0.1, gt=0, lt=1, description="A loss that falls by this share with your weights is making progress."
+    )
+    min_large_gain: float = Field(
+        0.3, gt=0, lt=1, description="The same share for a loss that makes progress with your weights too."
+    )
+    max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
+    min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
 
 @rule(
@@ -41,7 +59,9 @@ class Limits(Options):
         "https://arxiv.org/abs/1502.03167",
     ),
 )
-def saturated_activations(saturation: Saturation, limits: Limits) -> Judgement:
+def saturated_activations(
+    saturation: Saturation | None, scale: ForwardScale | None, again: Reinitialized | None, limits: Limits
+) -> Judgement:
     """Most outputs of a tanh or sigmoid layer are stuck at its ends, where the slope is gone.
 
     ## What it does
@@ -60,7 +80,9 @@ def saturated_activations(saturation: Saturation, limits: Limits) -> Judgement:
     By counting. An output is flat when the slope there is below 1 % of the largest: a tanh beyond 0.995, a sigmoid
     beyond 0.9975 or below 0.0025, a hardtanh at its bounds. A layer is reported when more than `max-share` of its
     outputs are flat at the first sampled steps and still at the last third of them. Only activations that a further
-    layer reads are looked at.
+    layer reads are looked at. The gates inside a recurrent layer are worked out from what it received and returned in
+    the first forward; where more than `max-flat-gates` of them are flat and the recurrent weights are more than 3 times
+    1 / sqrt(fan-in), the loop is replayed with weights drawn anew, and has to end as much lower as init-scale asks.
 
     ## When it may be wrong
 
@@ -77,9 +99,22 @@ def saturated_activations(saturation: Saturation, limits: Limits) -> Judgement:
             nn.init.xavier_uniform_(layer.weight, gain=nn.init.calculate_gain("tanh"))
     ```
     """
-    judged = [layer for layer in saturation.layers if layer.units > 0 and layer.samples >= limits.min_samples]
+    layers = saturation.layers if saturation is not None else ()
+    recurrent = [each for each in (scale.recurrent if scale is not None else ()) if each.flat is not None]
+    if not layers and not recurrent:
+        raise NotApplicable("no tanh, sigmoid or hardtanh inside the model was seen")
+    gated = [each for each in recurrent if (each.flat or 0.0) > limits.max_flat_gates]
+    better = _without_them(gated, again, limits)
+    judged = [layer for layer in layers if layer.units > 0 and layer.samples >= limits.min_samples]
+    for each in gated if better else ():
+        yield _gates(each, better, limits)
+    if not judged and recurrent:
+        worst_gates = max(recurrent, key=lambda each: each.flat or 0.0)
+        share = f"{percent(worst_gates.flat or 0.0)} of the gates of {named(worst_gates.name)} are flat at the start"
+        yield Measured(worst_gates.flat or 0.0, limits.max_flat_gates, share)
+        return
     if not judged:
-        most = max((layer.samples for layer in saturation.layers), default=0)
+        most = max((layer.samples for layer in layers), default=0)
         raise Inconclusive(f"needs {limits.min_samples} samples of a layer, saw {most}")
     worst = max(judged, key=_share)
     yield Measured(
@@ -90,6 +125,31 @@ def saturated_activations(saturation: Saturation, limits: Limits) -> Judgement:
     for layer in judged:
         if _share(layer) > limits.max_share:
             yield _finding(layer, limits)
+
+
+def _without_them(gated: list[RecurrentScale], again: Reinitialized | None, limits: Limits) -> list[Comparison]:
+    """The replays with recurrent weights drawn anew, where they are better; gates may well be flat for a reason."""
+    redrawn = again is not None and any(each.name in again.extreme for each in gated)
+    if not redrawn or again is None or untrue(again.fidelity, limits.max_fidelity):
+        return []
+    return all_better(long_looks(again, limits), limits)
+
+
+def _gates(layer: RecurrentScale, looks: list[Comparison], limits: Limits) -> Finding:
+    shown = looks[0]
+    return Finding(
+        message=(
+            f"{percent(layer.flat or 0.0)} of the gates and candidates of {named(layer.name)} are flat from the start; "
+            f"with weights drawn anew the loss after {count(shown.steps, 'step')} is {number(shown.treated_end)} "
+            f"instead of {number(shown.control_end)}"
+        ),
+        where=layer.name,
+        location=layer.location,
+        measured=layer.flat or 0.0,
+        limit=limits.max_flat_gates,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"its recurrent weights have {number(layer.gain)} times the std 1 / sqrt(fan-in)",),
+    )
 
 
 def _share(layer: SaturatedLayer) -> float:

@@ -13,6 +13,7 @@ from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number, percent
 
 BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+SIGNED = ("soft_margin_loss", "hinge_embedding_loss")  # of labels -1 and 1
 OUT_OF_BOUNDS = ("out of bounds", "between 0 and 1", "t >= 0 && t < n_classes", "device-side assert")
 
 
@@ -49,9 +50,10 @@ def invalid_labels(labels: Labels | None, sites: LossSites | None, run: Run, lim
 
     ## How it is measured
 
-    By identity: targets of a binary cross entropy outside [0, 1]; a training set of one class, over at least
-    `min-labels` labels; classes with `min-held-out` held-out samples and none in the whole training set. A script
-    that ended because a label was out of bounds is reported at its line.
+    By identity: targets of a binary cross entropy outside [0, 1], or of 0 and 1 in a loss of margins
+    (`soft_margin_loss`, `hinge_embedding_loss`), whose formula is constant for a target of 0; a training set of one
+    class, over at least `min-labels` labels; classes with `min-held-out` held-out samples and none in the whole
+    training set. A script that ended because a label was out of bounds is reported at its line.
 
     ## When it may be wrong
 
@@ -70,7 +72,8 @@ def invalid_labels(labels: Labels | None, sites: LossSites | None, run: Run, lim
     binary = [site for site in sites.sites if site.function in BINARY and site.targets] if sites is not None else []
     outside = [site for site in binary if site.target_min < -1e-6 or site.target_max > 1 + 1e-6]
     broken = bool(crash) and any(words in crash for words in OUT_OF_BOUNDS)
-    if labels is None and not binary and not broken:
+    signed = [site for site in sites.sites if site.function in SIGNED and site.targets] if sites is not None else []
+    if labels is None and not binary and not signed and not broken:
         raise NotApplicable("no loss with class labels was called in training")
     yield Measured(0.0, 0.0, "every label is within the range of its loss")
     if broken and run.crash is not None:
@@ -83,6 +86,9 @@ def invalid_labels(labels: Labels | None, sites: LossSites | None, run: Run, lim
         )
     for site in outside:
         yield _out_of_range(site)
+    for site in signed:
+        if site.target_min == 0 and 0 < site.target_mean < 1 == site.target_max:
+            yield _unsigned(site)
     if labels is not None:
         yield from _missing(labels, _from_data(labels, sites), limits)
 
@@ -98,6 +104,21 @@ def _out_of_range(site: LossSite) -> Finding:
         measured=site.target_max if site.target_max > 1 else site.target_min,
         limit=1.0 if site.target_max > 1 else 0.0,
         confidence=Confidence.CONFIRMED,
+    )
+
+
+def _unsigned(site: LossSite) -> Finding:
+    return Finding(
+        message=(
+            f"the targets of {site.function} are 0 and 1, and it is made for -1 and 1: of "
+            f"{percent(1 - site.target_mean)} of the samples, those with 0, the model is told nothing"
+        ),
+        where=site.function,
+        location=site.location,
+        measured=site.target_min,
+        limit=-1.0,
+        confidence=Confidence.CONFIRMED,
+        fix="Make them signs: `y = 2 * y - 1`.",
     )
 
 

@@ -34,7 +34,7 @@ class Limits(Options):
     "INI101",
     "symmetric-init",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "dead-units"),
+    explains=(*NOT_LEARNING, "dead-units", "init-scale"),
     fix="""Start the weight from random numbers, so that every unit learns something else:
     `nn.init.kaiming_normal_(layer.weight)`, or delete the constant initialisation: PyTorch's default is random.""",
     references=(
@@ -49,7 +49,8 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
     ## What it does
 
     Compares the rows of every weight matrix or kernel (one row, with its bias, is one unit) with each other before
-    the first step and after the last observed one.
+    the first step and after the last observed one. Of a matrix that belongs to none of torch's layers, also the
+    columns: in `x @ weight` they are the units.
 
     ## Why is it bad?
 

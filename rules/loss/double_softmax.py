@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Location, LossInput, LossInputs
+from auditor.evidence import Location, LossInput, LossInputs, LossSites, TwiceSquashed
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -45,12 +45,13 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html",
     ),
 )
-def double_softmax(inputs: LossInputs, limits: Limits) -> Judgement:
+def double_softmax(inputs: LossInputs | None, sites: LossSites | None, limits: Limits) -> Judgement:
     """Cross entropy receives probabilities, so softmax is applied twice.
 
     ## What it does
 
-    Looks at what every cross-entropy call really received: logits, log-probabilities or probabilities.
+    Looks at what every cross-entropy call really received: logits, log-probabilities or probabilities. And, where the
+    cross entropy is written by hand, at what its log-softmax was taken of.
 
     ## Why is it bad?
 
@@ -62,7 +63,9 @@ def double_softmax(inputs: LossInputs, limits: Limits) -> Judgement:
 
     By identity, over every row of every observed call: no value is negative and each row sums to 1 within
     `max-row-sum-error`. Or, because half precision rounds sums, the values were made by a softmax operation and lie
-    in [0, 1].
+    in [0, 1]. For a formula by hand, or a `log_softmax` before `nll_loss`: on the way from the loss back to the model,
+    a log-softmax, softmax or log-sum-exp is met whose input a softmax made (views, limits and a temperature above 1
+    looked through).
 
     ## When it may be wrong
 
@@ -70,6 +73,7 @@ def double_softmax(inputs: LossInputs, limits: Limits) -> Judgement:
       pass.
     - A single class sums to 1 by itself: not judged.
     - One call with a few rows proves nothing unless the operation that made them is known: inconclusive.
+    - Probabilities that are sharpened first, and attention weights inside the model, are not looked at.
     - `nll_loss`, which wants log-probabilities, is not this rule's matter.
 
     ## How to fix
@@ -85,13 +89,15 @@ def double_softmax(inputs: LossInputs, limits: Limits) -> Judgement:
     If the model has to return probabilities, take their logarithm:
     `F.nll_loss(probabilities.clamp_min(1e-9).log(), y)`.
     """
-    calls = [call for call in inputs.calls if call.classes > 1 and call.rows > 0 and "nll" not in call.function.lower()]
-    if not calls:
+    given = inputs.calls if inputs is not None else ()
+    twice = [each for each in (sites.twice if sites is not None else ()) if _softmax_twice(each, limits)]
+    calls = [call for call in given if call.classes > 1 and call.rows > 0 and "nll" not in call.function.lower()]
+    if not calls and not twice:
         raise NotApplicable("no cross-entropy call with at least two classes was seen")
     faulty = [call for call in calls if _made_by_softmax(call) or _probabilities(call, limits)]
     harmless = " (log-probabilities, which are harmless)" if any(call.log_probabilities for call in calls) else ""
     yield Measured(
-        float(len(faulty)),
+        float(len(faulty) + len(twice)),
         0.0,
         f"{count(len(calls), 'cross-entropy call site')} seen, {len(faulty)} given probabilities{harmless}",
     )
@@ -108,6 +114,32 @@ def double_softmax(inputs: LossInputs, limits: Limits) -> Judgement:
                 f"{count(call.rows, 'row')} in {count(call.calls, 'call')} of {call.function} sum to 1; probe more "
                 "steps to tell that from chance"
             )
+    for each in twice:
+        if (each.location is None and places) or each.location in places:
+            continue
+        places.add(each.location)
+        yield _by_hand(each)
+
+
+def _softmax_twice(each: TwiceSquashed, limits: Limits) -> bool:
+    outer = each.outer in ("LogSoftmax", "Softmax", "_SafeSoftmax", "Logsumexp")
+    return each.inner.endswith("Softmax") and outer and each.calls >= limits.min_calls
+
+
+def _by_hand(each: TwiceSquashed) -> Finding:
+    second = {"LogSoftmax": "a log-softmax", "Logsumexp": "log-sum-exp"}.get(each.outer, "a softmax")
+    return Finding(
+        message=(
+            f"the loss takes {second} of what is the output of a softmax already: of probabilities between 0 and 1, "
+            "the second softmax can never become sure"
+        ),
+        where=each.layer or "loss",
+        location=each.location or each.loss_location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"in {count(each.calls, 'step')} looked at, by the graph of the loss",),
+    )
 
 
 def _made_by_softmax(call: LossInput) -> bool:

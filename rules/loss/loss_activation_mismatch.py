@@ -18,12 +18,14 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LossSite, LossSites, MisfitCall, Source
+from auditor.evidence import Location, LossSite, LossSites, MisfitCall, Source
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
-JUDGED = ("nll_loss", "kl_div", "binary_cross_entropy_with_logits", "cross_entropy")
+JUDGED = ("nll_loss", "kl_div", "binary_cross_entropy_with_logits", "cross_entropy", "poisson_nll_loss")
+RATES = ("Exp", "Softplus")  # what makes a rate positive; its logarithm needs no such thing
+LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Addbmm", "Convolution", "MkldnnLinear")
 # Operations whose result cannot have been meant as log-probabilities, by their names in the graph.
 LAYERS = ("Addmm", "Mm", "Bmm", "Baddbmm", "Addbmm", "Convolution", "MkldnnLinear", "Relu", "LeakyRelu", "Elu", "Gelu",
           "Silu", "Tanh", "Sigmoid", "Softplus")  # fmt: skip
@@ -57,8 +59,8 @@ def loss_activation_mismatch(sites: LossSites, source: Source | None, limits: Li
 
     ## What it does
 
-    Looks at what `nll_loss`, `kl_div`, `binary_cross_entropy_with_logits` and `cross_entropy` really received, and at
-    the operation in the graph that made it.
+    Looks at what `nll_loss`, `kl_div`, `binary_cross_entropy_with_logits`, `cross_entropy` and `poisson_nll_loss`
+    really received, and at the operation in the graph that made it; and at the same in losses written by hand.
 
     ## Why is it bad?
 
@@ -66,6 +68,8 @@ def loss_activation_mismatch(sites: LossSites, source: Source | None, limits: Li
     without end while the other classes are never pushed down. `nll_loss` of probabilities hardly has a gradient. A
     sigmoid before `binary_cross_entropy_with_logits` is applied twice: the loss cannot fall below 0.313 for
     positives and 0.693 for negatives, however good the model is. `kl_div` of probabilities is no divergence.
+    `poisson_nll_loss` takes its input for the logarithm of the rate: what was made positive before can then never
+    predict less than one event.
 
     ## How it is measured
 
@@ -77,7 +81,11 @@ def loss_activation_mismatch(sites: LossSites, source: Source | None, limits: Li
     - `kl_div`, `nn.KLDivLoss`: by the source, the input is a softmax, where the call was not among the observed steps;
     - `kl_div`: targets that are negative without `log_target=True`, or positive with it;
     - `binary_cross_entropy_with_logits`: the input comes straight out of a sigmoid or softmax;
-    - `cross_entropy`: the input comes straight out of a sigmoid (a softmax is `double-softmax`).
+    - `cross_entropy`: the input comes straight out of a sigmoid (a softmax is `double-softmax`);
+    - `poisson_nll_loss`: with `log_input=True`, its default, the input comes out of `exp` or `softplus`, or cannot be
+      negative while targets below 1 occur; with `log_input=False`, it is a layer's raw output and has been negative;
+    - formulas by hand, from the loss back to the model: a sigmoid or softmax goes into another sigmoid; or chosen raw
+      outputs, `-logits[rows, labels].mean()`, are all that the loss consists of.
 
     ## When it may be wrong
 
@@ -85,6 +93,7 @@ def loss_activation_mismatch(sites: LossSites, source: Source | None, limits: Li
       counts, not the range of the values.
     - Weighted log-probabilities, as in a focal loss written with `nll_loss`, are not normalised, and right: products
       are not judged.
+    - A sigmoid of a sigmoid inside the model, where gates are made, is not looked at.
     - `nll_loss` used to pick a column out of raw outputs, with the normaliser added by hand, is right as well: where
       the loss has further terms, the rule says inconclusive.
 
@@ -100,18 +109,20 @@ def loss_activation_mismatch(sites: LossSites, source: Source | None, limits: Li
     judged = [site for site in sites.sites if site.function in JUDGED and site.calls > 0]
     seen = [site for site in judged if site.calls >= limits.min_calls]
     written = list(_written(seen, source))
-    if not judged and not written:
+    by_hand = [*_by_hand(sites, seen, limits)]
+    if not judged and not written and not by_hand:
         raise NotApplicable("no loss that takes logits or log-probabilities was called")
-    if not seen and not written:
+    if not seen and not written and not by_hand:
         most = max(site.calls for site in judged)
         raise Inconclusive(f"needs {limits.min_calls} looked-at calls of one loss, saw {most}")
     found = [(site, finding) for site in seen for finding in _findings(site, limits)]
     yield Measured(
-        float(len(found) + len(written)),
+        float(len(found) + len(written) + len(by_hand)),
         0.0,
         f"{count(len(seen), 'loss call site')} seen, {len(found)} given what does not fit",
     )
     yield from map(_unseen, written)
+    yield from by_hand
     unsure = False
     for site, finding in found:
         if site.function == "nll_loss" and not sites.covered and _operation(site) in LAYERS:
@@ -142,6 +153,50 @@ def _unseen(call: MisfitCall) -> Finding:
     )
 
 
+def _by_hand(sites: LossSites, seen: list[LossSite], limits: Limits) -> Iterator[Finding]:
+    """Formulas that torch's loss functions have no part in."""
+    known = {site.operation_location for site in seen if _operation(site) in ("Sigmoid", "Softmax", "_SafeSoftmax")}
+    for twice in sites.twice:
+        softmaxes = twice.inner.endswith("Softmax") and twice.outer in ("Softmax", "LogSoftmax", "Logsumexp")
+        if softmaxes or twice.calls < limits.min_calls or (twice.location in known and twice.location is not None):
+            continue
+        inner = "sigmoid" if twice.inner == "Sigmoid" else "softmax"
+        yield _formula(
+            f"the loss applies {_spoken(twice.outer)} to what is the output of a {inner} already: it takes values "
+            "between 0 and 1 for logits, so that no answer can be sure",
+            twice.layer,
+            twice.location or twice.loss_location,
+            twice.calls,
+        )
+    raw = sites.raw
+    if raw is not None and raw.calls >= limits.min_calls and not any(site.function == "nll_loss" for site in seen):
+        layer = f" of {raw.layer}" if raw.layer else ""
+        yield _formula(
+            f"the loss is nothing but the chosen raw outputs{layer}, without a logarithm of probabilities: it has no "
+            "minimum, and the other classes are never pushed down",
+            raw.layer,
+            raw.location,
+            raw.calls,
+        )
+
+
+def _spoken(outer: str) -> str:
+    names = {"Sigmoid": "a sigmoid", "LogSigmoid": "a log-sigmoid", "LogSoftmax": "a log-softmax"}
+    return names.get(outer, "a softmax" if "oftmax" in outer else "log-sum-exp")
+
+
+def _formula(text: str, layer: str, location: Location | None, calls: int) -> Finding:
+    return Finding(
+        message=text,
+        where=layer or "loss",
+        location=location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"in {count(calls, 'step')} looked at, by the graph of the loss",),
+    )
+
+
 def _findings(site: LossSite, limits: Limits) -> Iterator[Finding]:
     made_by = _operation(site)
     if site.function == "binary_cross_entropy_with_logits" and made_by in ("Sigmoid", "Softmax", "_SafeSoftmax"):
@@ -153,6 +208,8 @@ def _findings(site: LossSite, limits: Limits) -> Iterator[Finding]:
             f"with {classes} classes the loss cannot fall below {number(floor)}" if classes > 1 else "nothing is left"
         )
         yield _finding(site, f"{_received(site)} as its logits: {limit}")
+    elif site.function == "poisson_nll_loss":
+        yield from _rates(site, made_by)
     elif site.function in ("nll_loss", "kl_div"):
         error = site.row_error
         positive = site.input_max > 1e-4
@@ -165,6 +222,26 @@ def _findings(site: LossSite, limits: Limits) -> Iterator[Finding]:
             )
         if site.function == "kl_div" and site.targets:
             yield from _targets(site)
+
+
+def _rates(site: LossSite, made_by: str) -> Iterator[Finding]:
+    """Of counts: the input is a rate where its logarithm is wanted, or the reverse."""
+    positive = site.lower is not None and site.lower >= 0
+    if site.log_input and (made_by in RATES or (positive and site.targets > 0 and site.target_min < 1)):
+        yield _finding(
+            site,
+            f"takes its input for the logarithm of the rate, and receives the output of {made_by.lower()}, which is "
+            "never negative: no rate below 1 can be predicted",
+            fix="Say that the input is the rate itself, `F.poisson_nll_loss(rate, counts, log_input=False)`, or give "
+            "it the raw output.",
+        )
+    elif not site.log_input and made_by in LINEAR and site.input_min < 0:
+        yield _finding(
+            site,
+            f"is told log_input=False and receives the raw output of a layer, down to {number(site.input_min)}: a rate "
+            "has no logarithm below 0",
+            fix="Leave `log_input=True`, or make the rate positive, `F.softplus(x)`.",
+        )
 
 
 def _targets(site: LossSite) -> Iterator[Finding]:

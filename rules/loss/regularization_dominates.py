@@ -77,7 +77,8 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
 
     - A penalty costs some training loss: that is its purpose. A data loss that makes progress passes, however strong
       the penalty.
-    - Decoupled decay (AdamW) does not compete with the gradient, and is not looked at.
+    - Decoupled decay (AdamW) does not compete with the gradient, but with Adam's step: its pull is the decay times the
+      size of the weights, over 1.
     - Penalties on activations and auxiliary losses depend on the data, and are not switched off.
     - Where the loss function is written by hand and has a penalty in it, the data's loss is not known: inconclusive.
 

@@ -20,7 +20,8 @@ from auditor.evidence import LossSite, LossSites
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
-REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "-")
+REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "gaussian_nll_loss", "-")
+SCALING = ("Mul", "Div", "Neg")
 
 
 class Limits(Options):
@@ -61,14 +62,15 @@ def restricted_output_range(sites: LossSites, limits: Limits) -> Judgement:
 
     ## How it is measured
 
-    By identity: the range follows from the operation's name in the graph (views and copies looked through), not from
-    the outputs that happened to come. It fails when more than `max-outside-share` of the target values lie outside,
-    and their mean squared distance from the range is more than `max-unreachable` of the variance of the targets,
-    over at least `min-targets` values.
+    By identity: the range follows from the operation's name in the graph (views, copies and constant factors looked
+    through), not from the outputs that happened to come. It fails when more than `max-outside-share` of the target
+    values lie outside, and their mean squared distance from the range is more than `max-unreachable` of the variance of
+    the targets, over at least `min-targets` values.
 
     ## When it may be wrong
 
-    - An activation that is scaled or shifted afterwards (`5 * sigmoid(x)`) has another last operation: not judged.
+    - An activation that is shifted afterwards (`sigmoid(x) - 0.5`), or scaled by something learned, has another last
+      operation: not judged. A constant factor (`5 * sigmoid(x)`) widens the range.
     - Small negative readings of a positive quantity are noise: they are out of reach, but hold next to no variance,
       and pass.
     - Targets that the model itself makes (with a gradient) are not looked at.
@@ -112,6 +114,8 @@ def _range(site: LossSite) -> str:
 
 def _finding(site: LossSite, limits: Limits) -> Finding:
     operation = site.operation.removesuffix("0").removesuffix("1").removesuffix("Backward") or "the last operation"
+    operation = "the hidden state of an LSTM" if operation == "MkldnnRnnLayer" else operation
+    operation = "a bounded activation times a constant" if operation in SCALING else operation
     seen = f"{number(site.target_min)} to {number(site.target_max)}"
     return Finding(
         message=(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
 from auditor.declare import (
@@ -24,6 +26,9 @@ THROUGH = ("softmax", "log_softmax")
 
 
 class Limits(Options):
+    max_row_error: float = Field(
+        0.05, gt=0, lt=1, description="Rows whose log-sum-exp differs from 0 by no more than this are normalized."
+    )
     max_moved: float = Field(
         1e-4, gt=0, lt=1, description="Largest change of another sample's output, relative to the size of the outputs."
     )
@@ -59,12 +64,18 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
 
     ## How it is measured
 
-    - As the input of a loss, by identity: the last operation is a softmax along axis 0 of (samples, classes).
+    - As the input of a loss, by identity: the last operation is a softmax along axis 0 of (samples, classes). Or
+      `nll_loss` gets what a log-softmax made, or the logarithm of a softmax, and the probabilities of a sample's
+      classes do not add up to 1: log-sum-exp is off 0 by more than `max-row-error`.
     - Inside the model, by experiment: one sample of a batch is replaced by another in evaluation mode. The outputs
       of *other* samples move by more than `max-moved`, and stay where they are once the results of the softmax along
       the batch are held fixed. So the mixing goes through it and through nothing else.
     - Over a single entry, by identity, from the autograd graph: the normalized axis has the size 1, and the product
       with the results is summed along another axis, neither the batch nor of size 1, at every step looked at.
+
+    - Over the wrong one of two equal axes, by identity, from the autograd graph: the softmax runs along one axis of a
+      square table of weights (queries and keys, nodes and neighbours), and every matrix product with it sums along the
+      other one.
 
     ## When it may be wrong
 
@@ -74,6 +85,8 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
       no batch: without a loader whose batch size agrees with all its tensors the question is not asked.
     - Attention with one key, a mixture with one expert and a single class pass: there the sum runs along the axis of
       one entry itself, or there is none.
+    - Weights that assign inputs to slots, clusters or capsules compete along the other axis on purpose: only square
+      tables are judged, none that is normalized once more before it is used, and the finding is a warning.
     - Where the samples are also mixed by other operations, the softmax is not blamed alone: inconclusive.
 
     ## How to fix
@@ -84,23 +97,30 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     ```
     """
     direct = [site for site in sites.sites if _along_samples(site, sites.batch_size)]
+    other = [site for site in sites.sites if site not in direct and _along_another(site, limits)]
     moved = mixed is not None and mixed.mixing > 0 and abs(mixed.moved) > limits.max_moved
     inside = moved and mixed is not None and mixed.through in THROUGH
+    crossed = [softmax for softmax in sites.crossed_softmaxes if softmax.calls > 1]
     lone = [softmax for softmax in sites.lone_softmaxes if softmax.calls > 1]
     alone = f", {len(lone)} over one entry that weigh a sum" if lone else ""
     yield Measured(
-        float(len(direct) + inside + len(lone)),
+        float(len(direct) + len(other) + inside + len(lone) + len(crossed)),
         0.0,
-        f"{count(sites.batch_softmaxes, 'softmax call')} along the batch seen, {len(direct)} as the input of a loss"
+        f"{count(sites.batch_softmaxes, 'softmax call')} along the batch seen, "
+        f"{len(direct) + len(other)} as the input of a loss"
         f"{alone}",
     )
     for softmax in lone:
         yield _over_one(softmax)
+    for softmax in crossed:
+        yield _crossed(softmax)
     for site in direct:
         yield _as_input(site)
-    if mixed is not None and inside and not direct:
+    for site in other:
+        yield _not_classes(site)
+    if mixed is not None and inside and not direct and not other:
         yield _inside(sites, mixed)
-    if direct or inside or lone:
+    if direct or other or inside or lone or crossed:
         return
     if sites.batch_softmaxes == 0:
         raise NotApplicable("no softmax along the samples of the batch was seen")
@@ -120,6 +140,34 @@ def _along_samples(site: LossSite, batch: int) -> bool:
         and shape[0] == batch > 1
         and shape[1] not in (1, batch)
         and not site.own_index
+    )
+
+
+def _along_another(site: LossSite, limits: Limits) -> bool:
+    """nll_loss gets what a log-softmax made, and yet its classes do not add up to 1."""
+    if site.normalizer_axis is None or not site.input_shape or site.calls < 2:
+        return False
+    classes = site.input_shape[1 if len(site.input_shape) > 1 else 0]
+    # Of a part of the classes alone, the probabilities add up to less than 1: there, the axis that was cut is the one.
+    others = [side for axis, side in enumerate(site.normalizer) if axis != site.normalizer_axis]
+    off = site.row_error is not None and math.isfinite(site.row_error) and abs(site.row_error) > limits.max_row_error
+    return site.function == "nll_loss" and classes in others and off and not site.own_index
+
+
+def _not_classes(site: LossSite) -> Finding:
+    axis = site.normalizer_axis if site.normalizer_axis is not None else 0
+    shape = f"({', '.join(map(str, site.normalizer))})"
+    return Finding(
+        message=(
+            f"the softmax before nll_loss runs along axis {axis} of {shape}, which is not that of the classes: the "
+            f"logarithm of their sum is off 0 by up to {number(abs(site.row_error or 0.0))}"
+        ),
+        where=site.operation_layer or site.function,
+        location=site.operation_location or site.location,
+        measured=abs(site.row_error or 0.0),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"in all {count(site.calls, 'call')} looked at",),
     )
 
 
@@ -155,6 +203,27 @@ def _over_one(softmax: LoneSoftmax) -> Finding:
         detail=(f"in all {count(softmax.calls, 'call')} looked at",),
         fix=f"Run it along the axis of the {softmax.summands} summands, `scores.softmax(dim=1)` for "
         "(samples, steps, 1).",
+    )
+
+
+def _crossed(softmax: LoneSoftmax) -> Finding:
+    shape = f"({', '.join(map(str, softmax.shape))})"
+    rank = len(softmax.shape)
+    axis = softmax.axis if softmax.axis is not None else rank - 2
+    other = 2 * rank - 3 - axis
+    return Finding(
+        message=(
+            f"a softmax runs along axis {axis} of the weights {shape}, and the product with them sums along axis "
+            f"{other}: the {softmax.summands} summands do not compete, and their weights add up to anything"
+        ),
+        where=softmax.layer,
+        location=softmax.location,
+        measured=1.0,
+        limit=0.0,
+        severity=Severity.WARNING,
+        confidence=Confidence.SUSPECTED,
+        detail=(f"in all {count(softmax.calls, 'call')} looked at",),
+        fix=f"Run it along the axis that is summed, `scores.softmax(dim={other})`.",
     )
 
 

@@ -298,3 +298,130 @@ def test_a_softmax_of_one_entry_that_weighs_a_sum(zygote, pooled, summands):
     part, _ = sites(zygote, CLASSES, head, "F.cross_entropy(out, yb)")
     found = [(lone.shape, lone.summands) for lone in part.lone_softmaxes]
     assert found == ([((8, 7, 1), summands)] if summands else [])
+
+
+# ------------------------------------------------------------------------- what was squashed before, and raw outputs
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "twice"),
+    [
+        ("nn.Softmax(1)", "-F.log_softmax(out / 3, 1).gather(1, yb[:, None]).mean()", ("Softmax", "LogSoftmax")),
+        ("nn.Softmax(1)", "(out.logsumexp(1) - out.gather(1, yb[:, None])[:, 0]).mean()", ("Softmax", "Logsumexp")),
+        ("nn.Softmax(1), nn.LogSoftmax(1)", "F.nll_loss(out, yb)", ("Softmax", "LogSoftmax")),
+        ("nn.Sigmoid()", "-((1 - out.sigmoid()) ** 2 * out.sigmoid().log()).mean()", ("Sigmoid", "Sigmoid")),
+        ("nn.Identity()", "-F.log_softmax(out, 1).gather(1, yb[:, None]).mean()", None),
+        ("nn.Softmax(1)", "-F.log_softmax(out / 0.1, 1).gather(1, yb[:, None]).mean()", None),  # sharpened on purpose
+        ("nn.Softmax(1)", "-(out + 1e-9).log().gather(1, yb[:, None]).mean()", None),
+        ("nn.Sigmoid(), nn.Linear(3, 3), nn.Sigmoid()", "-out.log().mean()", None),
+    ],
+)
+def test_squashed_twice_on_the_way_to_the_loss(zygote, head, loss, twice):
+    part, _ = sites(zygote, CLASSES, f"nn.Linear(6, 3), {head}", loss)
+    assert [(each.inner, each.outer, each.calls) for each in part.twice] == ([(*twice, 4)] if twice else [])
+
+
+@pytest.mark.parametrize(
+    ("loss", "raw"),
+    [
+        ("-out[torch.arange(8), yb].mean()", True),
+        ("-2 * out.gather(1, yb[:, None]).mean()", True),
+        ("-out[:, 0].mean()", False),  # a critic
+        ("-out.log_softmax(1)[torch.arange(8), yb].mean()", False),
+        ("(out.logsumexp(1) - out[torch.arange(8), yb]).mean()", False),
+    ],
+)
+def test_a_loss_of_chosen_raw_outputs(zygote, loss, raw):
+    part, _ = sites(zygote, CLASSES, "nn.Linear(6, 3)", loss)
+    assert (part.raw is not None) == raw
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "shape", "axis"),
+    [
+        ("nn.LogSoftmax(0)", "F.nll_loss(out, yb)", (8, 3), 0),
+        ("nn.Softmax(0)", "F.nll_loss((out + 1e-9).log(), yb)", (8, 3), 0),
+        ("nn.LogSoftmax(1)", "F.nll_loss(0.5 * out, yb)", (), None),
+    ],
+)
+def test_the_softmax_before_nll_loss(zygote, head, loss, shape, axis):
+    part, _ = sites(zygote, CLASSES, f"nn.Linear(6, 3), {head}", loss)
+    site = only(part, "nll_loss")
+    assert (site.normalizer, site.normalizer_axis) == (shape, axis)
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "limits"),
+    [
+        ("nn.Linear(6, 1), nn.Sigmoid()", "F.mse_loss(-10 * out[:, 0], yb)", (-10.0, 0.0)),
+        ("nn.Linear(6, 1), nn.Sigmoid()", "F.mse_loss(out[:, 0] - 0.5, yb)", (None, None)),
+        ("nn.Linear(6, 1), nn.Sigmoid()", "F.mse_loss(out[:, 0].clamp(1e-6, 1), yb)", (0.0, 1.0)),
+    ],
+)
+def test_bounds_through_constant_factors(zygote, head, loss, limits):
+    part, _ = sites(zygote, REAL, head, loss)
+    site = only(part, "mse_loss")
+    assert (site.lower, site.upper) == limits
+
+
+@pytest.mark.parametrize(
+    "loss", ["torch.max(0.7 * (yb - out), -0.3 * (yb - out)).mean()", "torch.log(torch.cosh(out - yb)).mean()"]
+)
+def test_differences_inside_formulas(zygote, loss):
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 1)", loss)
+    assert only(part, "-").broadcasts > 0
+
+
+def test_a_model_that_works_out_its_own_loss(zygote):
+    own = """nn.Linear(6, 1))
+class Own(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+    def forward(self, x, y):
+        p = self.net(x) - torch.arange(5.0).mean()
+        return ((p - y) ** 2).mean()
+net = Own(net"""
+    part, _ = sites(zygote, REAL, own, "out", **{"net(xb)": "net(xb, yb)"})
+    assert only(part, "-").broadcasts == 2
+
+
+ATTENTION = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(6, 6) for _ in range(4))
+    def forward(self, x):
+        heads = lambda z: z.view(4, ROWS, 2, 3).transpose(1, 2)
+        q, k, v = heads(self.q(x)), heads(self.k(x)), heads(self.v(x))
+        s = q @ k.transpose(-2, -1)
+        return self.o((WEIGHED).transpose(1, 2).reshape(4, ROWS, 6))
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+for step in range(6):
+    loss = net(torch.randn(4, ROWS, 6)).pow(2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("weighed", "found"),
+    [
+        ("s.softmax(-2) @ v", 1),
+        ("nn.functional.dropout(s.softmax(-2), 0.1) @ v", 1),
+        ("s.softmax(-1) @ v", 0),
+        ("s.softmax(-2).transpose(-2, -1) @ v", 0),
+        ("(v.transpose(-2, -1) @ s.softmax(-2)).transpose(-2, -1)", 0),
+        ("(s.softmax(-2) / s.softmax(-2).sum(-1, keepdim=True)) @ v", 0),  # normalized once more, as slots are
+    ],
+)
+def test_attention_over_the_queries(zygote, weighed, found):
+    seen = zygote.probe(ATTENTION.replace("WEIGHED", weighed).replace("ROWS", "5"), steps=6)["loss_sites"]
+    assert [(each.shape[-2:], each.summands, each.calls > 1) for each in seen.crossed_softmaxes] == [
+        ((5, 5), 5, True)
+    ] * found

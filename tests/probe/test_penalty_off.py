@@ -116,3 +116,17 @@ for step in range(300):
 """
     seen = zygote.probe(script, steps=12, experiments=True, parts=("penalty_off",))
     assert "penalty_off" not in seen.gathered.parts
+
+
+@pytest.mark.parametrize(("decay", "looked_at"), [(20.0, True), (0.01, False)])
+def test_a_decoupled_decay_is_held_against_the_step_of_adam(zygote, decay, looked_at):
+    optimizer = f"torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay={decay})"
+    seen = probe(zygote, "data", optimizer)
+    if not looked_at:
+        assert "no weight penalty" in seen.absent("penalty_off")
+        return
+    part = seen["penalty_off"]
+    sizes = list(seen.noted("weights"))
+    assert part.weight_decay == decay
+    assert part.ratio == approx(decay * sizes[0] / 57**0.5, rel=0.01)  # of 57 weights
+    assert part.looks

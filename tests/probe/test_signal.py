@@ -40,7 +40,7 @@ def test_output_sizes_are_those_of_a_plain_forward(zygote):
     check = """
 def hook(name):
     def note_it(module, args, result):
-        if first: note(std=result.std().item())
+        if first: note(std=result.std().item(), signal=result.var(0).mean().sqrt().item())
     return note_it
 first = True
 for layer in model:
@@ -49,6 +49,7 @@ for layer in model:
     seen = probe(zygote, DEEP.replace("ACT", "Tanh") + check, before="first = False")
     layers = seen["forward_scale"].layers
     assert [layer.std for layer in layers] == pytest.approx(seen.noted("std"), rel=1e-3)
+    assert [layer.signal for layer in layers] == pytest.approx(seen.noted("signal"), rel=1e-3)
     assert [layer.name for layer in layers] == ["0", "2", "4", "6", "8", "10"]
     assert [layer.activation for layer in layers] == ["tanh"] * 5 + [""]
     assert [layer.fan_in for layer in layers] == [8, 16, 16, 16, 16, 16]
@@ -194,3 +195,43 @@ def test_the_script_learns_nothing_of_the_experiments(zygote):
     seen = probe(zygote, model, steps=200, experiments=True, parts=parts)
     assert "not-applicable" in seen.absent("frozen_early")
     assert "not-applicable" in seen.absent("reinitialized")
+
+
+# ---------------------------------------------------------------------------------------------------- recurrent layers
+
+RECURRENT = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.r, self.o = KIND, nn.Linear(16, 2)
+        for p in self.r.parameters():
+            nn.init.normal_(p, std=STD)
+    def forward(self, x):
+        out = self.r(x.view(-1, 4, 2))[0]
+        return self.o(out[:, -1])
+model = Net()
+"""
+
+
+@pytest.mark.parametrize("kind", ["nn.GRU(2, 16, batch_first=True)", "nn.LSTM(2, 16, batch_first=True)"])
+@pytest.mark.parametrize("std", [0.2, 3.0])
+def test_recurrent_layers(zygote, kind, std):
+    seen = probe(zygote, RECURRENT.replace("KIND", kind).replace("STD", str(std)), steps=2)["forward_scale"]
+    (layer,) = seen.recurrent
+    assert layer.name == "r"
+    assert layer.gain == pytest.approx(4 * std, rel=0.15)
+    assert layer.flat > 0.3 if std > 1 else layer.flat < 0.01
+
+
+def test_gates_are_those_that_torch_computes():
+    import torch
+
+    from auditor.probe import recurrent
+
+    torch.manual_seed(0)
+    layer = torch.nn.RNN(3, 5, batch_first=True)
+    x = 4 * torch.randn(6, 7, 3)
+    out = layer(x)
+    flat = (1 - out[0] ** 2 < 0.01).float().mean()  # the slope of tanh, from its result
+    assert float(recurrent.flat_share(layer, (x,), out)) == pytest.approx(float(flat), abs=1e-3)
+    assert recurrent.flat_share(torch.nn.GRU(3, 5, num_layers=2), (x,), out) is None

@@ -92,3 +92,27 @@ for step in range(5):
     optimizer.step()
 """
     assert [layer.name for layer in zygote.probe(script)["symmetry"].layers] == ["1"]
+
+
+LOOSE = """
+import torch
+torch.manual_seed(0)
+w, v = START
+optimizer = torch.optim.SGD([w, v], lr=0.05)
+for step in range(5):
+    optimizer.zero_grad()
+    (torch.tanh(torch.randn(8, 4) @ w) @ v).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "equal"),
+    [
+        ("torch.full((4, 6), 0.3, requires_grad=True), torch.full((6, 2), 0.3, requires_grad=True)", [5, 5]),
+        ("torch.randn(4, 6, requires_grad=True), torch.randn(6, 2, requires_grad=True)", [0, 0]),
+    ],
+)
+def test_columns_of_weights_that_no_module_owns(zygote, start, equal):
+    seen = zygote.probe(LOOSE.replace("START", start))
+    assert [min(each.duplicates_start, each.duplicates_end) for each in seen["symmetry"].layers] == equal

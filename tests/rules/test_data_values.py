@@ -220,6 +220,13 @@ def labels(counts, held=(), **changes):
     return Labels(classes=len(counts), counts=counts, held_out_counts=held, complete=True, **changes)
 
 
+@pytest.mark.parametrize(("low", "mean", "found"), [(0.0, 0.4, 1), (-1.0, 0.1, 0), (1.0, 1.0, 0)])
+def test_zero_is_no_label_of_a_margin(low, mean, found):
+    (seen,) = site(low, 1.0, "soft_margin_loss").sites
+    given = LossSites(sites=(seen.model_copy(update={"target_mean": mean}),))
+    assert len(judge("invalid-labels", given).findings) == found
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-1.0, 1.0), (1.0, 2.0)])
 def test_targets_outside_of_the_loss(low, high):
     (finding,) = judge("invalid-labels", site(low, high)).findings

@@ -20,7 +20,9 @@ from auditor.evidence import (
     PairedReplay,
     PenaltyOff,
     Program,
+    RawLoss,
     Source,
+    TwiceSquashed,
 )
 from auditor.testing import judge, place
 
@@ -409,3 +411,69 @@ def test_penalties_that_do_no_harm_pass(changes):
 @pytest.mark.parametrize("changes", [{"looks": ()}, {"looks": (look(STALLED[:6], FALLING[:6]),)}, {"fidelity": 0.3}])
 def test_too_little_to_compare_is_inconclusive(changes):
     assert penalty(**changes).verdict.outcome == "inconclusive"
+
+
+# ------------------------------------------------------------------------------------------------- formulas by hand
+
+
+def twice(inner, outer, **changes):
+    return TwiceSquashed(inner=inner, outer=outer, **{"calls": 4, "location": place(9), **changes})
+
+
+def test_a_sigmoid_of_a_sigmoid_in_the_loss():
+    (finding,) = ask("loss-activation-mismatch", twice=(twice("Sigmoid", "Sigmoid"),)).findings
+    assert finding.location.line == 9
+    assert ask("loss-activation-mismatch", twice=(twice("Sigmoid", "Sigmoid", calls=1),)).findings == ()
+    told = ask(
+        "loss-activation-mismatch",
+        site("binary_cross_entropy_with_logits", operation="SigmoidBackward0", operation_location=place(9)),
+        twice=(twice("Sigmoid", "Sigmoid"),),
+    )
+    assert len(told.findings) == 1
+
+
+def test_a_log_softmax_of_a_softmax_in_the_loss():
+    seen = LossSites(twice=(twice("Softmax", "LogSoftmax"),))
+    assert len(judge("double-softmax", seen).findings) == 1
+    assert judge("loss-activation-mismatch", seen).findings == ()
+
+
+def test_chosen_raw_outputs_are_no_loss():
+    (finding,) = ask("loss-activation-mismatch", raw=RawLoss(calls=4, layer="head", location=place(12))).findings
+    assert "minimum" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "faulty"),
+    [
+        ({"log_input": True, "operation": "SoftplusBackward0", "lower": 0.0}, True),
+        ({"log_input": True, "operation": "ReluBackward0", "lower": 0.0, "targets": 64, "target_min": 0.0}, True),
+        ({"log_input": True, "operation": "ReluBackward0", "lower": 0.0, "targets": 64, "target_min": 3.0}, False),
+        ({"log_input": True}, False),
+        ({"log_input": False}, True),
+        ({"log_input": False, "operation": "ExpBackward0", "lower": 0.0, "input_min": 0.1}, False),
+    ],
+)
+def test_rates_and_their_logarithms(changes, faulty):
+    assert bool(ask("loss-activation-mismatch", site("poisson_nll_loss", **changes)).findings) == faulty
+
+
+@pytest.mark.parametrize(("error", "own", "faulty"), [(1.2, False, True), (1e-6, False, False), (1.2, True, False)])
+def test_a_softmax_that_does_not_normalize_the_classes(error, own, faulty):
+    seen = site(
+        "nll_loss", input_shape=(384, 5), normalizer=(32, 12, 5), normalizer_axis=1, row_error=error, own_index=own
+    )
+    assert bool(ask("softmax-wrong-dim", seen).findings) == faulty
+    part = seen.model_copy(update={"input_shape": (384, 3)})  # of the classes
+    assert ask("softmax-wrong-dim", part).findings == ()
+
+
+def test_weights_that_are_normalized_along_the_other_axis():
+    seen = LoneSoftmax(shape=(32, 14, 14), axis=1, summands=14, calls=4, layer="gat", location=place(49))
+    answer = judge("softmax-wrong-dim", LossSites(crossed_softmaxes=(seen,)))
+    (finding,) = answer.findings
+    assert (finding.severity, finding.confidence, finding.location.line) == ("warning", "suspected", 49)
+    assert "axis 1" in finding.message
+    assert "along axis 2" in finding.message
+    once = LossSites(crossed_softmaxes=(seen.model_copy(update={"calls": 1}),))
+    assert judge("softmax-wrong-dim", once).findings == ()

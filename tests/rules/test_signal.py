@@ -17,6 +17,7 @@ from auditor.evidence import (
     Model,
     PairedReplay,
     Program,
+    RecurrentScale,
     Reinitialized,
     SaturatedLayer,
     Saturation,
@@ -188,11 +189,50 @@ def test_an_even_signal_passes():
 
 def test_other_models_are_not_judged():
     assert outcome("init-scale", scale(SHRINKING, normalized=True)) == "not-applicable"
-    assert outcome("init-scale", scale(SHRINKING, residual=True)) == "not-applicable"
     assert outcome("init-scale", scale([0.1])) == "not-applicable"
     loaded = scale(SHRINKING)
     layers = tuple(layer.model_copy(update={"loaded": True}) for layer in loaded.layers)
     assert outcome("init-scale", loaded.model_copy(update={"layers": layers})) == "not-applicable"
+
+
+def test_a_signal_that_fades_below_even_outputs():
+    """Biases keep the outputs even, and gated sums are no plain chain: what differs between samples tells."""
+    even = scale([0.5, 0.2, 0.1, 0.1, 0.1], residual=True)
+    signals = [0.5, 0.03, 2e-3, 1e-4, 5e-6, 1e-6]
+    layers = [layer.model_copy(update={"signal": size}) for layer, size in zip(even.layers, signals, strict=True)]
+    faded = even.model_copy(update={"layers": tuple(layers)})
+    assert "from 0.5 to 5e-06" in judge("init-scale", faded, again(STUCK, LEARNING)).findings[0].message
+    assert judge("init-scale", even, again(STUCK, LEARNING)).findings == ()
+    assert judge("init-scale", scale(SHRINKING, residual=True), again(STUCK, LEARNING)).findings == ()
+
+
+def recurrent(gain, flat):
+    layer = RecurrentScale(name="gru", kind="GRU", location=place(7), gain=gain, flat=flat)
+    return ForwardScale(layers=(), recurrent=(layer,), normalized=True)
+
+
+SLOWER = [0.6 * loss for loss in LEARNING]  # better, but no more than that
+
+
+@pytest.mark.parametrize(
+    ("experiment", "found"),
+    [(again(STUCK, LEARNING), True), (again(LEARNING, SLOWER), True), (again(LEARNING, LEARNING), False)],
+)
+def test_recurrent_weights_that_are_too_large(experiment, found):
+    chosen = experiment.model_copy(update={"extreme": ("gru",)})
+    for rule in ("init-scale", "saturated-activations"):
+        assert bool(judge(rule, recurrent(5.7, 0.2), chosen).findings) == found
+    assert judge("saturated-activations", recurrent(5.7, 0.01), chosen).findings == ()
+    assert judge("saturated-activations", recurrent(0.6, 0.2)).findings == ()
+
+
+def test_hidden_weights_of_an_odd_size():
+    seen = scale([1.0, 1.1])
+    layers = [layer.model_copy(update={"weight_std": 1.0}) for layer in seen.layers]
+    seen = seen.model_copy(update={"layers": tuple(layers)})
+    chosen = {"extreme": ("fc0",)}
+    assert len(judge("init-scale", seen, again(STUCK, LEARNING).model_copy(update=chosen)).findings) == 1
+    assert judge("init-scale", seen, again(LEARNING, SLOWER).model_copy(update=chosen)).findings == ()
 
 
 def test_without_experiment_a_drift_is_left_open():

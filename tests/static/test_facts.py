@@ -169,6 +169,7 @@ CARRIED = [
     "                s += loss(x)\n        log(s / n)",
     "class T:\n    def __init__(self):\n        self.s = 0\n    def epoch(self):\n        for x in dl:\n"
     "            self.s += loss(x).item()\n        return self.s / len(dl)",
+    "s = {'l': 0}\nfor e in range(9):\n    for x in dl:\n        s['l'] += loss(x).item()\n    print(s['l'] / len(dl))",
 ]
 
 
@@ -190,6 +191,14 @@ RESET = [
     "class T:\n    def __init__(self):\n        self.s = 0\n    def reset(self):\n        self.s = 0\n"
     "    def epoch(self):\n        for x in dl:\n            self.s += loss(x).item()\n        return self.s / len(dl)",
     "total = 0\nfor x in dl:\n    total += loss(x).item()\nprint(total / len(dl))",
+    "s = {'l': 0}\nfor e in range(9):\n    s = {'l': 0}\n    for x in dl:\n        s['l'] += loss(x).item()\n"
+    "    print(s['l'] / len(dl))",
+    "s = {'l': 0}\nfor e in range(9):\n    for k in s:\n        s[k] = 0\n    for x in dl:\n"
+    "        s['l'] += loss(x).item()\n    print(s['l'] / len(dl))",
+    "s = {'l': 0}\nfor e in range(9):\n    reset(s)\n    for x in dl:\n        s['l'] += loss(x).item()\n"
+    "    print(s['l'] / len(dl))",
+    "s = {'l': 0, 'n': 0}\nfor e in range(9):\n    for x in dl:\n        s['l'] += loss(x).item()\n"
+    "        s['n'] += len(x)\n    print(s['l'] / s['n'])",
 ]
 
 

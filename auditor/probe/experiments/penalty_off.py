@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 STEPS = 40
 FEWEST = 20
 WORTH_A_LOOK = 0.5  # penalty's gradient over that of the data
+STRONG = 1.0  # decoupled decay: its pull over the largest step of the optimizer itself
 
 
 def penalty_off(probe: Probe) -> Experiment:
     require_rewindable(probe)
-    decay = _coupled_decay(probe)
+    decay = max(_coupled_decay(probe), _strong_decay(probe))
     whole, alone = _Gradients(), _Gradients()
     trail = yield Replay(steps=1, label="penalty off", order=order(probe), penalty=False, at_update=alone.keep)
     trail.require(1)
@@ -36,7 +37,7 @@ def penalty_off(probe: Probe) -> Experiment:
     if terms:
         trail = yield Replay(steps=1, label="penalty on", order=order(probe), at_update=whole.keep)
         trail.require(1)
-    ratio = _ratio(probe, whole if terms else alone, alone)
+    ratio = max(_ratio(probe, whole if terms else alone, alone), _decoupled_ratio(probe))
     record = probe.program.stepped()[0] if probe.program.stepped() else None
     found = PenaltyOff(
         terms=terms,
@@ -71,6 +72,38 @@ def _coupled_decay(probe: Probe) -> float:
         float(group.get("weight_decay") or 0.0) for record in probe.program.stepped() for group in _coupled(record)
     ]
     return max(found, default=0.0)
+
+
+def _strong_decay(probe: Probe) -> float:
+    """Largest decoupled weight decay, where it is strong enough to be looked at."""
+    if _decoupled_ratio(probe) <= STRONG:
+        return 0.0
+    return max(
+        float(group.get("weight_decay") or 0.0) for record in probe.program.stepped() for group in _adamw(record)
+    )
+
+
+def _decoupled_ratio(probe: Probe) -> float:
+    """Largest pull of a decoupled decay on a group of weights, over the step of the optimizer itself: both times the
+    rate. Adam's own step has a root mean square of at most about 1 (its m over the root of its v)."""
+    found = [0.0]
+    for record in probe.program.stepped():
+        for group in _adamw(record):
+            kept = [probe.initial.initial(parameter) for parameter in group["params"]] if probe.initial else []
+            weights = [weight for weight in kept if weight is not None and weight.is_floating_point()]
+            count = sum(weight.numel() for weight in weights)
+            if count:
+                square = sum(float(weight.double().square().sum()) for weight in weights) / count
+                found.append(float(group["weight_decay"]) * square**0.5)
+    return max(found)
+
+
+def _adamw(record: Any) -> list[dict[str, Any]]:
+    """Its groups with a decay that is not added to the gradient."""
+    if "Adam" not in type(record.optimizer).__name__:
+        return []
+    coupled = [id(group) for group in _coupled(record)]
+    return [g for g in record.optimizer.param_groups if g.get("weight_decay") and id(g) not in coupled]
 
 
 def _coupled(record: Any) -> list[dict[str, Any]]:

@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import Location, LoneSoftmax, LossSite, LossSites, LossTerm
+from auditor.evidence import Location, LoneSoftmax, LossSite, LossSites, LossTerm, RawLoss, TwiceSquashed
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.consumers import Consumers
 from auditor.probe.differences import Difference, DifferenceWatch
-from auditor.probe.graph import Producer, producer, producing_node
+from auditor.probe.graph import Producer, layer_behind, producer, producing_node
 from auditor.probe.locate import user_location
-from auditor.probe.loneweights import lone_softmaxes, weighs
+from auditor.probe.loneweights import crossed, lone_softmaxes, weighs
 from auditor.probe.losscall import LossCall
-from auditor.probe.lossgraph import Term, bounds, differences_in, size, softmax_axis, sole_softmax, terms
+from auditor.probe.lossgraph import Term, bounds, differences_in, kind, size, softmax_axis, sole_softmax, terms
+from auditor.probe.normalised import CLAMPING, normalizer_of, raw_output, squashed_twice, squasher
 from auditor.probe.steps import StepSeen
 
 ELEMENTS = 2**20  # of one tensor that are looked at, whole rows from the front
@@ -33,6 +35,7 @@ BY_ELEMENT = (
     "soft_margin_loss",
     "hinge_embedding_loss",
 )
+TARGETS = (*BY_ELEMENT, "binary_cross_entropy", "binary_cross_entropy_with_logits", "-")  # whose values are of interest
 NOTHING = -1  # softmax size of an input that no softmax alone determines
 
 
@@ -46,8 +49,10 @@ class _Site:
     target_shape: tuple[int, ...]
     reduction: str = "mean"
     log_target: bool = False
+    log_input: bool = False
     calls: int = 0
     broadcasts: int = 0
+    normalizer: Any = None  # (shape, axis) of the softmax that made the input of nll_loss; False where not always
     softmax_sizes: set[int] = field(default_factory=set)
     softmax_axes: set[int | None] = field(default_factory=set)
     inputs: list[torch.Tensor] = field(default_factory=list)  # (4,) each: min, max, error of log rows, error of rows
@@ -67,6 +72,9 @@ class LossSitesCollector(Collector):
         self._over_batch: list[Location | None] = []
         self._watch = DifferenceWatch(probe)
         self._lone: dict[Location | None, LoneSoftmax] = {}
+        self._crossed: dict[Location | None, LoneSoftmax] = {}
+        self._twice: dict[tuple[str, str, Location | None], TwiceSquashed] = {}
+        self._raw: RawLoss | None = None
 
     # -------------------------------------------------------------------------------------------------------- events
 
@@ -74,6 +82,7 @@ class LossSitesCollector(Collector):
         if not self._batch_size:
             given = next((tensor for tensor in tensors((args, kwargs)) if tensor.dim()), None)
             self._batch_size = int(given.shape[0]) if given is not None else 0
+        self._watch.given(tensors((args, kwargs)))
 
     def operation(self, name: str, output: torch.Tensor) -> None:
         if output.grad_fn is None:
@@ -100,8 +109,14 @@ class LossSitesCollector(Collector):
         if site is None:
             site = self._sites[key] = self._new(call.name, call.location, call.input, call.target)
             site.reduction, site.log_target = call.reduction, bool(call.options.get("log_target", False))
+            site.log_input = bool(call.options.get("log_input", False))
         self._add(site, call.input, call.target, spreads=call.name in BY_ELEMENT)
         site.inputs.append(_input_sums(call))
+        if call.name == "nll_loss":
+            normalizer = normalizer_of(producing_node(call.input))
+            axis = softmax_axis(normalizer) if normalizer is not None else None
+            same = axis is not None and (site.normalizer is None or site.normalizer[1:] == (axis,))
+            site.normalizer = (size(normalizer), axis) if same else ((), None)
         labels = call.target.detach()
         if call.class_labels and labels.dim() == 1:
             site.own.append((labels == torch.arange(len(labels), device=labels.device)).all())
@@ -110,8 +125,8 @@ class LossSitesCollector(Collector):
         root = roots[0].grad_fn if roots else None
         if root is not None and sampled(self.step):
             self._terms = terms(root)
-            for node in lone_softmaxes(self._places):
-                self._weighs(node, roots)
+            self._weights(roots)
+            self._formula(root)
             self._root(root, roots[0])
         if root is not None and self._watch.found:
             inside = differences_in(root)
@@ -138,20 +153,64 @@ class LossSitesCollector(Collector):
         if self.step + 1 in WATCHED and self.step + 1 < self.probe.director.steps_to_observe:
             self._watch.begin()
 
-    def _weighs(self, node: Any, roots: tuple[torch.Tensor, ...]) -> None:
-        made, summands = self._places[node], weighs(node, roots)
-        known = self._lone.get(made.location)
-        if summands:
-            calls = known.calls + 1 if known is not None else 1
-            self._lone[made.location] = LoneSoftmax(
-                shape=size(node), summands=summands, calls=calls, layer=made.layer, location=made.location
+    def _weights(self, roots: tuple[torch.Tensor, ...]) -> None:
+        """What the softmaxes inside the models weigh, at the steps in which their places are known."""
+        softmaxes = [node for node in self._places if softmax_axis(node) is not None]
+        if not softmaxes:
+            return
+        consumers = Consumers(roots)
+        for node in lone_softmaxes(softmaxes):
+            summands = weighs(node, consumers)
+            if summands:
+                self._lone[self._places[node].location] = self._seen(node, self._lone, summands)
+        for node in softmaxes:
+            if crossed(node, consumers):
+                self._crossed[self._places[node].location] = self._seen(node, self._crossed, size(node)[-1])
+
+    def _seen(self, node: Any, known: dict[Location | None, LoneSoftmax], summands: int) -> LoneSoftmax:
+        made = self._places[node]
+        before = known.get(made.location)
+        calls = before.calls + 1 if before is not None else 1
+        return LoneSoftmax(
+            shape=size(node),
+            axis=softmax_axis(node),
+            summands=summands,
+            calls=calls,
+            layer=made.layer,
+            location=made.location,
+        )
+
+    def _formula(self, root: Any) -> None:
+        """What the way from the loss back to the model shows of a loss written by hand."""
+        counted = set()  # a step with the same formula twice is one
+        for twice in squashed_twice(root, self._places):
+            behind = layer_behind(twice.inner, self.probe)  # known at every step, where the place is not
+            made = self._places.get(twice.inner) or behind
+            key = (kind(twice.inner), kind(twice.outer), behind.location)
+            known = self._twice.get(key)
+            if key in counted:
+                continue
+            counted.add(key)
+            self._twice[key] = TwiceSquashed(
+                inner=key[0],
+                outer=key[1],
+                shape=size(twice.inner),
+                calls=known.calls + 1 if known is not None else 1,
+                layer=made.layer or behind.layer,
+                location=known.location if known is not None else made.location,
+                loss_location=self.probe.loss_facts().location,
             )
+        raw = raw_output(root)
+        if raw is not None:
+            made = layer_behind(raw, self.probe)
+            calls = self._raw.calls + 1 if self._raw is not None else 1
+            self._raw = RawLoss(calls=calls, layer=made.layer, location=made.location)
 
     # ---------------------------------------------------------------------------------------------------- what is kept
 
     def _new(self, name: str, location: Location | None, input: torch.Tensor, target: torch.Tensor) -> _Site:
-        node = producing_node(input)
-        made_by = self._places.get(node) or producer(input, self.probe)
+        node = _maker(input)
+        made_by = self._places.get(node) or layer_behind(node, self.probe)
         limits = bounds(node) if node is not None else (None, None)
         return _Site(name, location, made_by, limits, tuple(input.shape), tuple(target.shape))
 
@@ -161,17 +220,14 @@ class LossSitesCollector(Collector):
             if not site.broadcasts:
                 site.input_shape, site.target_shape = tuple(input.shape), tuple(target.shape)
             site.broadcasts += 1
-        node = producing_node(input)
+        node = _maker(input)
         if (str(node.name()) if node is not None else "") != site.made_by.operation:
             site.made_by, site.bounds = Producer(), (None, None)  # not always the same: nothing is known
         softmax = sole_softmax(input.grad_fn)
         axis = softmax_axis(softmax) if softmax is not None else None
         site.softmax_sizes.add(NOTHING if softmax is None or axis is None else size(softmax)[axis])
         site.softmax_axes.add(softmax_axis(input.grad_fn) if input.grad_fn is not None else None)
-        if (
-            site.function in (*REGRESSION, "binary_cross_entropy_with_logits", "kl_div", "-")
-            and not target.requires_grad
-        ):
+        if site.function in TARGETS and not target.requires_grad:
             site.targets.append(_target_sums(target, site.bounds))
 
     def _root(self, root: Any, value: torch.Tensor) -> None:
@@ -207,8 +263,17 @@ class LossSitesCollector(Collector):
             batch_softmaxes=len(self._over_batch),
             batch_softmax_location=next(iter(self._over_batch), None),
             lone_softmaxes=tuple(self._lone.values()),
+            crossed_softmaxes=tuple(self._crossed.values()),
+            twice=tuple(self._twice.values()),
+            raw=self._raw,
             covered=self.probe.loss_facts().covers_loss(),
         )
+
+
+def _maker(input: torch.Tensor) -> Any:
+    """The operation that computed the values. A limit that keeps probabilities off 0 and 1 is not what made them."""
+    node = producing_node(input)
+    return squasher(node) if node is not None and kind(node) in CLAMPING and squasher(node) is not None else node
 
 
 def spread_over_each_other(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
@@ -267,6 +332,9 @@ def _describe(site: _Site) -> LossSite:
         calls=site.calls,
         reduction=site.reduction,
         log_target=site.log_target,
+        log_input=site.log_input,
+        normalizer=site.normalizer[0] if site.normalizer else (),
+        normalizer_axis=site.normalizer[1] if site.normalizer else None,
         input_shape=site.input_shape,
         target_shape=site.target_shape,
         broadcasts=site.broadcasts,

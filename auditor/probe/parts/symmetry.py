@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from auditor.evidence import LayerSymmetry, Symmetry
+from auditor.evidence import LayerSymmetry, Location, Symmetry
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.held import held
 
@@ -31,24 +31,31 @@ class SymmetryCollector(Collector):
                 if own.startswith("bias") or weight.dim() < 2 or weight.numel() > LARGEST or id(weight) not in trained:
                     continue
                 before = initial.initial(weight)
-                if before is not None and units_of(before, module).shape[0] > 1:
+                if before is not None and _has_units(before, module):
                     layers.append(self._layer(name, own, module, weight, before, id(weight) in reached))
+        owned = self.probe.program.parameter_layers()
+        for index, loose in enumerate(self.probe.program.trained_parameters()):
+            before = initial.initial(loose) if id(loose) not in owned and loose.dim() >= 2 else None
+            if before is not None and loose.numel() <= LARGEST and _has_units(before, None):
+                layers.append(self._layer(f"parameter {index}", "weight", None, loose, before, id(loose) in reached))
         if not layers:
             raise Unavailable("the model has no trained weight with several output units")
         return Symmetry(steps=self.probe.observed, layers=tuple(layers))
 
     def _layer(
-        self, name: str, own: str, module: nn.Module, weight: torch.Tensor, before: torch.Tensor, reached: bool
+        self, name: str, own: str, module: nn.Module | None, weight: torch.Tensor, before: torch.Tensor, reached: bool
     ) -> LayerSymmetry:
         after = weight.detach().cpu()
-        bias = held(module, own.replace("weight", "bias"))
+        bias = held(module, own.replace("weight", "bias")) if module is not None else None
         start, end = units_of(before, module), units_of(after, module)
         first, last = None, None
+        if _loose(before, module) and _lasting(start.T, end.T) > _lasting(start, end):
+            start, end, bias = start.T.contiguous(), end.T.contiguous(), None  # written as `x @ weight`
         if bias is not None and bias.shape == (start.shape[0],) and self.probe.initial is not None:
             first, last = self.probe.initial.initial(bias), bias.detach().cpu()
         return LayerSymmetry(
             name=name if own == "weight" else f"{name}.{own}",
-            location=self.probe.program.location_of(module),
+            location=self.probe.program.location_of(module) if module is not None else self._optimizer(),
             units=start.shape[0],
             duplicates_start=duplicates(start, first, 0.0),
             duplicates_end=duplicates(end, last, CLOSE),
@@ -57,8 +64,28 @@ class SymmetryCollector(Collector):
             zero_start=not bool(before.any()),
         )
 
+    def _optimizer(self) -> Location | None:
+        """Where the optimizer of parameters that no module owns was built."""
+        return next((record.location for record in self.probe.program.stepped()), None)
 
-def units_of(weight: torch.Tensor, module: nn.Module) -> torch.Tensor:
+
+def _loose(weight: torch.Tensor, module: nn.Module | None) -> bool:
+    """A matrix that is no weight of one of torch's own layers: its units may be its rows or its columns."""
+    own = module is not None and type(module).__module__.startswith("torch.nn")
+    return weight.dim() == 2 and min(weight.shape) > 1 and (not own or isinstance(module, nn.ParameterList))
+
+
+def _has_units(weight: torch.Tensor, module: nn.Module | None) -> bool:
+    return units_of(weight, module).shape[0] > 1 and bool(units_of(weight, module).shape[1])
+
+
+def _lasting(start: torch.Tensor, end: torch.Tensor) -> float:
+    """Share of the rows that equal an earlier one, before the first step and after the last."""
+    found = duplicates(start, None, 0.0)
+    return min(found, duplicates(end, None, CLOSE)) / (start.shape[0] - 1) if found else 0.0
+
+
+def units_of(weight: torch.Tensor, module: nn.Module | None) -> torch.Tensor:
     """(units, fan-in) rows, one per output unit; transposed convolutions keep their units in dimension 1."""
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) and module.groups == 1:
         weight = weight.transpose(0, 1)

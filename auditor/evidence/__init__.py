@@ -116,6 +116,8 @@ from auditor.evidence.sequence import (
     IgnoredLabels,
     LabelSite,
     Offset,
+    PaddedOutputs,
+    PaddedSite,
     TiedPair,
     TiedWeights,
     TokenInfluence,
@@ -236,6 +238,8 @@ __all__ = [
     "Overlap",
     "OwnTrainMethod",
     "Ownership",
+    "PaddedOutputs",
+    "PaddedSite",
     "PairedReplay",
     "ParameterMotion",
     "Part",
@@ -374,6 +378,7 @@ class Evidence(Frozen):
     ignored_labels: IgnoredLabels | None = None
     token_labels: TokenLabels | None = None
     token_influence: TokenInfluence | None = None
+    padded_outputs: PaddedOutputs | None = None
     tied_weights: TiedWeights | None = None
     absent: dict[str, Absence] = Field(default_factory=dict)
 

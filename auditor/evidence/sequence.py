@@ -57,6 +57,26 @@ class TokenLabels(Part):
     sites: tuple[TokenSite, ...]
 
 
+class PaddedSite(Frozen):
+    """Outputs with one row a position, judged by a loss, in batches of padded sequences."""
+
+    module: str
+    location: Location | None = None
+    calls: int
+    reason: str = Field("", description="How it is known which positions are padding.")
+    told: bool = Field(True, description="By something else than the padding itself: lengths, a mask, a name.")
+    padded: int = Field(description="Padded positions, the one of each row next to its sequence left out.")
+    padded_counted: int = Field(description="Of these, those whose output had a gradient.")
+    counted: int = Field(description="All positions whose output had a gradient.")
+    strength: float = Field(
+        0.0, description="Root mean square of the gradient at padding over that elsewhere, largest over the calls."
+    )
+
+
+class PaddedOutputs(Part):
+    sites: tuple[PaddedSite, ...]
+
+
 class TokenInfluence(Part):
     """Calls of the model in evaluation mode with some tokens replaced where they enter the embedding.
 

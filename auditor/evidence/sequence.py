@@ -104,6 +104,7 @@ class TokenInfluence(Part):
     )
     pad_change: float | None = Field(None, description="Change at real positions when the padding held other tokens.")
     real_change: float | None = Field(None, description="The same when as many real tokens were replaced instead.")
+    recurrent: bool = Field(False, description="A layer that reads forward in time carries on what stands behind.")
     local_layer: str = Field(
         "", description="Kind of a convolution or recurrent layer, which sees padding next to text."
     )

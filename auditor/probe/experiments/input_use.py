@@ -144,6 +144,8 @@ class _Arms:
             moved = max([moved, *(_apart(a, b) for a, b in zip(was, now, strict=False))])
             if not was or len(was) != len(now):
                 return
+            if not self._probe.loss_facts().name and not all(o.dim() and o.shape[0] == self._size for o in was):
+                return  # one number for the batch, as a loss inside the model: it does not know the order of the rows
         self._change, self._examined = moved, step
 
     def _rehearse(self, examination: Examination) -> None:

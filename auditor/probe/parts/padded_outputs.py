@@ -164,7 +164,8 @@ def _is_judged(uses: Consumers, node: Any) -> bool:
                 return True
             if kind in ("Sub", "Rsub") and any(kind_of(each) in OF_DIFFERENCES for each in uses.of(following)):
                 return True
-            if kind in PASSED and following not in seen and len(seen) < FAR:
+            passed = kind in PASSED or (kind == "Select" and 2 <= following._saved_dim < 2**63)  # [..., 0] of one value
+            if passed and following not in seen and len(seen) < FAR:
                 seen.add(following)
                 queue.append(following)
     return False

@@ -126,6 +126,8 @@ from auditor.evidence.sequence import (
     IgnoredLabels,
     LabelSite,
     Offset,
+    PaddedOutputs,
+    PaddedSite,
     TiedPair,
     TiedWeights,
     TokenInfluence,
@@ -247,6 +249,8 @@ __all__ = [
     "Overlap",
     "OwnTrainMethod",
     "Ownership",
+    "PaddedOutputs",
+    "PaddedSite",
     "PairedReplay",
     "ParameterMotion",
     "Part",
@@ -389,6 +393,7 @@ class Evidence(Frozen):
     ignored_labels: IgnoredLabels | None = None
     token_labels: TokenLabels | None = None
     token_influence: TokenInfluence | None = None
+    padded_outputs: PaddedOutputs | None = None
     tied_weights: TiedWeights | None = None
     absent: dict[str, Absence] = Field(default_factory=dict)
 

@@ -57,6 +57,26 @@ class TokenLabels(Part):
     sites: tuple[TokenSite, ...]
 
 
+class PaddedSite(Frozen):
+    """Outputs with one row a position, judged by a loss, in batches of padded sequences."""
+
+    module: str
+    location: Location | None = None
+    calls: int
+    reason: str = Field("", description="How it is known which positions are padding.")
+    told: bool = Field(True, description="By something else than the padding itself: lengths, a mask, a name.")
+    padded: int = Field(description="Padded positions, the one of each row next to its sequence left out.")
+    padded_counted: int = Field(description="Of these, those whose output had a gradient.")
+    counted: int = Field(description="All positions whose output had a gradient.")
+    strength: float = Field(
+        0.0, description="Root mean square of the gradient at padding over that elsewhere, largest over the calls."
+    )
+
+
+class PaddedOutputs(Part):
+    sites: tuple[PaddedSite, ...]
+
+
 class TokenInfluence(Part):
     """Calls of the model in evaluation mode with some tokens replaced where they enter the embedding.
 
@@ -84,6 +104,7 @@ class TokenInfluence(Part):
     )
     pad_change: float | None = Field(None, description="Change at real positions when the padding held other tokens.")
     real_change: float | None = Field(None, description="The same when as many real tokens were replaced instead.")
+    recurrent: bool = Field(False, description="A layer that reads forward in time carries on what stands behind.")
     local_layer: str = Field(
         "", description="Kind of a convolution or recurrent layer, which sees padding next to text."
     )

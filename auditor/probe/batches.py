@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,7 +29,23 @@ def map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor], dept
         twin = copy.copy(value)  # UserDict-like: BatchEncoding and friends
         twin.data = {key: map_tensors(item, change, depth + 1) for key, item in value.items()}
         return twin
+    if _is_record(value):
+        twin = copy.copy(value)
+        for name, item in _fields(value).items():
+            object.__setattr__(twin, name, map_tensors(item, change, depth + 1))  # frozen ones too
+        return twin
     return value
+
+
+def _is_record(value: Any) -> bool:
+    """An object that is nothing but named fields."""
+    return isinstance(value, SimpleNamespace) or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    if isinstance(value, SimpleNamespace):
+        return dict(vars(value))
+    return {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if hasattr(value, each.name)}
 
 
 def tensors(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:
@@ -40,6 +58,9 @@ def tensors(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:
                 yield from tensors(item, depth + 1)
         elif isinstance(value, Mapping):
             for item in value.values():
+                yield from tensors(item, depth + 1)
+        elif _is_record(value):
+            for item in _fields(value).values():
                 yield from tensors(item, depth + 1)
 
 
@@ -125,4 +146,9 @@ def substitute(live: Any, recorded: Any, depth: int = 0) -> Any:
         return type(live)(substitute(a, b, depth + 1) for a, b in zip(live, recorded, strict=True))
     if type(live) is dict:
         return {key: substitute(item, recorded.get(key), depth + 1) for key, item in live.items()}
+    if _is_record(live):
+        twin, kept = copy.copy(live), _fields(recorded)
+        for name, item in _fields(live).items():
+            object.__setattr__(twin, name, substitute(item, kept.get(name), depth + 1))
+        return twin
     return live

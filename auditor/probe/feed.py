@@ -29,6 +29,7 @@ HELD_OUT_SECONDS = 3.0
 PASSES = 4  # over one loader, whose order is kept
 MOST_DRAWN = 100_000  # samples of each
 RARE = 0.2  # of the steps, that a call from one place comes in to be none of the training
+FORMULAS = ("-", "gather")  # losses by hand, by the names under which their targets are kept
 
 
 @dataclass
@@ -94,6 +95,7 @@ class Feed:
         self._target = 0
         self._strays: set[Site] = set()
         self._pass: dict[int, tuple[int, float]] = {}
+        self.hears_formulas = False  # between a training forward of a loop without loader and its backward
 
     # ------------------------------------------------------------------------------------------------------ loader side
 
@@ -190,6 +192,7 @@ class Feed:
 
     def backward(self) -> None:
         """What was fetched for the forward that this backward follows was training data."""
+        self.hears_formulas = False
         consumed = self._candidates or self._pending
         if not self._candidates:
             self._pending = []
@@ -225,6 +228,9 @@ class Feed:
 
     def arguments(self, module: int, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Record the arguments of a training forward, or replace them by recorded ones."""
+        self.hears_formulas = not self.has_loader and (
+            self._probe.substituting if self.feeding is not None else self._wants_batches()
+        )
         if self.feeding is None:
             if self._wants_batches() and not self.has_loader and self._has_room((args, kwargs)):
                 call = ModelCall(module, batches.clone(args), batches.clone(kwargs), user_site())
@@ -272,6 +278,19 @@ class Feed:
         if step is None or index >= len(step.targets) or step.targets[index][0] != name:
             return target
         return batches.substitute(target, self._shape(step.targets[index][1]))
+
+    def operands(self, name: str, prediction: Any, other: Any) -> Any:
+        """Record or replace what a prediction is compared with in a formula of the user's own: `pred - y`, or the index
+        of `logp.gather(1, y)`. Returns `other`, or the recorded one."""
+        if not isinstance(prediction, torch.Tensor) or not isinstance(other, torch.Tensor):
+            return other
+        given = prediction.requires_grad and not other.requires_grad and other.dim()
+        return self.target(name, other, False) if given and other.shape[:1] == prediction.shape[:1] else other
+
+    @property
+    def has_formulas(self) -> bool:
+        """Some step compared a prediction with something, outside of any loss function that is known."""
+        return any(name in FORMULAS for step in self.steps for name, _ in step.targets)
 
     def _now(self) -> StepData:
         while len(self.steps) <= self._probe.observed:
@@ -325,7 +344,8 @@ class Feed:
         elif self.steps and self.steps[0].calls:
             step = self.steps[0]
             consumed = [call.args for call in step.calls] + [call.kwargs for call in step.calls]
-            whole = [*consumed, *(target for _, target in step.targets)]
+            known = [target for name, target in step.targets if name not in FORMULAS]
+            whole = [*consumed, *(known or [target for _, target in step.targets])]
             sizes = {batches.batch_dimension(whole)}
         else:
             return None

@@ -11,6 +11,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.operations import NORMALIZERS, short_name
 
 ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward"})
+FILLING = frozenset({"masked_fill", "masked_fill_", "where"})
 MOST = 64  # masks kept of one call
 
 
@@ -32,6 +33,12 @@ class MasksUsed(TorchFunctionMode):
         name = short_name(func)
         given = list(tensors((args, kwargs)))
         largest = max(given, key=lambda tensor: tensor.numel(), default=None)
+        if largest is not None and largest.dim() == 2 and name in FILLING and len(self.masks) < MOST:
+            fitting = [t for t in given if t.dtype == torch.bool and t.shape == largest.shape]
+            self.masks.extend(tensor.detach().clone() for tensor in fitting)
+            self.attention = self.attention or bool(
+                fitting
+            )  # scores of the positions, filled up before they are summed
         if largest is not None and largest.dim() >= 3 and largest.is_floating_point():
             weights = name in NORMALIZERS and largest.shape[-1] == largest.shape[-2]  # of positions for positions
             self.attention = self.attention or name in ATTENTION or weights

@@ -76,8 +76,9 @@ def cross_sample_dependence(cross: CrossSample, limits: Limits) -> Judgement:
     - Batch norm in evaluation mode, contrastive losses on the outputs and tables of similarities pass. Models that use
       the batch's own statistics in evaluation mode (`track_running_stats=False`, a hand-written standardization) are
       inconclusive.
-    - Not applicable where it is not certain which dimension counts the samples: loops without a DataLoader, graph
-      batches, packed and time-first sequences.
+    - Not applicable where it is not certain which dimension counts the samples: graph batches, packed and time-first
+      sequences. In a loop without a DataLoader each row has to be a sequence, a table or an image, for which the model
+      returns one vector, and fewer rows have to do as well.
     - Attention between the samples of a batch (row attention, retrieval in the batch) is what is measured here. Waive
       it if it is meant.
     - A router with limited capacity moves others for some replacements only, and passes.

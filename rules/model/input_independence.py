@@ -105,6 +105,11 @@ def input_independence(use: InputUse, overfit: Overfit | None, limits: Limits) -
         return
     if use.refused and not use.constant:
         raise Inconclusive(f"the model cannot be called with one sample's inputs for all: {use.refused}")
+    if not use.loss_function and not use.constant:
+        if change is None:
+            raise NotApplicable("no loss function with a target was seen")
+        yield Measured(change, limits.max_change, "exchanging the inputs changes the outputs")
+        return
     look = compare(PairedReplay(start="initial", control=use.constant, treated=use.real))
     if look.steps < limits.min_steps:
         raise Inconclusive(f"needs {count(limits.min_steps, 'step')} with and without inputs, saw {look.steps}")

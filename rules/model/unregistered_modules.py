@@ -27,7 +27,8 @@ def unregistered_modules(hidden: HiddenModules) -> Judgement:
     ## What it does
 
     Walks the attributes of every module of the trained models and looks for layers and parameters in lists, tuples,
-    dicts and objects of your own classes that `named_parameters()` does not name.
+    dicts and objects of your own classes that `named_parameters()` does not name, and for plain tensors that require a
+    gradient without being parameters.
 
     ## Why is it bad?
 
@@ -81,9 +82,10 @@ def _finding(each: HiddenModule, hidden: HiddenModules) -> Finding:
     what = f"{count(each.modules, 'layer')} ({listing(each.kinds, 3)})" if each.modules else "parameters"
     whole = each.parameters + max(hidden.registered, 0)
     share = f", {percent(each.parameters / whole)} of the model" if whole else ""
+    place = "is" if each.container == "Tensor" else f"keeps {what} with"
     return Finding(
         message=(
-            f"{each.holder} keeps {what} with {count(each.parameters, 'weight')}{share} in a plain "
+            f"{each.holder} {place} {count(each.parameters, 'weight')}{share} in a plain "
             f"{each.container}: they get gradients, but no optimizer holds them and they never change"
         ),
         where=each.holder,

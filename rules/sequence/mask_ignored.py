@@ -59,7 +59,8 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
 
     By experiment, with the model as its own control. Applies where some module is given a tensor that has one value
     at exactly the padded positions and another elsewhere, or an argument called a mask that marks nothing while the
-    embedding declares padding (`padding_idx`) and the batch has some, or where a model with attention makes such a
+    embedding declares padding (`padding_idx`) and the batch has some, or a tensor of the lengths before the padding
+    (with attention or a recurrent layer), or where a model with attention makes such a
     tensor itself and lays it over its hidden states, to pool them for example. It fails when the change is more than
     `max-change` of the change that as many real tokens make, over at least `min-padded` padded positions.
 
@@ -70,7 +71,9 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
 
     - Right padding in a causal model needs no mask: earlier positions do not see it. Passed.
     - The outputs of padded positions themselves are not looked at, where outputs have positions.
-    - Convolutions and recurrent layers see the padding next to a text by their nature: not applicable.
+    - Convolutions and layers that read both ways see the padding next to a text by their nature: not applicable. A
+      recurrent layer that reads forward does not: where padding behind a text changes the output, the last position
+      was read instead of the text's own. That is a warning, as a decoder may make up for it.
     - Sequences that are padded to one length in all batches are not judged by appending.
     - A model that neither gets nor makes a mask, and takes padding for a word, is consistent with itself: not
       applicable.
@@ -89,6 +92,10 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
         raise NotApplicable(f"a layer of kind {influence.local_layer} sees the padding next to a text by its nature")
     if influence.pad_change is None or influence.real_change is None or influence.padded < limits.min_padded:
         raise Inconclusive(f"needs {limits.min_padded} padded positions in a batch, saw {influence.padded}")
+    if not influence.real_change > 0 and influence.pad_change > 0:
+        yield Measured(influence.pad_change, 0.0, "padding changes the outputs, and real tokens do not")
+        yield _inverted(influence, influence.pad_change)
+        return
     if not influence.real_change > 0:
         raise Inconclusive("the outputs do not depend on the tokens at all")
     ratio = influence.pad_change / influence.real_change
@@ -109,9 +116,25 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
             location=influence.location,
             measured=ratio,
             limit=limits.max_change,
+            severity=Severity.WARNING if influence.recurrent else None,
             confidence=Confidence.CONFIRMED,
             detail=(f"the padding token is {influence.pad}, replaced where it enters {influence.embedding}",),
         )
+
+
+def _inverted(influence: TokenInfluence, change: float) -> Finding:
+    return Finding(
+        message=(
+            f"other tokens in {count(influence.padded, 'padded position')} change the outputs by {number(change)} of "
+            f"their size, and as many real tokens do not at all: the mask of {influence.mask} is inverted"
+        ),
+        where=influence.mask,
+        location=influence.location,
+        measured=change,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"the padding token is {influence.pad}, replaced where it enters {influence.embedding}",),
+    )
 
 
 def _longer(influence: TokenInfluence, ratio: float, limits: Limits) -> Finding:

@@ -128,3 +128,50 @@ for step in range(200):
 def test_where_it_is_not_certain_what_a_sample_is(zygote, script):
     seen = zygote.probe(script, steps=6, experiments=True, parts=("cross_sample",))
     assert seen.absent("cross_sample").startswith("not-applicable")
+
+
+INDEXED = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+x, y = torch.randn(120, 7, 5), torch.randn(120)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(5, 6, batch_first=FIRST)
+        self.head = nn.Linear(6, 1)
+    def forward(self, x):
+        FORWARD
+
+net = Net()
+optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+for epoch in range(40):
+    for rows in torch.randperm(120).split(12):
+        optimizer.zero_grad()
+        loss = ((net(x[rows]) - y[rows]) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def indexed(zygote, first, forward="return self.head(self.lstm(x)[0].mean(1)).squeeze(1)"):
+    script = INDEXED.replace("FIRST", first).replace("FORWARD", forward)
+    return zygote.probe(script, steps=6, experiments=True, parts=("cross_sample", "step_repeats"))
+
+
+def test_rows_that_are_indexed_are_samples_too(zygote):
+    seen = indexed(zygote, "True")
+    assert (seen["cross_sample"].batch_size, seen["cross_sample"].mixing) == (12, 0)
+    mixed = indexed(zygote, "False")["cross_sample"]
+    assert (mixed.mixing, mixed.sequence_first) == (4, True)
+
+
+def test_rows_that_a_layer_takes_for_one_sequence_are_none(zygote):
+    seen = indexed(zygote, "True", "return self.head(self.lstm(x.mean(1))[0]).squeeze(1)")
+    assert seen.absent("cross_sample").startswith("not-applicable")
+
+
+def test_a_loss_by_hand_over_indexed_rows_is_replayed(zygote):
+    """The targets come from a shuffle that no rewinding brings back: they are put in their places."""
+    assert indexed(zygote, "True")["step_repeats"]

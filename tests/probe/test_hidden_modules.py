@@ -98,3 +98,35 @@ def test_a_loop_without_modules_has_nothing_to_look_at(zygote):
         w.grad = None
     """
     assert zygote.probe(script, steps=5).absent("hidden_modules").startswith("not-applicable")
+
+
+PLAIN = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(5, 1)
+        self.weight = torch.randn(4, 5, requires_grad=True)
+        self.grid = torch.randn(8, 4, requires_grad=True)
+        self.fixed = torch.randn(4, 5)
+
+    def forward(self, x):
+        return self.out(torch.tanh((x + self.grid + self.fixed.sum()) @ self.weight))
+
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(12):
+    optimizer.zero_grad()
+    net(torch.randn(8, 4)).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+def test_plain_tensors_that_want_a_gradient(zygote):
+    """Points with one row a sample are inputs; what is multiplied with them is a weight."""
+    (found,) = zygote.probe(PLAIN, steps=10, parts=("hidden_modules",))["hidden_modules"].found
+    assert (found.holder, found.container, found.parameters) == ("Net.weight", "Tensor", 20)
+    assert (found.reached > 0, found.moved) == (True, False)

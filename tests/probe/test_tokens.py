@@ -52,6 +52,23 @@ loss = F.cross_entropy(model(x).reshape(-1, V), y.reshape(-1))
 """
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "-model(x).log_softmax(-1).gather(-1, y[..., None])",
+        "-torch.take_along_dim(model(x) - model(x).logsumexp(-1, keepdim=True), y[..., None], -1)",
+        "-model(x).log_softmax(-1).reshape(-1, V)[torch.arange(y.numel()), y.reshape(-1)].reshape(y.shape)[..., None]",
+    ],
+)
+def test_labels_of_a_loss_by_hand(zygote, loss):
+    shift = "x, y = text[:, :-1], text[:, 1:]"
+    found = site(zygote, f"{shift}\nloss = ({loss}).mean()")
+    assert shares(found)[1] == 1.0
+    assert found.padded_counted == found.padded > 0
+    masked = site(zygote, f"{shift}\nloss = ({loss} * (y != 0)[..., None]).sum() / (y != 0).sum()")
+    assert masked.padded_counted == 0 < masked.padded
+
+
 def test_the_next_token(zygote):
     found = site(zygote, RIGHT)
     assert shares(found)[1] == 1.0

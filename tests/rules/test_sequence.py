@@ -11,6 +11,8 @@ from auditor.evidence import (
     IgnoredLabels,
     LabelSite,
     Offset,
+    PaddedOutputs,
+    PaddedSite,
     TiedPair,
     TiedWeights,
     TokenInfluence,
@@ -162,6 +164,27 @@ def test_padding_that_hardly_counts_passes(counted):
     assert padding(padded_counted=counted).verdict.outcome == "pass"
 
 
+def padded_outputs(**changes):
+    given = {"module": "Net", "calls": 9, "padded": 400, "padded_counted": 400, "counted": 1000, "strength": 0.8}
+    return judge("padding-in-loss", PaddedOutputs(sites=(PaddedSite(**{**given, **changes}),)))
+
+
+def test_outputs_at_padding_that_count_fail():
+    (finding,) = padded_outputs().findings
+    assert (finding.confidence, finding.severity) == ("confirmed", "error")
+    (finding,) = padded_outputs(told=False).findings
+    assert finding.severity == "warning"
+
+
+@pytest.mark.parametrize("changes", [{"padded_counted": 0}, {"strength": 0.01}])
+def test_outputs_at_padding_that_hardly_count_pass(changes):
+    assert padded_outputs(**changes).verdict.outcome == "pass"
+
+
+def test_few_outputs_at_padding_are_inconclusive():
+    assert padded_outputs(padded=10, padded_counted=10).verdict.outcome == "inconclusive"
+
+
 def test_padding_that_is_not_known_or_not_there():
     assert padding(pad=None, padded_counted=400).verdict.outcome == "not-applicable"
     assert padding(padded=0).verdict.outcome == "not-applicable"
@@ -183,6 +206,8 @@ def test_padding_that_decides_fails():
     assert "Classifier is given a mask" in finding.message
     assert "Classifier makes a mask" in mask(mask_made=True).findings[0].message
     assert "9 positions more of padding" in mask(appended=9).findings[0].message
+    assert "inverted" in mask(real_change=0.0).findings[0].message
+    assert mask(recurrent=True).findings[0].severity == "warning"
 
 
 @pytest.mark.parametrize("change", [0.0, 1e-4])

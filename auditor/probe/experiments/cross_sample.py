@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from auditor.evidence import CrossSample
-from auditor.probe.batches import map_tensors, tensors
+from auditor.probe.batches import batch_dimension, map_tensors, tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.operations import short_name
 from auditor.probe.replay import Experiment, NotRun, Replay
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 REPLACED = 4  # samples, one at a time
+FEWEST_ROWS = 6  # in a loop without loader, of which half are tried
 SEQUENTIAL = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 STATISTICS = frozenset({"mean", "var", "std", "var_mean", "std_mean", "median", "quantile", "nanmean", "cov"})
 NORMALIZERS = frozenset({"softmax", "log_softmax"})
@@ -51,12 +52,9 @@ def cross_sample(probe: Probe) -> Experiment:
 
 def _batch_size(probe: Probe) -> int:
     """Samples in a batch, where it is certain which dimension counts them: the loader's batch size, in everything that
-    it hands out. Raises NotRun otherwise."""
+    it hands out. 0 for a loop without loader: what the model does with its rows tells. Raises NotRun otherwise."""
     if not probe.feed.has_loader:
-        raise NotRun(
-            "the loop uses no DataLoader, so it is not certain which dimension of the inputs counts the samples",
-            "not-applicable",
-        )
+        return 0
     training = [seen.loader for seen in probe.program.loaders if seen.training_credits]
     size = probe.feed.batch_size()
     batching = [getattr(each, "batch_size", None) for each in training]
@@ -69,6 +67,44 @@ def _batch_size(probe: Probe) -> int:
     if size < 3:
         raise NotRun(f"a batch holds {size} samples: none can be replaced by another", "not-applicable")
     return size
+
+
+def _rows_of_one_vector(examination: Examination) -> int:
+    """Without a loader: the rows of the inputs, where they are certain to be samples. Each row is a sequence, a table
+    or an image, the model returns one vector for each, works on fewer rows, and no layer takes them for a sequence."""
+    uncertain = NotRun(
+        "the loop uses no DataLoader, and it is not certain which dimension of the inputs counts the samples",
+        "not-applicable",
+    )
+    given = (examination.args, examination.kwargs)
+    size = batch_dimension(given) or 0
+    found = list(tensors(given))
+    largest = max(found, key=lambda tensor: tensor.dim(), default=None)
+    if largest is None or size < FEWEST_ROWS or largest.dim() < 3:
+        raise uncertain
+    single = [False]
+
+    def look(layer: nn.Module, args: Any, result: Any) -> None:
+        states = next(tensors(args), None)
+        single[0] |= states is not None and (states.dim() < 3 or min(states.shape[:2]) == 1)
+
+    handles = [m.register_forward_hook(look) for m in examination.module.modules() if isinstance(m, SEQUENTIAL)]
+    try:
+        outputs = examination.outputs()
+        half = [o.shape for o in examination.outputs(*_fewer(given, size // 2))]
+    except Exception:
+        raise uncertain from None
+    finally:
+        for handle in handles:
+            handle.remove()
+    vectors = [o for o in outputs if o.dim() in (1, 2) and o.shape[0] == size and o.shape[1:] != largest.shape[1:2]]
+    if single[0] or len(vectors) != len(outputs) or any(shape[0] != size // 2 for shape in half):
+        raise uncertain
+    return size
+
+
+def _fewer(given: tuple[Any, Any], rows: int) -> tuple[Any, Any]:
+    return map_tensors(given[0], lambda t: t[:rows]), map_tensors(given[1], lambda t: t[:rows])
 
 
 @dataclass
@@ -86,7 +122,7 @@ class _Look:
     def __init__(self, probe: Probe, examination: Examination, size: int) -> None:
         self._probe = probe
         self._examination = examination
-        self._size = size
+        size = self._size = size or _rows_of_one_vector(examination)
         rows = [t for t in tensors((examination.args, examination.kwargs)) if t.dim() and t.shape[0] == size]
         if not rows:
             raise NotRun("the model's inputs do not have one row a sample", "not-applicable")

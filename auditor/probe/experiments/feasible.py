@@ -94,6 +94,19 @@ def choose_feeding(probe: Probe) -> None:
     probe.first_recorded = 1 if (drawn or tried_out) and probe.observed > 2 else 0
 
 
+def substitute_formulas(probe: Probe) -> bool:
+    """Feed a loop without loader, whose random numbers did not bring its batch back, with its model's arguments and
+    with what its own formula compares the outputs with. False where there is no such formula."""
+    steps = probe.feed.steps[: probe.observed]
+    if probe.feed.has_loader or without_calls(probe) or not probe.feed.has_formulas:
+        return False
+    if len({tuple(name for name, _ in step.targets) for step in steps[1:] or steps}) > 1:
+        return False
+    probe.substituting = True
+    probe.first_recorded = 1 if len(steps) > 2 and len(steps[0].calls) != len(steps[1].calls) else 0
+    return True
+
+
 def order(probe: Probe, shift: int = 0, backwards: bool = False) -> _Order:
     return _Order(probe.first_recorded, max(1, probe.observed - probe.first_recorded), shift, backwards)
 

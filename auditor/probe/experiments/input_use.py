@@ -35,13 +35,14 @@ def input_use(probe: Probe) -> Experiment:
     require_rewindable(probe)
     facts = probe.loss_facts()
     size = probe.feed.batch_size() if (probe.feed.has_loader or probe.substituting) else None
-    if not facts.name:
-        raise NotRun("no loss function with a target was seen", "not-applicable")
     if facts.contrasts_the_batch():
         raise NotRun("every sample's target is its own place in the batch", "not-applicable")
     if size is None or size < 2:
         raise NotRun("the inputs of one sample cannot take the place of another's: no common batch dimension")
     looks = _Arms(probe, size)
+    if not facts.name:  # a formula, whose targets are not known: whether the outputs depend on the inputs can be seen
+        yield from looks.take(FEWEST, both=False)
+        return looks.answer()
     for steps in STEPS:
         if looks.real and probe.director.affordable_steps() < 2 * steps:
             break
@@ -67,8 +68,8 @@ class _Arms:
         self._module: torch.nn.Module | None = None
         self._refused = ""  # why the model cannot be called with one sample's inputs for all
 
-    def take(self, steps: int) -> Generator[Replay, Trail, None]:
-        for constant in (False, True):
+    def take(self, steps: int, both: bool = True) -> Generator[Replay, Trail, None]:
+        for constant in (False, True) if both else (False,):
             if constant and self._refused:
                 return
             trail = yield self._replay(steps, constant)
@@ -143,6 +144,8 @@ class _Arms:
             moved = max([moved, *(_apart(a, b) for a, b in zip(was, now, strict=False))])
             if not was or len(was) != len(now):
                 return
+            if not self._probe.loss_facts().name and not all(o.dim() and o.shape[0] == self._size for o in was):
+                return  # one number for the batch, as a loss inside the model: it does not know the order of the rows
         self._change, self._examined = moved, step
 
     def _rehearse(self, examination: Examination) -> None:

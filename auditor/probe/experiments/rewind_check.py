@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from auditor.probe.experiments.feasible import choose_feeding, order, require_rewindable
+from auditor.probe.experiments.feasible import choose_feeding, order, require_rewindable, substitute_formulas
 from auditor.probe.replay import Experiment, NotRun, Replay
 
 if TYPE_CHECKING:
@@ -20,6 +20,15 @@ def rewind_check(probe: Probe) -> Experiment:
     """Raises NotRun when the loop carries state that the probe cannot put back. Makes no part."""
     require_rewindable(probe, unfed=True)
     choose_feeding(probe)
+    try:
+        return (yield from _check(probe))
+    except NotRun:
+        if probe.substituting or not substitute_formulas(probe):
+            raise
+    return (yield from _check(probe))
+
+
+def _check(probe: Probe) -> Experiment:
     steps = min(STEPS, probe.observed)
     first = yield Replay(steps=steps, label="rewind check", order=order(probe))
     first.require(1)

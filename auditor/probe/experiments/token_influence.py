@@ -79,6 +79,11 @@ class _Mask(NamedTuple):
     made: bool = False
 
 
+def _is_behind(mask: _Mask) -> bool:
+    """No row begins with padding: a layer that only reads forward does not see it from any real position."""
+    return not bool(mask.run.select(mask.axis, 0).any())
+
+
 class _Look:
     def __init__(self, probe: Probe, examination: Examination) -> None:
         self._probe = probe
@@ -90,6 +95,7 @@ class _Look:
         self._streams = seen.streams
         self._given = [*self._arguments(), *seen.given]
         self._used = used.masks if used.attention else []
+        self._attends = used.attention
         if not self._streams:
             raise NotRun("no tokens enter an embedding where the model is called", "not-applicable")
 
@@ -187,21 +193,24 @@ class _Look:
 
     def _padding(self) -> dict[str, Any]:
         """Fields of the padded stream whose padding matters most; {} where no mask marks any padding."""
-        local = next((type(m).__name__ for m in self._module.modules() if isinstance(m, LOCAL)), "")
+        modules = list(self._module.modules())
+        forward = [m for m in modules if isinstance(m, nn.RNNBase) and not m.bidirectional]
+        local = next((type(m).__name__ for m in modules if isinstance(m, LOCAL) and m not in forward), "")
         best: dict[str, Any] = {}
         for stream in self._streams:
-            found = self._mask_of(stream)
+            found = self._mask_of(stream, bool(forward))
             if found is None:
                 continue
-            named: dict[str, Any] = {"mask": found.owner, "mask_made": found.made}
-            if local:
-                return named | {"pad": found.pad, "padded": int(found.run.sum()), "local_layer": local}
+            named: dict[str, Any] = {"mask": found.owner, "mask_made": found.made, "recurrent": bool(forward)}
+            near = local or (type(forward[0]).__name__ if forward and not _is_behind(found) else "")
+            if near:
+                return named | {"pad": found.pad, "padded": int(found.run.sum()), "local_layer": near}
             fields = self._in_padding(stream, found.pad, found.run, found.axis) | named
             if fields.get("pad_change", -1.0) > best.get("pad_change", -1.0) or not best:
                 best = fields
         return best
 
-    def _mask_of(self, stream: Stream) -> _Mask | None:
+    def _mask_of(self, stream: Stream, recurrent: bool) -> _Mask | None:
         declared = declared_padding(stream.module)
         corners = {int(stream.ids[row, column]) for row in (0, -1) for column in (0, -1)}
         edges = set(stream.ids[:16, -1].tolist()) | set(stream.ids[-1, :16].tolist())
@@ -216,10 +225,18 @@ class _Look:
                 if any(marks(tensor, run) or marks(tensor, run.t()) for tensor in self._used):
                     owner = type(self._module).__name__
                     return _Mask(pad, behind_the_first(run, axis), axis, owner, made=True)
+                if axis == 1 and (recurrent or self._attends) and self._tells_lengths(run):
+                    return _Mask(pad, behind_the_first(run, axis), axis, type(self._module).__name__)
                 blank = self._blank_mask(run) if declared is not None else ""
                 if blank:
                     return _Mask(pad, behind_the_first(run, axis), axis, blank)
         return None
+
+    def _tells_lengths(self, run: torch.Tensor) -> bool:
+        """An argument of the model holds the numbers of positions before the padding. Not all are the same."""
+        lengths = (~run).sum(1)
+        numbers = (t for _, t in self._arguments() if not t.is_floating_point() and t.shape == lengths.shape)
+        return bool((lengths != lengths[0]).any()) and any(torch.equal(t.to(lengths), lengths) for t in numbers)
 
     def _blank_mask(self, run: torch.Tensor) -> str:
         """An argument called a mask, in the shape of the tokens, that marks nothing at all though there is padding."""

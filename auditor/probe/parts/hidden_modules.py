@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from auditor.evidence import HiddenModule, HiddenModules
+from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.locate import is_users
 from auditor.probe.rewind import is_lazy
@@ -28,9 +29,10 @@ class _Holder:
     name: str
     container: str
     modules: list[nn.Module]
-    parameters: list[nn.Parameter]
+    parameters: list[torch.Tensor]
     before: list[torch.Tensor] = field(default_factory=list)
     reached: int = 0
+    owner: nn.Module | None = None
 
 
 class HiddenModulesCollector(Collector):
@@ -42,6 +44,8 @@ class HiddenModulesCollector(Collector):
         self._models = -1  # called modules when the attributes were looked through last
         self._registered = 0
         self._steps = 0
+        self._fed: set[int] = set()
+        self._rows: set[int] = set()
 
     def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
         if not sampled(self.step):
@@ -60,12 +64,35 @@ class HiddenModulesCollector(Collector):
         for name, model in models:
             for path, module in model.named_modules():
                 for attribute, value in list(vars(module).items()):
-                    if attribute in OWN or isinstance(value, nn.Module | torch.Tensor | str | int | float):
+                    plain = isinstance(value, torch.Tensor) and not self._is_weight(value)
+                    if plain or attribute in OWN or isinstance(value, nn.Module | str | int | float):
                         continue
                     found = _hidden(f"{path or name}.{attribute}", value, registered)
                     if found is not None and found.name not in self._holders:
+                        found.owner = module
                         found.before = [_sample(parameter) for parameter in found.parameters]
                         self._holders[found.name] = found
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._note(args, kwargs)
+
+    def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        self._note(args, result)
+
+    def watches(self, step: int) -> bool:
+        return step == 0
+
+    def _note(self, *given: Any) -> None:
+        """Sizes of batches, and tensors that modules are called with: these are inputs, as points of a grid are."""
+        if self.step == 0:
+            for tensor in tensors(given):
+                self._fed.add(id(tensor))
+                self._rows.update(tensor.shape[:1])
+
+    def _is_weight(self, tensor: torch.Tensor) -> bool:
+        """A tensor that was made to be trained, but for being a parameter: no input of a module, no row a sample."""
+        trained = tensor.requires_grad and tensor.is_leaf and tensor.dim() and not is_lazy(tensor)
+        return bool(trained) and id(tensor) not in self._fed and tensor.shape[0] not in self._rows
 
     def part(self) -> HiddenModules:
         if not self._steps:
@@ -91,16 +118,16 @@ class HiddenModulesCollector(Collector):
             moved=any(not torch.equal(a, _sample(p)) for a, p in zip(holder.before, holder.parameters, strict=True)),
             training=any(module.training for module in inner) if inner else True,
             loaded=any(program.has_loaded(module) for module in inner),
-            location=next(filter(None, map(program.location_of, holder.modules)), None),
+            location=next(filter(None, map(program.location_of, [*holder.modules, holder.owner])), None),
         )
 
 
 def _hidden(name: str, value: Any, registered: dict[int, int]) -> _Holder | None:
     """What the attribute holds besides registered parameters; None when there is nothing to train in it."""
     modules: list[nn.Module] = []
-    parameters: dict[int, nn.Parameter] = {}
+    parameters: dict[int, torch.Tensor] = {}
     for found in _inside(value):
-        own = [found] if isinstance(found, nn.Parameter) else list(found.parameters())
+        own = [found] if isinstance(found, torch.Tensor) else list(found.parameters())
         own = [p for p in own if id(p) not in registered and p.requires_grad and not is_lazy(p)]
         if own and isinstance(found, nn.Module):
             modules.append(found)
@@ -108,8 +135,11 @@ def _hidden(name: str, value: Any, registered: dict[int, int]) -> _Holder | None
     return _Holder(name, type(value).__name__, modules, list(parameters.values())) if parameters else None
 
 
-def _inside(value: Any) -> Iterator[nn.Module | nn.Parameter]:
+def _inside(value: Any) -> Iterator[nn.Module | torch.Tensor]:
     """Modules and parameters in plain containers and in objects of the user's own classes."""
+    if isinstance(value, torch.Tensor):
+        yield value
+        return
     queue: list[tuple[Any, int]] = [(value, 0)]
     seen: set[int] = set()
     while queue and len(seen) < MOST:

@@ -14,13 +14,16 @@ from auditor.evidence import Location, Offset, TokenLabels, TokenSite
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import REARRANGING
+from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossgraph import kind, size
+from auditor.probe.picked import picked_labels
 from auditor.probe.tokens import Stream, behind_the_first, declared_padding, marks, padding_run, stream_of
 
 OFFSETS = (-2, -1, 0, 1, 2, 3)
 MOST_STREAMS = 6
 MOST_MASKS = 6
+PASSED = REARRANGING | {"LogSoftmax", "Softmax", "Log", "Sub"}  # from a probability to the logits that it is made of
 MOST_CALLS = 24  # of one call site, whose labels are kept
 
 
@@ -59,6 +62,9 @@ class _Labels:
     masks: list[torch.Tensor]
     first: dict[int, int]  # axis -> position of the first row of logits
 
+    def count(self, counted: torch.Tensor) -> None:
+        self.counted = counted if self.counted is None else self.counted | counted
+
 
 class TokenLabelsCollector(Collector):
     name = "token_labels"
@@ -68,6 +74,7 @@ class TokenLabelsCollector(Collector):
         self._sites: dict[tuple[str, Location | None], _Site] = {}
         self._streams: list[Stream] = []
         self._masks: list[torch.Tensor] = []
+        self._called = False  # a loss function has been, with labels, in the step at hand
         self._calls: Counter[int] = Counter()  # of each embedding in the forward at hand
 
     # ---------------------------------------------------------------------------------------------------------- events
@@ -88,17 +95,45 @@ class TokenLabelsCollector(Collector):
     def loss_called(self, call: LossCall) -> None:
         if not sampled(self.step) or not call.class_labels or not self._streams:
             return
-        streams = [stream for stream in self._streams if shapes(call.target.numel(), stream)]
+        self._called = True
+        target = call.target.detach()
+        first = _first_rows(call.input.grad_fn)
+        kept = self._heard(call.name, call.location, target, target != call.ignore_index, call.classes, first)
+        if kept is not None and call.input.requires_grad:
+            call.input.register_hook(_counter(kept, target, call.classes))  # type: ignore[no-untyped-call]
+
+    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
+        root = roots[0].grad_fn if roots else None
+        if root is not None and self._streams and not self._called and sampled(self.step):
+            for taken in picked_labels(root):
+                everywhere = torch.ones_like(taken.labels, dtype=torch.bool)
+                first = _first_rows(taken.node.next_functions[0][0])
+                kept = self._heard("gather", user_location(), taken.labels, everywhere, taken.classes, first)
+                if kept is not None:
+                    taken.tell_counted(kept.count)
+        self._streams, self._masks, self._called = [], [], False
+
+    def _heard(
+        self,
+        name: str,
+        location: Location | None,
+        target: torch.Tensor,
+        valid: torch.Tensor,
+        classes: int,
+        first: dict[int, int],
+    ) -> _Labels | None:
+        """None where no tokens fit these labels, or enough of them are kept."""
+        streams = [stream for stream in self._streams if shapes(target.numel(), stream)]
         if not streams:
-            return
-        site = self._sites.setdefault((call.name, call.location), _Site(call.name, call.location))
+            return None
+        site = self._sites.setdefault((name, location), _Site(name, location))
         site.calls += 1
-        site.classes = call.classes
+        site.classes = classes
         site.streams = max(site.streams, len({id(stream.module) for stream in streams}))
-        labels = call.target.detach().reshape(-1).clone()
+        labels = target.reshape(-1).clone()
         sizes = {stream.ids.numel() for stream in streams}
         masks = [mask for mask in self._masks if mask.numel() in sizes]
-        kept = _Labels(self.step, labels, labels != call.ignore_index, None, streams, masks, _first_rows(call))
+        kept = _Labels(self.step, labels, valid.reshape(-1), None, streams, masks, first)
         for stream in streams:
             for axis, shape in shapes(labels.numel(), stream):
                 key = (id(stream.module), stream.index, axis)
@@ -108,14 +143,10 @@ class TokenLabelsCollector(Collector):
                     fit = site.fits[key] = _Fit(stream.module, stream.index, axis, tuple(stream.ids.shape), empty)
                 fit.table = fit.table + compare(stream.ids, labels, kept.valid, shape, axis, kept.first[axis])
                 fit.calls += 1
-        if len(site.seen) < MOST_CALLS:
-            site.seen.append(kept)
-        if len(site.seen) < MOST_CALLS and call.input.requires_grad:
-            hook = _counter(kept, call.target.detach(), call.classes)
-            call.input.register_hook(hook)  # type: ignore[no-untyped-call]
-
-    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
-        self._streams, self._masks = [], []
+        if len(site.seen) >= MOST_CALLS:
+            return None
+        site.seen.append(kept)
+        return kept
 
     # -------------------------------------------------------------------------------------------------------- the part
 
@@ -277,17 +308,16 @@ def _counter(kept: _Labels, target: torch.Tensor, classes: int) -> Any:
         flat = flat.movedim(1, -1) if flat.dim() > 2 else flat
         flat = flat.reshape(-1, classes)
         own = target.reshape(-1).clamp(0, classes - 1).long()
-        counted = flat.gather(1, own[:, None]).squeeze(1) != 0
-        kept.counted = counted if kept.counted is None else kept.counted | counted
+        kept.count(flat.gather(1, own[:, None]).squeeze(1) != 0)
 
     return count
 
 
-def _first_rows(call: LossCall) -> dict[int, int]:
+def _first_rows(node: Any) -> dict[int, int]:
     """Axis -> position of the first row of logits: `logits[:, 1:]` begins at 1. Read from the slices in the graph."""
-    node, found = call.input.grad_fn, {0: 0, 1: 0}
+    found = {0: 0, 1: 0}
     for _ in range(12):
-        if node is None or kind(node) not in REARRANGING or not node.next_functions:
+        if node is None or kind(node) not in PASSED or not node.next_functions:
             break
         first, axis = getattr(node, "_saved_start", None), getattr(node, "_saved_dim", None)
         if kind(node) == "Slice" and isinstance(first, int) and axis in found and 0 < first < size(node)[axis]:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from auditor.probe.probe import Probe
-from auditor.probe.taps import autocast, autograd, comparisons, data, functions, losses, modules, optimizers, seeds
+from auditor.probe.taps import (
+    autocast,
+    autograd,
+    comparisons,
+    data,
+    functions,
+    losses,
+    modules,
+    optimizers,
+    seeds,
+    sequences,
+)
 
 
 def install(probe: Probe) -> None:
     """Put every tap in place. Must run before the user's script is imported, so that its `from ... import` see them."""
-    for tap in (modules, losses, autocast, autograd, optimizers, data, seeds, functions, comparisons):
+    for tap in (modules, losses, autocast, autograd, optimizers, data, seeds, functions, comparisons, sequences):
         tap.install(probe)

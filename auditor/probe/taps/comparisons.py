@@ -1,4 +1,4 @@
-"""Comparisons and differences of tensors, and the largest of some values: what metrics are made of."""
+"""Comparisons, differences and choices of tensors: what metrics, and losses by hand, are made of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def install(probe: Probe) -> None:
     if probe.collectors.hears("compared"):
         for owner, name in ((torch.Tensor, "__eq__"), (torch.Tensor, "eq"), (torch, "eq")):
             _wrap(owner, name, lambda original: _equal(probe, original))
-    if probe.collectors.hears("subtracted"):
+    for owner, name, place in ((torch.Tensor, "gather", 2), (torch, "gather", 2), (torch, "take_along_dim", 1)):
+        _wrap(owner, name, lambda original, place=place: _taken(probe, original, place))  # type: ignore[misc]
+    if probe.collectors.hears("subtracted") or probe.spec.experiments:
         for owner, name in ((torch.Tensor, "__sub__"), (torch.Tensor, "sub"), (torch, "sub")):
             _wrap(owner, name, lambda original: _minus(probe, original))
     if probe.collectors.hears("took_largest"):
@@ -55,6 +57,8 @@ def _minus(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
     def sub(*args: Any, **kwargs: Any) -> Any:
         if has_torch_function(args):
             return handle_torch_function(sub, args, *args, **kwargs)
+        if probe.feed.hears_formulas and len(args) == 2 and not probe.calls.inside_root and probe.alive():
+            args = _compared(probe, "-", *args)
         result = original(*args, **kwargs)
         # Runs for every difference of any library: only those of a vector and a column outside of models go further.
         if not probe.hears_metrics or len(args) != 2 or not isinstance(args[1], torch.Tensor):
@@ -66,6 +70,31 @@ def _minus(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return sub
+
+
+def _compared(probe: Probe, name: str, left: Any, right: Any) -> tuple[Any, Any]:
+    """The operands of a loss by hand, in experiments with what was recorded in the place of what has no graph."""
+    if not torch.is_grad_enabled():
+        return left, right
+    with probe.paused():
+        if isinstance(left, torch.Tensor) and left.requires_grad:
+            return left, probe.feed.operands(name, left, right)
+        return probe.feed.operands(name, right, left), right
+
+
+def _taken(probe: Probe, original: Callable[..., Any], place: int) -> Callable[..., Any]:
+    """`place`: of the index among the arguments."""
+
+    def gather(*args: Any, **kwargs: Any) -> Any:
+        if has_torch_function(args):
+            return handle_torch_function(gather, args, *args, **kwargs)
+        heard = probe.feed.hears_formulas and len(args) > place and not probe.calls.inside_root
+        if heard and torch.is_grad_enabled() and probe.alive():
+            with probe.paused():
+                args = (*args[:place], probe.feed.operands("gather", args[0], args[place]), *args[place + 1 :])
+        return original(*args, **kwargs)
+
+    return gather
 
 
 def _largest(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut short
 HELD_OUT_SECONDS = 3.0
+USUAL = 0.7  # share of the steps that make the same calls
+PATIENCE = 8  # batches that a loop may fetch and not use
 PASSES = 4  # over one loader, whose order is kept
 MOST_DRAWN = 100_000  # samples of each
 
@@ -43,6 +45,10 @@ class ModelCall:
     args: Any
     kwargs: Any
 
+    def form(self) -> tuple[Any, ...]:
+        """What tells it from a call on other data."""
+        return (self.module, *(tuple(each.shape) for each in batches.tensors((self.args, self.kwargs))))
+
 
 @dataclass
 class StepData:
@@ -60,6 +66,10 @@ class Feeding:
     samples: int | None = None  # tile the first rows of the batch
     pinned: bool = False  # one and the same batch, also for the micro-batches of a step
     change: Callable[[Any], Any] | None = None
+
+
+def _form_of(target: tuple[str, torch.Tensor]) -> tuple[Any, ...]:
+    return target[0], tuple(target[1].shape)
 
 
 def _order_of(iterator: Any) -> list[Any]:
@@ -83,6 +93,8 @@ class Feed:
         self.cut_at: int | None = None
         self.feeding: Feeding | None = None
         self._served: dict[int, int] = {}
+        self._dropped = False  # calls of evaluations, from what was recorded
+        self._refused = 0  # batches served since the last training forward
         self._bytes = 0
         self.full = False  # no room is left for further batches
         self.largest = 0  # bytes of one batch
@@ -158,7 +170,10 @@ class Feed:
         # and throws away.
         step, offset = divmod(max(0, position), self._per_step(seen))
         offset = 0 if self.feeding.pinned else offset
-        fetched = recorded[(self.feeding.order(step) * self._per_step(seen) + offset) % len(recorded)]
+        self._refused += 1
+        # A loop that throws batches away before its forward may do so with this one, for ever: others come after it.
+        further = max(0, self._refused - self._per_step(seen) * len(self.by_loader) - PATIENCE)
+        fetched = recorded[(self.feeding.order(step) * self._per_step(seen) + offset + further) % len(recorded)]
         self._probe.director.player.set_noise(fetched.noise, position)
         batch = batches.clone(fetched.batch)
         if self.feeding.samples is not None:
@@ -168,6 +183,7 @@ class Feed:
     # ------------------------------------------------------------------------------------------------- who consumed it
 
     def forward_with_gradient(self, module: nn.Module) -> None:
+        self._refused = 0
         if self._pending:
             for loader, _ in self._candidates:
                 self._probe.program.loader(loader).held_out_credits += 1
@@ -228,8 +244,11 @@ class Feed:
             return args, kwargs
         if self.has_loader or not self._probe.substituting:
             return args, kwargs
-        index, self._call = self._call, self._call + 1
         step = self._recorded_step()
+        live = ModelCall(module, args, kwargs)
+        if self._dropped and step is not None and live.form() not in [call.form() for call in step.calls]:
+            return args, kwargs  # one of those that were dropped
+        index, self._call = self._call, self._call + 1
         if step is None or index >= len(step.calls) or step.calls[index].module != module:
             return args, kwargs
         call = step.calls[index]
@@ -247,11 +266,35 @@ class Feed:
             return target
         if self.has_loader or in_model or not self._probe.substituting:
             return target
-        index, self._target = self._target, self._target + 1
         step = self._recorded_step()
+        forms = [_form_of(each) for each in step.targets] if step is not None else []
+        if self._dropped and _form_of((name, target)) not in forms:
+            return target
+        index, self._target = self._target, self._target + 1
         if step is None or index >= len(step.targets) or step.targets[index][0] != name:
             return target
         return batches.substitute(target, self._shape(step.targets[index][1]))
+
+    def drop_evaluations(self, observed: int) -> None:
+        """Forget what a few steps compute besides the calls that nearly all make, on tensors of other shapes: with
+        gradients on, an evaluation in between looks like a part of the step after it."""
+        steps = self.steps[:observed]
+        if len(steps) < 2:
+            return
+        forms = [tuple(call.form() for call in step.calls) for step in steps]
+        usual = max(set(forms[1:]), key=forms.count)
+        if forms.count(usual) < USUAL * len(steps):
+            return
+        for step, form in zip(steps, forms, strict=True):
+            kept = [call for call in step.calls if call.form() in usual]
+            if len(form) > len(kept) == len(usual):
+                step.calls, self._dropped = kept, True
+        targets = [tuple(_form_of(each) for each in step.targets) for step in steps]
+        often = max(set(targets[1:]), key=targets.count)
+        for step in steps if self._dropped else ():
+            known = [each for each in step.targets if _form_of(each) in often]
+            if len(step.targets) > len(known) == len(often):
+                step.targets = known
 
     def _now(self) -> StepData:
         while len(self.steps) <= self._probe.observed:

@@ -44,6 +44,7 @@ def without_calls(probe: Probe) -> bool:
 
 
 def _require_repeatable_calls(probe: Probe) -> None:
+    probe.feed.drop_evaluations(probe.observed)
     steps = probe.feed.steps[: probe.observed]
     if not steps or not steps[0].calls:
         raise NotRun(

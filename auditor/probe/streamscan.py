@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SECONDS = 3.0
 MOST_SAMPLES = 50_000
-ROWS = 32  # that count as a batch, where the stream hands out single samples
+PIECES = 48  # that a pass is cut into
 
 
 def scan_stream(probe: Probe) -> None:
@@ -36,9 +36,9 @@ def scan_stream(probe: Probe) -> None:
             return
         finally:
             noise.restore()
-    if whole and len(labels) > ROWS:
+    if whole and len(labels) >= PIECES:
         numbers = torch.tensor(labels)
-        drift = composition(numbers, list(torch.split(numbers, ROWS))).get("drift", 0.0)
+        drift = composition(numbers, list(torch.split(numbers, len(labels) // PIECES))).get("drift", 0.0)
         probe.sink.part("sample_order", part.model_copy(update={"pass_drift": drift, "pass_samples": len(labels)}))
 
 

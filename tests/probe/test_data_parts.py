@@ -278,3 +278,31 @@ for step in range(6):
 """
     inputs = zygote.probe(script, steps=6)["inputs"]
     assert (inputs.kind, len(inputs.channels), inputs.widest, inputs.narrowest) == ("sequence", 3, 0, 1)
+
+
+def test_an_image_that_the_model_scales_itself_is_seen_as_its_first_layer_does(zygote):
+    script = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        return self.conv(x / 255.0).mean()
+
+
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(6):
+    optimizer.zero_grad()
+    model(torch.randint(0, 256, (4, 1, 12, 12)).float() / 255).backward()
+    optimizer.step()
+"""
+    inputs = zygote.probe(script, steps=6)["inputs"]
+    assert (inputs.prepared, inputs.first_layer, inputs.max < 0.004) == (True, "conv", True)
+    assert inputs.grey_step == pytest.approx(1 / 255**2, rel=1e-3)

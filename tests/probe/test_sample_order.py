@@ -103,7 +103,7 @@ def test_a_sorted_stream_and_what_its_order_does(zygote):
     assert (len(control.natural), len(control.mixed), control.steps) == (16, 16, 48)
     assert control.natural != control.mixed
     part = order(zygote, STREAM, steps=48)
-    assert (part.feed, part.sequential, part.batches, part.labels) == ("stream", False, 48, (228, 100, 56))
+    assert (part.feed, part.sequential, part.batches, part.labels) == ("stream", False, 48, (100, 100, 100, 84))
     assert part.purity > 0.9
     assert (part.pass_drift, part.pass_samples) == (approx(1.0), 400)
 

@@ -44,6 +44,8 @@ class InputsCollector(Collector):
         self._first: InputStream | None = None
         self._others: dict[tuple[int, int], InputStream] = {}  # (id of the module called, place in the call)
         self._entries: dict[int, nn.Module] = {}  # id of a stream -> the layer that receives it
+        # What a layer receives where the model shifts or scales images or sequences itself.
+        self._inner: tuple[InputStream, nn.Module] | None = None
         self._present: list[tuple[InputStream, torch.Tensor]] = []  # of the forward that is under way
         self._first_layer: nn.Module | None = None
         self._entering = FirstLayerInput(probe)
@@ -87,15 +89,27 @@ class InputsCollector(Collector):
             self._present.append((self._others[key], tensor))
 
     def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
-        """The first layer with parameters that receives a tensor of the call as it is."""
+        """The first layer with parameters that receives a tensor of the call as it is, or as the model prepared it."""
         if not self._present or not args or not isinstance(args[0], torch.Tensor) or not _is_layer(module):
             return
+        self._look_inside(module, args[0])
         for stream, tensor in self._present:
             if id(stream) not in self._entries and args[0].data_ptr() == tensor.data_ptr():
                 if args[0].shape == tensor.shape:
                     self._entries[id(stream)] = module
             elif id(stream) not in self._entries and self._others and _joined(args[0], tensor):
                 self._entries[id(stream)] = module
+
+    def _look_inside(self, module: nn.Module, entering: torch.Tensor) -> None:
+        first, given = self._present[0]
+        if first is not self._first or first.kind == "features" or entering.shape != given.shape:
+            return
+        if entering.requires_grad or not entering.is_floating_point() or entering.data_ptr() == given.data_ptr():
+            return
+        if self._inner is None:
+            self._inner = (InputStream(entering, module, 0, first.location), module)
+        if self._inner[1] is module:
+            self._inner[0].add(entering)
 
     def forwarded(self, module: nn.Module, result: Any) -> None:
         self._entering.end()
@@ -119,6 +133,8 @@ class InputsCollector(Collector):
     def prepared(self) -> tuple[nn.Module, torch.Tensor, torch.Tensor] | None:
         """The first layer, and (channels,) mean and standard deviation of what it receives, where the model itself
         shifts or scales its input before. Of the first input only."""
+        if self._inner is not None and self._chosen is self._inner[0]:
+            return (self._inner[1], *self._inner[0].moments())
         if self._first is None or (self._chosen is not None and self._chosen is not self._first):
             return None
         moments, layer = self._entering.moments(self._first.samples), self._entering.layer
@@ -134,6 +150,10 @@ class InputsCollector(Collector):
             assert self._first is not None
             self._chosen = self._first
             self._summary = self._summarize(self._first, self._first_layer)
+            if self._inner is not None and not self._summary.nonfinite:
+                inner = self._summarize(*self._inner).model_copy(update={"further": False, "prepared": True})
+                if suspicious(inner):
+                    self._chosen, self._summary = self._inner[0], inner
             if not self._summary.nonfinite and not suspicious(self._summary):
                 self._look_at_others()
         return self._summary

@@ -100,7 +100,7 @@ from auditor.evidence.optimization import (
     StaleGroup,
     ValueClipping,
 )
-from auditor.evidence.order import SampleOrder
+from auditor.evidence.order import OrderControl, SampleOrder
 from auditor.evidence.precision import (
     LostUpdates,
     LowPrecision,
@@ -244,6 +244,7 @@ __all__ = [
     "NonfiniteBatch",
     "Offset",
     "Optimizer",
+    "OrderControl",
     "Overfit",
     "OverfitArm",
     "Overlap",
@@ -377,6 +378,7 @@ class Evidence(Frozen):
     low_precision: LowPrecision | None = None
     ranks: Ranks | None = None
     sample_order: SampleOrder | None = None
+    order_control: OrderControl | None = None
     augmentation: Augmentation | None = None
     data_wait: DataWait | None = None
     fed_from_memory: FedFromMemory | None = None

@@ -27,19 +27,24 @@ class Inputs(Part):
     std: float
     min: float
     max: float
-    channels: tuple[Channel, ...] = Field((), description="Per channel (image) or feature; the first 64.")
+    channels: tuple[Channel, ...] = Field(
+        (), description="Per channel (image) or feature (table, sequence); the first 64."
+    )
     worst_channel: int | None = Field(None, description="Index with the largest |mean|/std.")
     binary_share: float = Field(0.0, description="Share of values that are exactly 0 or 1.")
     zero_share: float = 0.0
     nonfinite: int = 0
     scale_ratio: float | None = Field(
         None,
-        description="Largest over smallest standard deviation of the features, constant and binary ones left out.",
+        description="Largest over smallest standard deviation of features, constant and binary ones left out.",
     )
     widest: int | None = Field(None, description="The feature with the largest standard deviation.")
     narrowest: int | None = None
     prepared: bool = Field(
         False, description="The model shifts or scales the features itself; the three above are of its first layer."
+    )
+    further: bool = Field(
+        False, description="Not the first such tensor of the call, which is ordinary, but another one that is not."
     )
     grey_step: float | None = Field(
         None, description="Distance of neighbouring values in an image that holds at most 256 evenly spaced ones."
@@ -65,13 +70,15 @@ class NonfiniteBatch(Frozen):
 
 
 class Batches(Part):
-    """What the training loader handed out, batch by batch."""
+    """What the training loader handed out, batch by batch; without one, what the model was called with."""
 
-    loader: str
+    loader: str = Field(description="Empty: the loop has none.")
     batches: int
     rows: int
     nonfinite: tuple[NonfiniteBatch, ...] = ()
     nonfinite_batches: int = 0
+    lost: int = Field(0, description="Of these: the loop gave them up before backward(), or a GradScaler its step.")
+    lost_whole: int = Field(0, description="The same of batches without such values.")
     features: int = Field(0, description="Columns of the table that the batches hold, 0 where they hold none.")
     constant: tuple[int, ...] = Field((), description="Columns with one and the same value in every row, the first 64.")
     constants: int = 0

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from auditor.evidence.base import Location, Part
 
 
 class SampleOrder(Part):
+    """The first pass of a loader over a data set that has indices; all observed batches of a stream and of a loop that
+    makes its batches itself."""
+
     loader: str
+    feed: Literal["loader", "stream", "loop"] = "loader"
     sampler: str
     samples: int | None = None
     sequential: bool = Field(description="The sampler goes through the dataset as it lies.")
@@ -17,7 +23,8 @@ class SampleOrder(Part):
     passes: int = Field(1, description="Passes over the loader that were seen.")
     compared: int = Field(0, description="Samples at the start of the first pass that a second one was compared with.")
     repeated: bool = Field(False, description="The second pass began with the same samples in the same order.")
-    labels: tuple[int, ...] = Field((), description="Samples per class, of those in the first pass with a class label.")
+    labels: tuple[int, ...] = Field((), description="Samples per class, of those with a label.")
+    continuous: bool = Field(False, description="The classes are equally frequent ranges of continuous targets.")
     neighbours_equal: int = Field(0, description="Pairs of successive samples with the same label.")
     batch_classes: float = Field(0.0, description="Mean number of different labels in a batch.")
     alikeness: float | None = Field(
@@ -26,4 +33,28 @@ class SampleOrder(Part):
         "samples at random: about 1 where the order within a class means nothing.",
     )
     alikeness_pairs: int = 0
+    batches: int = 0
+    purity: float | None = Field(
+        None, description="Equal labels within batches: 0 as by chance, 1 where each batch has one class."
+    )
+    drift: float | None = Field(
+        None, description="Total variation distance of the classes of the first and the last third of the batches."
+    )
+    pass_drift: float | None = Field(
+        None, description="The same distance over a whole pass of a stream, which was gone through for that."
+    )
+    pass_samples: int = 0
+    drift_statistic: float = Field(0.0, description="Pearson's chi-squared of these two thirds.")
+    drift_freedom: int = Field(0, description="Its degrees of freedom.")
+    location: Location | None = None
+
+
+class OrderControl(Part):
+    """The recorded batches, trained on from the same weights in their order, and with their samples mixed."""
+
+    natural: tuple[float, ...] = Field(description="Losses afterwards on some mixed batches, after the order it has.")
+    mixed: tuple[float, ...] = Field(description="Losses afterwards on these, after mixed batches.")
+    steps: int = Field(description="Batches that were trained on.")
+    level: float = Field(description="Mean of the first observed losses.")
+    fidelity: float | None = None
     location: Location | None = None

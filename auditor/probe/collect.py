@@ -132,6 +132,7 @@ BUILDS_ON = {
     "divided_accumulation": "accumulation",
     "standardized_targets": "targets",
     "label_control": "labels",
+    "order_control": "sample_order",
 }
 
 # Of these, what can be worked out again and again.

@@ -17,6 +17,7 @@ from auditor.probe.parts.ranks import world
 from auditor.probe.player import Player
 from auditor.probe.replay import Experiment, NotRun, Trail
 from auditor.probe.steps import StepSeen
+from auditor.probe.streamscan import scan_stream
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -138,6 +139,7 @@ class Director:
             ("groups", scan_groups),
             ("near_duplicates", scan_near_duplicates),
             ("augmentation", scan_augmentation),
+            ("sample_order", scan_stream),
         )
         for part, look in scans:
             if probe.spec.wants(part):

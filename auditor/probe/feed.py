@@ -8,17 +8,17 @@ the random number generators makes the loop draw the same batch itself.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from auditor.probe import batches
-from auditor.probe.locate import Site, user_site
+from auditor.probe.locate import user_site
 from auditor.probe.randomness import RandomState
+from auditor.probe.stepdata import ModelCall, StepData, Telling, drop_evaluations
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 HELD_OUT_BATCHES = 50  # of one pass over a held-out loader, before it is cut short
 HELD_OUT_SECONDS = 3.0
+PATIENCE = 8  # batches that a loop may fetch and not use
 PASSES = 4  # over one loader, whose order is kept
 MOST_DRAWN = 100_000  # samples of each
-RARE = 0.2  # of the steps, that a call from one place comes in to be none of the training
 FORMULAS = ("-", "gather")  # losses by hand, by the names under which their targets are kept
 
 
@@ -39,22 +39,6 @@ class Fetched:
 
     batch: Any
     noise: RandomState
-
-
-@dataclass
-class ModelCall:
-    module: int
-    args: Any
-    kwargs: Any
-    site: Site = ()
-
-
-@dataclass
-class StepData:
-    """What one observed step of a loop without a loader consumed."""
-
-    calls: list[ModelCall] = field(default_factory=list)
-    targets: list[tuple[str, torch.Tensor]] = field(default_factory=list)
 
 
 @dataclass
@@ -88,12 +72,13 @@ class Feed:
         self.cut_at: int | None = None
         self.feeding: Feeding | None = None
         self._served: dict[int, int] = {}
+        self._refused = 0  # batches served since the last training forward
         self._bytes = 0
         self.full = False  # no room is left for further batches
         self.largest = 0  # bytes of one batch
         self._call = 0
         self._target = 0
-        self._strays: set[Site] = set()
+        self._told_by: Telling | None = None  # what tells a step's own calls from those of evaluations, once dropped
         self._pass: dict[int, tuple[int, float]] = {}
         self.hears_formulas = False  # between a training forward of a loop without loader and its backward
 
@@ -165,7 +150,10 @@ class Feed:
         # and throws away.
         step, offset = divmod(max(0, position), self._per_step(seen))
         offset = 0 if self.feeding.pinned else offset
-        fetched = recorded[(self.feeding.order(step) * self._per_step(seen) + offset) % len(recorded)]
+        self._refused += 1
+        # A loop that throws batches away before its forward may do so with this one, for ever: others come after it.
+        further = max(0, self._refused - self._per_step(seen) * len(self.by_loader) - PATIENCE)
+        fetched = recorded[(self.feeding.order(step) * self._per_step(seen) + offset + further) % len(recorded)]
         self._probe.director.player.set_noise(fetched.noise, position)
         batch = batches.clone(fetched.batch)
         if self.feeding.samples is not None:
@@ -175,6 +163,7 @@ class Feed:
     # ------------------------------------------------------------------------------------------------- who consumed it
 
     def forward_with_gradient(self, module: nn.Module) -> None:
+        self._refused = 0
         if self._pending:
             for loader, _ in self._candidates:
                 self._probe.program.loader(loader).held_out_credits += 1
@@ -239,27 +228,16 @@ class Feed:
             return args, kwargs
         if self.has_loader or not self._probe.substituting:
             return args, kwargs
-        if self._strays and user_site() in self._strays:
-            return args, kwargs
-        index, self._call = self._call, self._call + 1
         step = self._recorded_step()
+        if self._told_by is not None and step is not None:
+            live = self._told_by.call(ModelCall(module, args, kwargs, user_site()))
+            if live not in [self._told_by.call(call) for call in step.calls]:
+                return args, kwargs  # one of those that were dropped
+        index, self._call = self._call, self._call + 1
         if step is None or index >= len(step.calls) or step.calls[index].module != module:
             return args, kwargs
         call = step.calls[index]
         return batches.substitute(args, self._shape(call.args)), batches.substitute(kwargs, self._shape(call.kwargs))
-
-    def set_strays_aside(self, steps: list[StepData]) -> None:
-        """An evaluation between some of the steps that builds a graph looks like a training forward. It comes from
-        lines that most steps do not reach: where the calls from there are what sets the steps apart, they are
-        forgotten, and left alone in replays."""
-        seen = Counter(site for step in steps for site in {call.site for call in step.calls})
-        strays = {site for site, count in seen.items() if count <= RARE * len(steps)}
-        kept = [[call for call in step.calls if call.site not in strays] for step in steps]
-        alike = len({len(calls) for calls in kept}) == 1 and len({len(step.targets) for step in steps}) == 1
-        if strays and alike and kept[0]:
-            self._strays |= strays
-            for step, calls in zip(steps, kept, strict=True):
-                step.calls = calls
 
     def target(self, name: str, target: Any, in_model: bool) -> Any:
         """Record the target of a loss call, or replace it. Targets inside the model come with its arguments."""
@@ -273,11 +251,19 @@ class Feed:
             return target
         if self.has_loader or in_model or not self._probe.substituting:
             return target
-        index, self._target = self._target, self._target + 1
         step = self._recorded_step()
+        if self._dropped_target(step, name, target):
+            return target
+        index, self._target = self._target, self._target + 1
         if step is None or index >= len(step.targets) or step.targets[index][0] != name:
             return target
         return batches.substitute(target, self._shape(step.targets[index][1]))
+
+    def _dropped_target(self, step: StepData | None, name: str, target: torch.Tensor) -> bool:
+        """It is that of an evaluation."""
+        if self._told_by is None or step is None:
+            return False
+        return self._told_by.target((name, target)) not in [self._told_by.target(each) for each in step.targets]
 
     def operands(self, name: str, prediction: Any, other: Any) -> Any:
         """Record or replace what a prediction is compared with in a formula of the user's own: `pred - y`, or the index
@@ -291,6 +277,10 @@ class Feed:
     def has_formulas(self) -> bool:
         """Some step compared a prediction with something, outside of any loss function that is known."""
         return any(name in FORMULAS for step in self.steps for name, _ in step.targets)
+
+    def drop_evaluations(self, observed: int) -> None:
+        """Forget calls that belong to evaluations, and leave them alone in replays."""
+        self._told_by = self._told_by or drop_evaluations(self.steps[:observed])
 
     def _now(self) -> StepData:
         while len(self.steps) <= self._probe.observed:

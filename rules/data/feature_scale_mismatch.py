@@ -31,6 +31,9 @@ class Limits(Options):
     min_gain: float = Field(
         0.3, gt=0, lt=1, description="Share of the end loss that equal scales have to remove to confirm the finding."
     )
+    min_gain_stuck: float = Field(
+        0.04, gt=0, lt=1, description="The same where your loop does not get below the start with equal scales."
+    )
     min_share: float = Field(
         0.5, gt=0, le=1, description="Share of the gain of full standardization that equal scales alone have to bring."
     )
@@ -45,6 +48,7 @@ class Limits(Options):
     severity=Severity.WARNING,
     explains=(
         *NOT_LEARNING,
+        "shuffled-labels",
         "uncentered-inputs",
         "lr-too-high",
         "lr-too-low",
@@ -62,13 +66,14 @@ class Limits(Options):
     ),
 )
 def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None, limits: Limits) -> Judgement:
-    """Columns of a table differ in scale by orders of magnitude, and the small ones are not learned from.
+    """Features or channels differ in scale by orders of magnitude, and the small ones are not learned from.
 
     ## What it does
 
-    Measures the standard deviation of every feature as the model receives it; where the model shifts or scales them
-    itself, as its first layer receives them. Where they lie far apart, it replays the loop with all features divided by
-    their own standard deviation, and compares the losses.
+    Measures the standard deviation of every column of a table, feature of a sequence or channel of an image as the
+    model receives it; where the model shifts or scales them itself, as its first layer receives them. Of several inputs
+    the first one is looked at that is out of the ordinary. Where they lie far apart, it replays the loop with all
+    features divided by their own standard deviation, and compares the losses.
 
     ## Why is it bad?
 
@@ -81,9 +86,9 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
     The ratio of the largest to the smallest standard deviation is taken over features that are neither constant nor
     made of zeros and ones. Above `max-ratio`, the experiment decides: the same batches from the same weights with the
     same random numbers, as they are, standardized, and with equal scales alone (offsets kept). The finding is
-    confirmed, and an error, when equal scales remove at least `min-gain` of the end loss, significantly by a paired
-    test, and bring at least `min-share` of what full standardization brings. Without the experiment, the rule is
-    inconclusive.
+    confirmed, and an error, when equal scales remove at least `min-gain` of the end loss (or `min-gain-stuck`, where
+    your loop ends no lower than the one with equal scales *begins*), significantly by a paired test, and bring at least
+    `min-share` of what full standardization brings. Without the experiment, the rule is inconclusive.
 
     ## When it may be wrong
 
@@ -101,9 +106,10 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
     if inputs.normalized_first:
         raise NotApplicable(f"the first layer ({inputs.first_layer or 'a normalization'}) normalizes the inputs")
     ratio = inputs.scale_ratio
-    if inputs.kind != "features" or ratio is None or not math.isfinite(ratio):
-        raise NotApplicable("the inputs are no table with at least two columns of continuous values")
-    text = f"feature {inputs.widest} varies {number(ratio)} times as much as feature {inputs.narrowest}"
+    if ratio is None or not math.isfinite(ratio):
+        raise NotApplicable("the inputs have no two columns or channels of continuous values")
+    noun = "channel" if inputs.kind == "image" else "feature"
+    text = f"{noun} {inputs.widest} varies {number(ratio)} times as much as {noun} {inputs.narrowest}"
     yield Measured(ratio, limits.max_ratio, text)
     if ratio <= limits.max_ratio:
         return
@@ -115,7 +121,7 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
     if scaled.steps < limits.min_steps:
         raise Inconclusive(f"{text}: needs {limits.min_steps} steps with equal scales, saw {scaled.steps}")
     shown = f"{text}; loss after {count(scaled.steps, 'step')}: {_ends(scaled)}"
-    yield Measured(scaled.gain, limits.min_gain, shown)
+    yield Measured(scaled.gain, _due(scaled, limits), shown)
     if _helps(scaled, limits) and scaled.gain >= limits.min_share * full.gain:
         yield Finding(
             message=(
@@ -135,7 +141,12 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
 def _helps(look: Comparison, limits: Limits) -> bool:
     if look.treated_diverged:
         return False
-    return look.control_diverged or (look.p_value <= limits.max_p_value and look.gain >= limits.min_gain)
+    return look.control_diverged or (look.p_value <= limits.max_p_value and look.gain >= _due(look, limits))
+
+
+def _due(look: Comparison, limits: Limits) -> float:
+    """The gain that counts: little where the raw arm never gets below the level at which the other one begins."""
+    return limits.min_gain_stuck if look.stuck else limits.min_gain
 
 
 def _standardizing_helps(experiment: StandardizedInputs, limits: Limits) -> bool:

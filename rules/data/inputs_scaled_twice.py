@@ -47,7 +47,7 @@ class Limits(Options):
     "DAT103",
     "inputs-scaled-twice",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "uncentered-inputs", "lr-too-low", "broken-graph"),
+    explains=(*NOT_LEARNING, "shuffled-labels", "uncentered-inputs", "lr-too-low", "broken-graph"),
     fix="""Scale once: `ToTensor()` has divided 8-bit images by 255 already, so leave out the other `/ 255`.""",
     references=(
         "https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.ToTensor.html",

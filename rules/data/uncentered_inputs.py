@@ -46,7 +46,15 @@ class Limits(Options):
     "DAT101",
     "uncentered-inputs",
     severity=Severity.WARNING,
-    explains=(*NOT_LEARNING, "lr-too-high", "exploding-gradients", "nonfinite-loss", "dead-units", "initial-loss"),
+    explains=(
+        *NOT_LEARNING,
+        "shuffled-labels",
+        "lr-too-high",
+        "exploding-gradients",
+        "nonfinite-loss",
+        "dead-units",
+        "initial-loss",
+    ),
     fix="""Standardize the inputs with the training set's own numbers:
     `x = (x - x_train.mean(0)) / x_train.std(0)`, for images `transforms.Normalize(mean, std)`.""",
     references=(
@@ -111,7 +119,10 @@ def uncentered_inputs(inputs: Inputs, experiment: StandardizedInputs | None, lim
     if small or (offset <= limits.max_offset and largest <= limits.max_value):
         yield Measured(offset, limits.max_offset, text)
         return
-    extreme = overall > limits.extreme_offset or math.hypot(inputs.mean, inputs.std) > limits.extreme_size
+    # Of a further input it is not known what the model does with it: there the experiment alone tells.
+    extreme = not inputs.further and (
+        overall > limits.extreme_offset or math.hypot(inputs.mean, inputs.std) > limits.extreme_size
+    )
     looks = [compare(look) for look in experiment.looks] if experiment else []
     looks = [look for look in looks if look.steps >= limits.min_steps]
     if experiment is not None and untrue(experiment.fidelity, limits.max_fidelity):

@@ -7,9 +7,20 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from auditor.declare import Finding, Inconclusive, Judgement, Measured, NotApplicable, Options, Severity, rule
-from auditor.evidence import Labels, SampleOrder
+from auditor.declare import (
+    Confidence,
+    Finding,
+    Inconclusive,
+    Judgement,
+    Measured,
+    NotApplicable,
+    Options,
+    Severity,
+    rule,
+)
+from auditor.evidence import Labels, OrderControl, SampleOrder
 
+from ..paired import untrue
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
@@ -26,25 +37,38 @@ class Limits(Options):
         lt=1,
         description="Distance of neighbours within a class over chance, below which the order means something.",
     )
+    min_drift: float = Field(
+        0.3, gt=0, lt=1, description="How far the classes of the first and the last third of the batches lie apart."
+    )
+    min_pass_drift: float = Field(
+        0.5, gt=0, lt=1, description="The same over a whole pass of a stream, which needs no experiment."
+    )
+    min_gain: float = Field(
+        0.2, gt=0, lt=1, description="Share of the loss afterwards that mixed batches have to remove, in the control."
+    )
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
 
 @rule(
     "DAT301",
     "unshuffled-training-data",
     severity=Severity.WARNING,
-    explains=(*NOT_LEARNING, "exploding-gradients"),
+    explains=(*NOT_LEARNING, "exploding-gradients", "loss-oscillation"),
     fix="Shuffle the training loader: `DataLoader(train_set, batch_size=64, shuffle=True)`.",
     references=(
         "https://docs.pytorch.org/docs/stable/data.html#data-loading-order-and-sampler",
         "https://arxiv.org/abs/1206.5533",
     ),
 )
-def unshuffled_training_data(order: SampleOrder, labels: Labels | None, limits: Limits) -> Judgement:
-    """The training loader is not shuffled, and its samples are sorted by label.
+def unshuffled_training_data(
+    order: SampleOrder, labels: Labels | None, control: OrderControl | None, limits: Limits
+) -> Judgement:
+    """Training samples come sorted by their labels, because nothing shuffles them, or not enough.
 
     ## What it does
 
-    Looks at the order in which the training loader hands out its samples, and at the labels in that order.
+    Looks at the order in which samples come - from a loader, a stream, or batches that the loop makes itself - and at
+    the labels in that order.
 
     ## Why is it bad?
 
@@ -54,21 +78,27 @@ def unshuffled_training_data(order: SampleOrder, labels: Labels | None, limits: 
 
     ## How it is measured
 
-    Two facts are needed together. The sampler goes through the dataset as it lies, so that every epoch has the same
-    order. And the labels form runs: the number of neighbours with the same label is compared with what a random order
-    of the same labels gives, by a permutation test whose mean and variance are exact. It fails when the p-value is
-    below `max-p-value` and the excess of equal neighbours above `min-excess`, over at least `min-samples` samples.
-    Some class order is normal, hence the second limit.
+    Of a loader with class labels, two facts are needed together. The sampler goes through the dataset as it lies, so
+    that every epoch has the same order. And the labels form runs: the number of neighbours with the same label is
+    compared with what a random order of the same labels gives, by a permutation test whose mean and variance are exact.
+    It fails when the p-value is below `max-p-value` and the excess of equal neighbours above `min-excess`, over at
+    least `min-samples` samples. Some class order is normal, hence the second limit.
+
+    Streams, batches that the loop makes itself and continuous targets (in five ranges) have another way. There the
+    batches have to be purer than by chance, by `min-excess`, or the classes of the first and the last third of them lie
+    `min-drift` apart (total variation, with a chi-squared test). Then an experiment decides: the same samples from the
+    same weights in their order and in mixed batches; it fails when the loss afterwards, on mixed batches, is lower by
+    `min-gain` after these. A stream whose batches differ is gone through once more:
+    it fails, as a suspicion, when `min-pass-drift` of the labels change from the first third of a pass to the last.
 
     ## When it may be wrong
 
     - Windows of a time series and frames of a film have runs of labels too, but their neighbours resemble each other
       also within a class. Where their distance is below `min-alikeness` of that of two random samples of the class, the
       order means something, and there is no verdict.
-    - Samplers of your own (curricula, buckets by length) choose an order on purpose and are not judged, nor are
-      streams.
+    - Samplers of your own (curricula, buckets by length) choose an order on purpose and are not judged.
     - Tasks that are learnt one after the other have a loader each, and each is judged by itself.
-    - It is a statistic, so the finding is a suspicion, however small the p-value.
+    - Without the experiment it is a statistic, so the finding is a suspicion, however small the p-value.
 
     ## How to fix
 
@@ -76,6 +106,9 @@ def unshuffled_training_data(order: SampleOrder, labels: Labels | None, limits: 
     train_loader = DataLoader(train_set, batch_size=64, shuffle=True)
     ```
     """
+    if order.feed != "loader" or (order.continuous and order.sequential):
+        yield from _by_control(order, control, limits)
+        return
     if order.shuffles:
         yield Measured(0.0, limits.min_excess, f"the training loader is shuffled ({order.sampler or 'its sampler'})")
         return
@@ -122,6 +155,85 @@ def unshuffled_training_data(order: SampleOrder, labels: Labels | None, limits: 
             f"p {_tiny(p_value)} for such runs in a random order of {count(samples, 'sample')}",
         ),
     )
+
+
+def _by_control(order: SampleOrder, control: OrderControl | None, limits: Limits) -> Judgement:
+    """Where no sampler says that the order is that of the data, a control has to say that it does harm."""
+    samples = sum(order.labels)
+    if samples < limits.min_samples or order.purity is None or order.drift is None:
+        raise Inconclusive(f"needs {limits.min_samples} samples of two classes in two dozen batches, saw {samples}")
+    seen = (
+        f"two samples of a batch have the same label {percent(max(0.0, order.purity))} more often than by chance, and "
+        f"{percent(order.drift)} of the labels change from the first third of the batches to the last"
+    )
+    yield Measured(max(order.purity, order.drift), min(limits.min_excess, limits.min_drift), seen)
+    pure = order.purity >= limits.min_excess and _runs(order.labels, order.neighbours_equal)[1] <= limits.max_p_value
+    drifts = order.drift >= limits.min_drift and _drift(order) <= limits.max_p_value
+    streams = order.pass_drift is not None and order.pass_drift >= limits.min_pass_drift
+    if not pure and not drifts and not streams:
+        return
+    if order.alikeness is None or not math.isfinite(order.alikeness):
+        raise Inconclusive(f"{seen}; it is not known whether successive samples form a time series")
+    if order.alikeness < limits.min_alikeness:
+        raise NotApplicable(
+            f"successive samples of a class resemble each other ({number(order.alikeness)} of the distance of two "
+            "random ones), as in a time series: their order means something"
+        )
+    harm = list(_harm(order, control, seen, limits)) if pure or drifts or not streams else []
+    yield from harm
+    if streams and order.pass_samples >= limits.min_samples and not any(isinstance(each, Finding) for each in harm):
+        yield _streams(order, limits)
+
+
+def _harm(order: SampleOrder, control: OrderControl | None, seen: str, limits: Limits) -> Judgement:
+    """What the control says."""
+    if control is None or not control.mixed or untrue(control.fidelity, limits.max_fidelity):
+        raise Inconclusive(f"{seen}: only a control with mixed batches tells whether that harms")
+    natural, mixed = _mean(control.natural), _mean(control.mixed)
+    gain = 1 - mixed / natural if natural > 0 else 0.0
+    ends = f"{number(natural)} after their order, {number(mixed)} after mixed batches"
+    yield Measured(gain, limits.min_gain, f"{seen}; loss on all samples: {ends}")
+    if gain < limits.min_gain or not math.isfinite(mixed):
+        return
+    yield Finding(
+        message=(
+            f"the labels come in an order: {seen}. After {count(control.steps, 'batch')} of the same samples in "
+            f"mixed order the loss on them is {number(mixed)} instead of {number(natural)}"
+        ),
+        where=order.loader,
+        location=order.location,
+        measured=gain,
+        limit=limits.min_gain,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"a batch holds {number(order.batch_classes)} of {count(len(order.labels), 'class')} seen on average",),
+    )
+
+
+def _streams(order: SampleOrder, limits: Limits) -> Finding:
+    drift = percent(order.pass_drift or 0.0)
+    return Finding(
+        message=(
+            f"the classes of {order.loader or 'the stream'} drift: {drift} of the labels change from the first third "
+            f"of a pass to the last, over {count(order.pass_samples, 'sample')}; a shuffle buffer has to be about as "
+            "large as the data, or the shards mixed"
+        ),
+        where=order.loader,
+        location=order.location,
+        measured=order.pass_drift,
+        limit=limits.min_pass_drift,
+        detail=(f"a batch holds {number(order.batch_classes)} of {count(len(order.labels), 'class')} seen on average",),
+    )
+
+
+def _drift(order: SampleOrder) -> float:
+    """p-value of the two thirds having the same classes."""
+    from scipy.stats import chi2  # type: ignore[import-untyped]
+
+    return float(chi2.sf(order.drift_statistic, order.drift_freedom)) if order.drift_freedom > 0 else 1.0
+
+
+def _mean(losses: Sequence[float]) -> float:
+    return sum(losses) / len(losses) if losses else math.inf
 
 
 def _one_class(labels: Labels | None, samples: int) -> tuple[float, float]:

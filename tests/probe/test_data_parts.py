@@ -190,3 +190,119 @@ def test_features_that_the_model_prepares_are_those_of_its_first_layer(zygote, p
     # Standardized as it is already, nothing changes; else the second arm starts at the loss of standard inputs.
     assert look.treated[0] < 3
     assert (look.control[0] == pytest.approx(look.treated[0], rel=1e-2)) is (ratio == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("loop", "lost", "whole"),
+    [
+        ("if not torch.isfinite(loss): continue", 4, 0),
+        ("if step % 2: continue", 2, 5),
+        ("loss = torch.nan_to_num(loss)", 0, 0),
+    ],
+)
+def test_batches_that_are_given_up(zygote, loop, lost, whole):
+    script = f"""
+import torch
+from torch import nn
+torch.manual_seed(0)
+x, y = torch.randn(96, 4), torch.randn(96)
+x[::24, 1] = float("nan")
+model = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(40):
+    rows = slice(8 * (step % 12), 8 * (step % 12) + 8)
+    loss = (model(x[rows])[:, 0] - y[rows]).square().mean()
+    {loop}
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+    part = zygote.probe(script, steps=8 if whole or lost else 12, parts=("batches",))["batches"]
+    assert (part.loader, part.nonfinite_batches, part.lost, part.lost_whole) == ("", 5 if whole else 4, lost, whole)
+
+
+BRANCHES = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.signal, self.context, self.joint = nn.Linear(4, 8), nn.Linear(3, 8), nn.Linear(7, 8)
+
+    def forward(self, signal, context):
+        return RESULT.sum(1)
+
+
+model, scales = Net(), torch.tensor([5000.0, 0.01, 1.0])
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+for step in range(400):
+    signal, context = torch.randn(32, 4), torch.randn(32, 3) * scales
+    loss = nn.functional.mse_loss(model(signal, context), context[:, 1] / 0.01)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("result", "layer"),
+    [
+        ("torch.relu(self.signal(signal) + self.context(context))", "context"),
+        ("torch.relu(self.joint(torch.cat([signal, context], 1)))", "joint"),
+    ],
+)
+def test_a_second_input_out_of_the_ordinary_is_told_of(zygote, result, layer):
+    seen = zygote.probe(BRANCHES.replace("RESULT", result), steps=30, parts=("standardized_inputs",), experiments=True)
+    inputs = seen["inputs"]
+    assert (inputs.further, inputs.shape, inputs.first_layer) == (True, (32, 3), layer)
+    assert (inputs.widest, inputs.narrowest) == (0, 1)
+    assert inputs.scale_ratio == pytest.approx(5e5, rel=0.2)
+    look = seen["standardized_inputs"].looks[0]
+    assert look.treated[-1] < 0.01 * look.control[0]
+
+
+def test_features_of_a_sequence_lie_in_its_last_axis(zygote):
+    script = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.GRU(3, 4, batch_first=True)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(6):
+    optimizer.zero_grad()
+    model(torch.randn(8, 5, 3) * torch.tensor([100.0, 0.1, 1.0]))[0].square().mean().backward()
+    optimizer.step()
+"""
+    inputs = zygote.probe(script, steps=6)["inputs"]
+    assert (inputs.kind, len(inputs.channels), inputs.widest, inputs.narrowest) == ("sequence", 3, 0, 1)
+
+
+def test_an_image_that_the_model_scales_itself_is_seen_as_its_first_layer_does(zygote):
+    script = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        return self.conv(x / 255.0).mean()
+
+
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(6):
+    optimizer.zero_grad()
+    model(torch.randint(0, 256, (4, 1, 12, 12)).float() / 255).backward()
+    optimizer.step()
+"""
+    inputs = zygote.probe(script, steps=6)["inputs"]
+    assert (inputs.prepared, inputs.first_layer, inputs.max < 0.004) == (True, "conv", True)
+    assert inputs.grey_step == pytest.approx(1 / 255**2, rel=1e-3)

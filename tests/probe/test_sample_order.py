@@ -89,19 +89,47 @@ def test_an_order_of_the_scripts_own(zygote):
     assert (part.sequential, part.shuffles, part.labels) == (False, False, ())
 
 
+STREAM = """
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(zip(x, y))
+loader = DataLoader(Stream(), batch_size=8)
+"""
+
+
+def test_a_sorted_stream_and_what_its_order_does(zygote):
+    seen = run(zygote, "x = 3 * x\n" + STREAM, part="order_control", steps=48, experiments=True)
+    control = seen["order_control"]
+    assert (len(control.natural), len(control.mixed), control.steps) == (16, 16, 48)
+    assert control.natural != control.mixed
+    part = order(zygote, STREAM, steps=48)
+    assert (part.feed, part.sequential, part.batches, part.labels) == ("stream", False, 48, (100, 100, 100, 84))
+    assert part.purity > 0.9
+    assert (part.pass_drift, part.pass_samples) == (approx(1.0), 400)
+
+
+def test_a_mixed_stream_is_left_alone(zygote):
+    part = order(zygote, "places = torch.randperm(400)\nx, y = x[places], y[places]\n" + STREAM, steps=48)
+    assert abs(part.purity) < 0.04
+    assert part.pass_drift is None
+
+
+def test_an_evaluation_with_gradients_is_no_part_of_the_loop(zygote):
+    """Nor of the order: batches are what most calls of one loss receive."""
+    hand = "x = 3 * x\nloader = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 400, 16)]"
+    evaluate = "if epoch: nn.functional.cross_entropy(model(x), y)"
+    seen = run(zygote, hand, evaluate, part="order_control", steps=48, experiments=True)
+    assert seen["order_control"].fidelity < 1e-3
+    part = order(zygote, hand, evaluate, steps=48)
+    assert (part.feed, sum(part.labels), part.batches) == ("loop", 48 * 16, 48)
+
+
 def test_loops_without_an_order_to_judge(zygote):
     two = "a = DataLoader(TensorDataset(x, y), batch_size=16); b = DataLoader(TensorDataset(x, y), batch_size=16)"
     seen = run(zygote, two + "\nloader = [*a, *b]", steps=8)
     assert "not-applicable" in seen.absent("sample_order")
-    stream = """
-class Stream(torch.utils.data.IterableDataset):
-    def __iter__(self):
-        return iter(zip(x, y))
-loader = DataLoader(Stream(), batch_size=16)
-"""
-    assert "iterable" in run(zygote, stream, steps=30).absent("sample_order")
-    seen = run(zygote, "loader = [(x, y)] * 20", steps=8)
-    assert "not fed by a DataLoader" in seen.absent("sample_order")
+    part = order(zygote, "loader = [(x, y)] * 20", steps=40)  # the whole data in each step
+    assert (part.feed, part.purity, part.drift) == ("loop", approx(0.0, abs=0.01), 0.0)
 
 
 # -------------------------------------------------------------------------------------------------------- augmentation

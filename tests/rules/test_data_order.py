@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from auditor.evidence import Augmentation, Labels, SampleOrder
+from auditor.evidence import Augmentation, Labels, OrderControl, SampleOrder
 from auditor.testing import judge, place
 
 
@@ -132,3 +132,29 @@ def test_a_coin_decides_nothing_over_few_samples():
 )
 def test_too_little_to_tell(changes, outcome):
     assert augmentation(**changes).verdict.outcome == outcome
+
+
+# ------------------------------------------------------------------------------- streams, and batches made by the loop
+
+PURE = {"feed": "loop", "sequential": False, "sampler": "", "batches": 60, "purity": 0.98, "drift": 0.1}
+HARM = OrderControl(natural=(4.0, 5.0), mixed=(0.6, 0.7), steps=60, level=1.6, fidelity=0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts", "outcome"),
+    [
+        ({}, (HARM,), "fail"),
+        ({}, (HARM.model_copy(update={"mixed": (3.9, 4.8)}),), "pass"),
+        ({}, (HARM.model_copy(update={"fidelity": 0.5}),), "inconclusive"),
+        ({}, (), "inconclusive"),
+        ({"purity": 0.1}, (HARM,), "pass"),
+        ({"purity": 0.1, "drift": 0.6, "drift_statistic": 400.0, "drift_freedom": 9}, (HARM,), "fail"),
+        ({"purity": 0.1, "drift": 0.6, "drift_statistic": 12.0, "drift_freedom": 9}, (HARM,), "pass"),
+        ({"alikeness": 0.3}, (HARM,), "not-applicable"),
+        ({"feed": "loader", "sequential": True, "continuous": True}, (HARM,), "fail"),
+        ({"feed": "stream", "purity": 0.1, "pass_drift": 0.8, "pass_samples": 4200}, (), "fail"),
+        ({"feed": "stream", "purity": 0.1, "pass_drift": 0.2, "pass_samples": 4200}, (), "pass"),
+    ],
+)
+def test_a_control_decides_where_no_sampler_tells(changes, parts, outcome):
+    assert order(*parts, **{**PURE, **changes}).verdict.outcome == outcome

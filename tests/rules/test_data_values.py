@@ -155,6 +155,28 @@ def test_without_a_loader_the_model_input_counts():
     assert judge("nonfinite-inputs", SUFFERED).verdict.outcome == "not-applicable"
 
 
+@pytest.mark.parametrize(
+    ("changes", "severities"),
+    [
+        ({"nonfinite_batches": 20, "lost": 20}, [None]),  # the rule's own: an error
+        ({"nonfinite_batches": 3, "lost": 3}, ["warning"]),
+        ({"nonfinite_batches": 1, "lost": 1}, []),  # one bad batch is what such a guard is for
+        ({"nonfinite_batches": 20, "lost": 4}, []),  # the others were trained on: their gaps are filled
+        ({"nonfinite_batches": 20, "lost": 20, "lost_whole": 30}, []),  # something else throws batches away
+    ],
+)
+def test_batches_that_are_given_up(changes, severities):
+    findings = judge("nonfinite-inputs", handed(GAP, **changes), Nonfinite(steps_checked=60)).findings
+    assert [finding.severity for finding in findings] == severities
+    assert all("given up" in finding.message for finding in findings)
+
+
+def test_targets_of_a_loop_without_a_loader():
+    broken = SUFFERED.model_copy(update={"target_nonfinite": True, "loss_location": place(31)})
+    (finding,) = judge("nonfinite-inputs", table(), broken).findings
+    assert finding.location.line == 31
+
+
 # ---------------------------------------------------------------------------------------------------- constant-features
 
 

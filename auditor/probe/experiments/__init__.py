@@ -6,8 +6,8 @@
    does one sample or a later token reach an output, does the loss scale matter?
 4. Whether the loop can learn: a tiny subset by heart, and with its inputs taken away.
 5. What keeps it from learning, by paired replays: the rate too high, the early layers, the initial weights, divided
-   losses, the penalty, the scale of inputs and of targets, the rate too low. Most end at once where nothing suspicious
-   was observed.
+   losses, the penalty, the scale of inputs and of targets, the order of the batches, the rate too low. Most
+   end at once where nothing suspicious was observed.
 6. What only measures: the noise of the batches. And what takes the most steps: learning shuffled labels, in a loop
    that has learned nothing so far.
 7. What may drive the loop into divergence, or change the shape of its batches, on purpose: the sweep comes last.
@@ -40,6 +40,7 @@ from auditor.probe.experiments.loss_scale import (
 from auditor.probe.experiments.lower_rate import lower_rate
 from auditor.probe.experiments.modes import evaluation_noise, mode_effect
 from auditor.probe.experiments.nonfinite import trace_nonfinite
+from auditor.probe.experiments.order_control import order_control
 from auditor.probe.experiments.overfit import overfit
 from auditor.probe.experiments.penalty_off import penalty_off
 from auditor.probe.experiments.rate_sweep import rate_sweep
@@ -89,6 +90,7 @@ def plan(probe: Probe) -> list[Planned]:
         ("penalty_off", "replay without the weight penalty", 82, 0.6, penalty_off),
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),
         ("standardized_targets", "replay with standardized targets", 40, 0.7, standardized_targets),
+        ("order_control", "replay with mixed batches", 152, 0.7, order_control),
         ("higher_rate", "replay at higher rates", 120, 0.6, higher_rate),
         ("held_weights", "hold the weights", 120, 0.7, held_weights),
         ("label_control", "learn shuffled labels", 600, 0.5, label_control),

@@ -44,14 +44,13 @@ def without_calls(probe: Probe) -> bool:
 
 
 def _require_repeatable_calls(probe: Probe) -> None:
+    probe.feed.drop_evaluations(probe.observed)
     steps = probe.feed.steps[: probe.observed]
     if not steps or not steps[0].calls:
         raise NotRun(
             "the loop uses no DataLoader, and its training forward does not go through a call of the model: "
             "the probe has no place to feed it recorded data"
         )
-    if len({len(step.calls) for step in steps[1:] or steps}) > 1:
-        probe.feed.set_strays_aside(steps)
     if len({len(step.calls) for step in steps[1:] or steps}) > 1:
         raise NotRun(
             "the number of model calls differs from step to step: what the loop trains on depends on what the model "

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from auditor.evidence import Inputs, PairedReplay, StandardizedInputs
+from auditor.evidence import PairedReplay, StandardizedInputs
+from auditor.probe.batches import map_tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.paired import favours_treatment, paired_looks
+from auditor.probe.parts.inputs import MISMATCH, suspicious
 from auditor.probe.replay import Experiment, NotRun, Replay, Trail
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from auditor.probe.probe import Probe
     from auditor.probe.replay import InputChange
 
 STEPS = 60
 FEWEST = 20
-OFF_CENTER = 1.0  # |mean| / std of some channel
-LARGE = 20.0  # largest absolute value
-SMALL = 0.02  # the same, of an image that may have been scaled down twice
-TINY = 0.001  # the same, of anything else
-MISMATCH = 100.0  # largest over smallest standard deviation of the features
 
 
 def standardized_inputs(probe: Probe) -> Experiment:
@@ -34,21 +31,25 @@ def standardized_inputs(probe: Probe) -> Experiment:
     inputs = collector.summary()
     if not suspicious(inputs):
         raise NotRun("the inputs are centered and of ordinary size: nothing to standardize", "not-applicable")
+    stream = collector.chosen
     prepared = collector.prepared()
-    layer, mean, std = prepared if prepared is not None else (None, *collector.moments())
-    change = standardization(inputs.shape, collector.axis, mean, std)
-    looks = yield from paired_looks(
-        probe, "standardized inputs", STEPS, FEWEST, input_change=change, changed_layer=layer
-    )
+    layer, mean, std = prepared if prepared is not None else (None, *stream.moments())
+
+    def intervention(offsets: torch.Tensor) -> dict[str, Any]:
+        change = standardization(inputs.shape, stream.axis, offsets, std)
+        if inputs.further:
+            return {"call_change": at_place(stream.place, change)}
+        return {"input_change": change, "changed_layer": layer}
+
+    looks = yield from paired_looks(probe, "standardized inputs", STEPS, FEWEST, **intervention(mean))
     rescaled = None
     if looks and favours_treatment(looks[0]) and (inputs.scale_ratio or 0.0) > MISMATCH:
-        change = standardization(inputs.shape, collector.axis, 0 * mean, std)
-        rescaled = yield from _rescaled(probe, looks[0], change, layer)
+        rescaled = yield from _rescaled(probe, looks[0], intervention(0 * mean))
     return StandardizedInputs(looks=tuple(looks), rescaled=rescaled, fidelity=probe.fidelity, location=inputs.location)
 
 
 def _rescaled(
-    probe: Probe, look: PairedReplay, change: InputChange, layer: torch.nn.Module | None
+    probe: Probe, look: PairedReplay, intervention: dict[str, Any]
 ) -> Generator[Replay, Trail, PairedReplay | None]:
     """The first look again, with the scales of the features made equal and nothing else."""
     trail = yield Replay(
@@ -56,22 +57,11 @@ def _rescaled(
         label="inputs of one scale",
         fewest=FEWEST,
         order=order(probe),
-        input_change=change,
-        changed_layer=layer,
+        **intervention,
     )
     if len(trail.losses) < FEWEST:
         return None
     return PairedReplay(start="initial", control=look.control, treated=tuple(trail.losses))
-
-
-def suspicious(inputs: Inputs) -> bool:
-    """Whether the experiment is worth its steps."""
-    if inputs.normalized_first or inputs.nonfinite:
-        return False
-    off = any(abs(channel.mean) > OFF_CENTER * channel.std > 0 for channel in inputs.channels)
-    largest = max(abs(inputs.min), abs(inputs.max))
-    tiny = 0 < largest < (SMALL if inputs.kind == "image" else TINY)
-    return off or tiny or largest > LARGE or (inputs.scale_ratio or 0.0) > MISMATCH
 
 
 def standardization(shape: tuple[int, ...], axis: int | None, mean: torch.Tensor, std: torch.Tensor) -> InputChange:
@@ -94,3 +84,21 @@ def standardization(shape: tuple[int, ...], axis: int | None, mean: torch.Tensor
         return (tensor - mean.to(tensor).view(view)) / scale.to(tensor).view(view)
 
     return change
+
+
+def at_place(place: int, change: InputChange) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Changes one of the floating-point tensors of a call, counted as the collector counts them."""
+
+    def changed(args: Any, kwargs: Any) -> tuple[Any, Any]:
+        passed = 0
+
+        def one(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal passed
+            if tensor.layout != torch.strided or not tensor.is_floating_point() or not tensor.numel():
+                return tensor
+            passed += 1
+            return change(tensor) if passed == place + 1 and not tensor.requires_grad else tensor
+
+        return map_tensors(args, one), map_tensors(kwargs, one)
+
+    return changed

@@ -1,4 +1,4 @@
-"""Statistics of the model's floating-point input over the first observed batches."""
+"""Statistics of the model's floating-point inputs over the first observed batches."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import Channel, Inputs
+from auditor.evidence import Inputs
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.firstlayer import FirstLayerInput
+from auditor.probe.inputstream import InputStream
 from auditor.probe.locate import user_location
 
 STEPS = 5
-MOST_CHANNELS = 2**16
-BLOCK = 2**21  # elements looked at together: what is worked out on the way takes several times their memory
-SHOWN = 64
-SAMPLE = 2**14  # values of one image channel, to see whether they come from 8 bits
+MOST_STREAMS = 8
+OFF_CENTER = 1.0  # |mean| / std of some channel
+LARGE = 20.0  # largest absolute value
+SMALL = 0.02  # the same, of an image that may have been scaled down twice
+TINY = 0.001  # the same, of anything else
+MISMATCH = 100.0  # largest over smallest standard deviation of the features
 NORMALIZATIONS = (
     "BatchNorm",
     "LayerNorm",
@@ -29,38 +32,26 @@ NORMALIZATIONS = (
 )
 
 
-def axis_of(tensor: torch.Tensor) -> int | None:
-    """The channel axis: features of (N, F), channels of (N, C, H, W) and (N, C, D, H, W), none for sequences, whose
-    layout cannot be told from the shape, and for very many features, whose statistics would take as much memory."""
-    if (tensor.dim() == 2 or tensor.dim() >= 4) and tensor.shape[1] <= MOST_CHANNELS:
-        return 1
-    return None
-
-
-def kind_of(tensor: torch.Tensor) -> str:
-    if tensor.dim() >= 4:
-        return "image"
-    return {2: "features", 3: "sequence"}.get(tensor.dim(), "other")
-
-
 class InputsCollector(Collector):
+    """The first floating-point tensor of the calls counts as the input. Others are followed as well, each by its place
+    in the call, and one of them is told of where the first one is ordinary and the other is not: only those that a
+    layer receives as they are, alone or beside others."""
+
     name = "inputs"
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
-        self.axis: int | None = None
-        self._shape: tuple[int, ...] = ()
-        self._kind = "other"
-        self._dtype = ""
-        self._sums: torch.Tensor | None = None  # (6, channels): count, sum, sum of squares, -min, max, nonfinite
-        self._shares: torch.Tensor | None = None  # (2,): exact zeros and ones, zeros
-        self._samples = 0
-        self._location: Any = None
+        self._first: InputStream | None = None
+        self._others: dict[tuple[int, int], InputStream] = {}  # (id of the module called, place in the call)
+        self._entries: dict[int, nn.Module] = {}  # id of a stream -> the layer that receives it
+        # What a layer receives where the model shifts or scales images or sequences itself.
+        self._inner: tuple[InputStream, nn.Module] | None = None
+        self._present: list[tuple[InputStream, torch.Tensor]] = []  # of the forward that is under way
         self._first_layer: nn.Module | None = None
         self._entering = FirstLayerInput(probe)
         self._summary: Inputs | None = None
+        self._chosen: InputStream | None = None
         self._totals: list[torch.Tensor] = []  # 0-d per step: sum of the input
-        self._sample: torch.Tensor | None = None  # values of the first image batch
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         given = [t for t in tensors((args, kwargs)) if t.layout == torch.strided]  # a sparse one is a graph, no input
@@ -69,143 +60,154 @@ class InputsCollector(Collector):
             # One pass: any NaN or infinity makes the sum one. Not in half precision, where finite numbers would too.
             low = floating[0].dtype in (torch.float16, torch.bfloat16)
             self._totals.append(floating[0].detach().sum(dtype=torch.float32 if low else None))
+        self._present = []
         if self.step >= STEPS:
             return
-        tensor = next((t for t in floating if not t.requires_grad and t.dim()), None)
-        if tensor is None or not tensor.numel():
+        first = next((t for t in floating if not t.requires_grad and t.dim()), None)
+        if first is None:
             return
-        if not self._shape:
-            self._shape, self._kind = tuple(tensor.shape), kind_of(tensor)
-            self._dtype = str(tensor.dtype).removeprefix("torch.")
-            self.axis = axis_of(tensor)
-            self._location = user_location()
+        if self._first is None:
+            self._first = InputStream(first, module, 0, user_location())
             self._first_layer = first_layer(module)
-            if self._kind == "image":
-                self._sample = tensor.detach()[0, 0].reshape(-1)[:SAMPLE].clone()
-        if tensor.dim() != len(self._shape) or (self.axis is not None and tensor.shape[1] != self._shape[1]):
+        if self._first.fits(first):
+            if self._first.kind == "features" and self._first_layer is not module:
+                self._entering.listen(self._first_layer, first)
+            self._first.add(first)
+            self._present.append((self._first, first))
+        for place, tensor in enumerate(floating):
+            if tensor is not first and not tensor.requires_grad and tensor.dim() >= 2:
+                self._follow(module, place, tensor)
+
+    def _follow(self, module: nn.Module, place: int, tensor: torch.Tensor) -> None:
+        key = (id(module), place)
+        if key not in self._others:
+            if self.step or len(self._others) >= MOST_STREAMS:
+                return
+            self._others[key] = InputStream(tensor, module, place, user_location())
+        if self._others[key].fits(tensor):
+            self._others[key].add(tensor)
+            self._present.append((self._others[key], tensor))
+
+    def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        """The first layer with parameters that receives a tensor of the call as it is, or as the model prepared it."""
+        if not self._present or not args or not isinstance(args[0], torch.Tensor) or not _is_layer(module):
             return
-        self._samples += tensor.shape[0]
-        if self._kind == "features" and self._first_layer is not module:
-            self._entering.listen(self._first_layer, tensor)
-        for part in torch.split(tensor.detach(), max(1, BLOCK * tensor.shape[0] // tensor.numel())):
-            self._add(part)
+        self._look_inside(module, args[0])
+        for stream, tensor in self._present:
+            if id(stream) not in self._entries and args[0].data_ptr() == tensor.data_ptr():
+                if args[0].shape == tensor.shape:
+                    self._entries[id(stream)] = module
+            elif id(stream) not in self._entries and self._others and _joined(args[0], tensor):
+                self._entries[id(stream)] = module
+
+    def _look_inside(self, module: nn.Module, entering: torch.Tensor) -> None:
+        first, given = self._present[0]
+        if first is not self._first or first.kind == "features" or entering.shape != given.shape:
+            return
+        if entering.requires_grad or not entering.is_floating_point() or entering.data_ptr() == given.data_ptr():
+            return
+        if self._inner is None:
+            self._inner = (InputStream(entering, module, 0, first.location), module)
+        if self._inner[1] is module:
+            self._inner[0].add(entering)
 
     def forwarded(self, module: nn.Module, result: Any) -> None:
         self._entering.end()
-
-    def _add(self, tensor: torch.Tensor) -> None:
-        values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-        if self.axis is not None:
-            rows = values.movedim(self.axis, 0).reshape(values.shape[self.axis], -1)
-        else:
-            rows = values.reshape(1, -1)
-        finite = torch.isfinite(rows)
-        count = finite.sum(1).double()
-        clean = torch.where(finite, rows, torch.zeros_like(rows))
-        low = torch.where(finite, rows, torch.full_like(rows, torch.inf)).amin(1).double()
-        high = torch.where(finite, rows, torch.full_like(rows, -torch.inf)).amax(1).double()
-        total = clean.sum(1, dtype=torch.float64)
-        squares = clean.square().sum(1, dtype=torch.float64)
-        sums = torch.stack([count, total, squares, -low, high, rows.shape[1] - count])
-        zero = rows == 0
-        shares = torch.stack([(zero | (rows == 1)).sum(), zero.sum()]).double()
-        if self._sums is None or self._shares is None:
-            self._sums, self._shares = sums, shares
-        else:
-            extremes = torch.maximum(self._sums[3:5], sums[3:5])
-            self._sums = torch.cat([self._sums[:3] + sums[:3], extremes, self._sums[5:] + sums[5:]])
-            self._shares = self._shares + shares
+        self._present = []
 
     @property
     def seen(self) -> bool:
-        return self._sums is not None
+        return self._first is not None
 
     def saw_nonfinite(self, step: int) -> bool:
         """True when the input of the observed step held NaN or infinity. Fetches."""
         return step < len(self._totals) and not bool(torch.isfinite(self._totals[step]))
 
-    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(channels,) mean and standard deviation, on the host."""
-        assert self._sums is not None
-        count, total, squares = self._sums[:3].cpu()
-        mean = total / count.clamp(min=1)
-        variance = (squares / count.clamp(min=1) - mean.square()).clamp(min=0)
-        # Cancellation leaves noise where a channel is constant.
-        return mean, torch.where(variance > 1e-12 * mean.square(), variance, torch.zeros_like(variance)).sqrt()
+    @property
+    def chosen(self) -> InputStream:
+        """The one that is told of."""
+        self.summary()
+        assert self._chosen is not None
+        return self._chosen
 
     def prepared(self) -> tuple[nn.Module, torch.Tensor, torch.Tensor] | None:
         """The first layer, and (channels,) mean and standard deviation of what it receives, where the model itself
-        shifts or scales its input before."""
-        moments, layer = self._entering.moments(self._samples), self._entering.layer
+        shifts or scales its input before. Of the first input only."""
+        if self._inner is not None and self._chosen is self._inner[0]:
+            return (self._inner[1], *self._inner[0].moments())
+        if self._first is None or (self._chosen is not None and self._chosen is not self._first):
+            return None
+        moments, layer = self._entering.moments(self._first.samples), self._entering.layer
         return (layer, *moments) if moments is not None and layer is not None else None
 
     def part(self) -> Inputs:
-        if self._sums is None:
+        if self._first is None:
             raise Unavailable("the model is not called with a floating-point tensor")
         return self.summary()
 
     def summary(self) -> Inputs:
         if self._summary is None:
-            self._summary = self._summarize()
+            assert self._first is not None
+            self._chosen = self._first
+            self._summary = self._summarize(self._first, self._first_layer)
+            if self._inner is not None and not self._summary.nonfinite:
+                inner = self._summarize(*self._inner).model_copy(update={"further": False, "prepared": True})
+                if suspicious(inner):
+                    self._chosen, self._summary = self._inner[0], inner
+            if not self._summary.nonfinite and not suspicious(self._summary):
+                self._look_at_others()
         return self._summary
 
-    def _summarize(self) -> Inputs:
-        assert self._sums is not None
-        assert self._shares is not None
-        sums, (mean, std) = self._sums.cpu(), self.moments()
-        count = sums[0]
-        total = float(count.sum().clamp(min=1))
-        overall = float(sums[1].sum()) / total
-        variance = max(0.0, float(sums[2].sum()) / total - overall**2)
-        varying = std > 0
-        ratio = torch.where(varying, mean.abs() / std.clamp(min=1e-300), torch.zeros_like(mean))
+    def _look_at_others(self) -> None:
+        for stream in self._others.values():
+            layer = self._entries.get(id(stream))
+            if layer is None or stream.sums is None:
+                continue
+            summary = self._summarize(stream, layer)
+            if suspicious(summary):
+                self._chosen, self._summary = stream, summary
+                return
+
+    def _summarize(self, stream: InputStream, layer: nn.Module | None) -> Inputs:
         names = self.probe.program.module_names()
-        first = self._first_layer
         training = next((loader for loader in self.probe.program.loaders if loader.training_credits), None)
-        binary, zero = (self._shares.cpu() / total).tolist()
-        prepared = self.prepared()
-        ratio_of_scales, widest, narrowest = self._scales(std if prepared is None else prepared[2])
+        prepared = self.prepared() if stream is self._first else None
+        step = grey_step(stream.sample) if stream.sample is not None else None
         return Inputs(
-            kind=self._kind,
-            shape=self._shape,
-            dtype=self._dtype,
-            samples=self._samples,
-            mean=overall,
-            std=variance**0.5,
-            min=-float(sums[3].max()),
-            max=float(sums[4].max()),
-            channels=tuple(
-                Channel(mean=float(m), std=float(s), min=-float(low), max=float(high))
-                for m, s, low, high in zip(mean[:SHOWN], std[:SHOWN], sums[3][:SHOWN], sums[4][:SHOWN], strict=True)
-            ),
-            worst_channel=int(ratio.argmax()) if bool(varying.any()) else None,
-            binary_share=min(1.0, binary),
-            zero_share=min(1.0, zero),
-            nonfinite=int(sums[5].sum()),
-            scale_ratio=ratio_of_scales,
-            widest=widest,
-            narrowest=narrowest,
+            **stream.summary(prepared[2] if prepared is not None else None),
             prepared=prepared is not None,
-            grey_step=grey_step(self._sample) if self._sample is not None else None,
-            first_layer=names.get(id(first), type(first).__name__) if first is not None else "",
-            first_layer_kind=type(first).__name__ if first is not None else "",
-            normalized_first=first is not None and type(first).__name__.startswith(NORMALIZATIONS),
-            location=training.location if training is not None and training.location else self._location,
-            model_location=self._location,
+            further=stream is not self._first,
+            grey_step=step,
+            first_layer=names.get(id(layer), type(layer).__name__) if layer is not None else "",
+            first_layer_kind=type(layer).__name__ if layer is not None else "",
+            normalized_first=layer is not None and type(layer).__name__.startswith(NORMALIZATIONS),
+            location=training.location if training is not None and training.location else stream.location,
+            model_location=stream.location,
         )
 
-    def _scales(self, std: torch.Tensor) -> tuple[float | None, int | None, int | None]:
-        """Largest over smallest spread of the features of a table, and which they are. Columns of zeros and ones
-        (one-hot) have the scale that they should have."""
-        assert self._sums is not None
-        if self._kind != "features":
-            return None, None, None
-        low, high = -self._sums[3].cpu(), self._sums[4].cpu()
-        kept = ((std > 0) & ~((low == 0) & (high == 1))).nonzero().flatten()
-        if kept.numel() < 2:
-            return None, None, None
-        widest, narrowest = kept[std[kept].argmax()], kept[std[kept].argmin()]
-        return float(std[widest] / std[narrowest]), int(widest), int(narrowest)
+
+def suspicious(inputs: Inputs) -> bool:
+    """Whether the inputs are so far from the ordinary that the experiment with standardized ones is worth its steps."""
+    if inputs.normalized_first or inputs.nonfinite:
+        return False
+    off = any(abs(channel.mean) > OFF_CENTER * channel.std > 0 for channel in inputs.channels)
+    largest = max(abs(inputs.min), abs(inputs.max))
+    tiny = 0 < largest < (SMALL if inputs.kind == "image" else TINY)
+    return off or tiny or largest > LARGE or (inputs.scale_ratio or 0.0) > MISMATCH
+
+
+def _joined(whole: torch.Tensor, tensor: torch.Tensor) -> bool:
+    """Whether a table was put beside others to make this one. Fetches."""
+    if whole.dim() != 2 or tensor.dim() != 2 or whole.shape[0] != tensor.shape[0] or whole.dtype != tensor.dtype:
+        return False
+    with torch.no_grad():
+        width = tensor.shape[1]
+        places = (whole[0] == tensor[0, 0]).nonzero().flatten().tolist() if whole.shape[1] > width else []
+        return any(torch.equal(whole[:, at : at + width], tensor) for at in places[:8])
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return type(module).__name__.startswith(NORMALIZATIONS) or any(True for _ in module.parameters(recurse=False))
 
 
 def grey_step(values: torch.Tensor) -> float | None:
@@ -225,6 +227,6 @@ def grey_step(values: torch.Tensor) -> float | None:
 def first_layer(module: nn.Module) -> nn.Module | None:
     """The first module with parameters, or the first normalization, in the order of registration."""
     for child in module.modules():
-        if type(child).__name__.startswith(NORMALIZATIONS) or any(True for _ in child.parameters(recurse=False)):
+        if _is_layer(child):
             return child
     return None

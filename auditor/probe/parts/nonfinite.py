@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from auditor.evidence import Location, Nonfinite
 from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.losscall import LossCall
 from auditor.probe.steps import StepSeen, fetch
 
 
@@ -23,7 +24,17 @@ class NonfiniteCollector(Collector):
         self._locations: list[Location | None] = []
         self._late: list[torch.Tensor | None] = []  # losses of the steps after the observed ones
         self._late_skips: set[int] = set()
+        self._targets: dict[int, torch.Tensor] = {}  # step -> 0-d: sum of the targets of its last loss call
         self._statistics: dict[str, torch.Tensor] = {}  # 0-d: sum of the running statistics of a layer, the latest
+
+    def loss_called(self, call: LossCall) -> None:
+        target = call.target
+        if target.is_floating_point() and target.numel() and not target.requires_grad:
+            low = target.dtype in (torch.float16, torch.bfloat16)  # finite numbers overflow in their sum
+            self._targets[self.step] = target.detach().sum(dtype=torch.float32 if low else None)
+
+    def _bad_target(self, step: int) -> bool:
+        return step in self._targets and not bool(torch.isfinite(self._targets[step]))
 
     def step_ended(self, step: StepSeen) -> None:
         self._skipped += step.skipped
@@ -71,6 +82,7 @@ class NonfiniteCollector(Collector):
             location=self._locations[first],
             loss_location=self._locations[first],
             input_nonfinite=inputs.saw_nonfinite(first),
+            target_nonfinite=self._bad_target(first),
             scaler_skipped=self._skipped,
             spoilt=self._spoilt(),
             losses_before=tuple(losses[max(0, first - 10) : first]),

@@ -36,6 +36,7 @@ class StepData:
 
     calls: list[ModelCall] = field(default_factory=list)
     targets: list[tuple[str, torch.Tensor]] = field(default_factory=list)
+    trimmed: bool = False  # of what did not belong to the step
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _drop(steps: Sequence[StepData], told: Telling) -> bool:
         if len(step.calls) > len(kept) == len(calls) and len(known) == len(targets):
             rest.append((step, kept, known))
     for step, kept, known in rest:
-        step.calls, step.targets = kept, known
+        step.calls, step.targets, step.trimmed = kept, known, True
     return bool(rest)
 
 

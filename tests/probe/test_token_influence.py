@@ -186,21 +186,24 @@ def test_a_mask_of_the_pooling_alone_says_nothing_without_attention(zygote):
     assert found.mask == ""
 
 
-def test_recurrent_layers_are_named(zygote):
+@pytest.mark.parametrize(("both_ways", "named"), [("True", "LSTM"), ("False", "")])
+def test_recurrent_layers_that_see_the_padding_are_named(zygote, both_ways, named):
+    """One that only reads forward does not, where the padding stands behind."""
     model = """
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed = nn.Embedding(V, D, padding_idx=0)
-        self.rnn = nn.LSTM(D, D, batch_first=True)
-        self.head = nn.Linear(D, V)
+        self.rnn = nn.LSTM(D, D, batch_first=True, bidirectional=BOTH)
+        self.head = nn.Linear(D * (1 + BOTH), V)
     def forward(self, ids, mask):
         h, _ = self.rnn(self.embed(ids))
         return self.head(h * mask[..., None])
-"""
+""".replace("BOTH", both_ways)
     step = "loss = F.cross_entropy(model(x, (x != 0).float()).reshape(-1, V), y.reshape(-1), ignore_index=0)"
     found = probe(zygote, model, step)["token_influence"]
-    assert (found.local_layer, found.leaking, found.shifted) == ("LSTM", 0, 1.0)
+    assert found.local_layer == named
+    assert found.shifted == 1.0
 
 
 ENCODER_DECODER = """

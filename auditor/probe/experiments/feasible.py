@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from auditor.probe.batches import equal
@@ -9,6 +10,7 @@ from auditor.probe.replay import NotRun
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
+    from auditor.probe.stepdata import StepData
 
 
 REPLACED = "after {steps} steps the script went on with another optimizer or another model"
@@ -89,8 +91,12 @@ def choose_feeding(probe: Probe) -> None:
     # it does where the model was tried out before the loop: what the first step recorded is more than the step.
     drawn = not probe.substituting and not is_constant(probe)
     steps = probe.feed.steps[: probe.observed]
-    tried_out = len(steps) > 1 and len(steps[0].calls) != len(steps[1].calls)
-    probe.first_recorded = 1 if (drawn or tried_out) and probe.observed > 2 else 0
+    probe.first_recorded = 1 if (drawn or _tried_out(steps)) and probe.observed > 2 else 0
+
+
+def _tried_out(steps: Sequence[StepData]) -> bool:
+    """The model was called before the loop, too: the random numbers of the first step are not known."""
+    return len(steps) > 1 and (steps[0].trimmed or len(steps[0].calls) != len(steps[1].calls))
 
 
 def substitute_formulas(probe: Probe) -> bool:
@@ -102,7 +108,7 @@ def substitute_formulas(probe: Probe) -> bool:
     if len({tuple(name for name, _ in step.targets) for step in steps[1:] or steps}) > 1:
         return False
     probe.substituting = True
-    probe.first_recorded = 1 if len(steps) > 2 and len(steps[0].calls) != len(steps[1].calls) else 0
+    probe.first_recorded = 1 if len(steps) > 2 and _tried_out(steps) else 0
     return True
 
 

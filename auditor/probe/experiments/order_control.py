@@ -17,8 +17,9 @@ from auditor.evidence import OrderControl
 from auditor.probe.batches import batch_dimension, map_tensors, size_bytes, tensors
 from auditor.probe.experiments.feasible import require_rewindable
 from auditor.probe.experiments.paired import hopeless
-from auditor.probe.feed import Fetched, ModelCall, StepData
+from auditor.probe.feed import Fetched
 from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.stepdata import ModelCall, StepData
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe

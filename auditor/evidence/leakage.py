@@ -51,6 +51,7 @@ class FedRows(Frozen):
     trained: int = Field(description="Distinct rows or runs that were trained on before.")
     repeated: float = Field(description="Share of the last trained ones that had been trained on before.")
     chance: float = Field(description="Share of the second step's that the first step had: rows come twice by chance.")
+    own: float = Field(0.0, description="Of the rows of one evaluating forward, the share that repeats another of it.")
     location: Location | None = None
 
 

@@ -108,8 +108,7 @@ class Director:
         self.looked_on += 1
         self.progress("look on", self.looked_on, self._probe.spec.look_on)
         budget = LOOK_ON_SHARE * (self._probe.spec.deadline - self._began)
-        replaced = self._probe.loop.replaced_after is not None
-        if self.looked_on >= self._probe.spec.look_on or replaced or time.monotonic() - self._phase_began > budget:
+        if self.looked_on >= self._probe.spec.look_on or time.monotonic() - self._phase_began > budget:
             self.finish_observation()
             self._next_experiment()
 
@@ -250,7 +249,7 @@ class Director:
     def watches_modules(self) -> bool:
         """Whether the coming step wants to know which module is running."""
         if self.observing:
-            return self._probe.collectors.watches(self.observed)
+            return self._probe.collectors.watches(self._probe.position)
         return self.player.checks_operations()
 
     def affordable_steps(self) -> int:

@@ -79,7 +79,7 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     Where the held-out data do not come from a loader, the rows that the model is fed are compared instead: those of
     each training step with those of an evaluation whose data the script itself calls held-out (`accuracy(x_test)`).
     Of text cut into windows anywhere, runs of 24 tokens are. It fails above `max-fed-share`, where the rate of repeats
-    between the first two steps does not explain it (`chance-margin`).
+    between the first two steps, or within the evaluation, does not explain it (`chance-margin`).
 
     ## When it may be wrong
 
@@ -151,8 +151,8 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
                 f"the text is too long for the probe: only {percent(fed.repeated)} of what was trained on came twice"
             )
         return
-    if share <= limits.chance_margin * fed.chance or (fed.text and share < fed.repeated / limits.chance_margin):
-        return  # the same words come again and again, in training too
+    if share <= limits.chance_margin * _by_chance(fed) or (fed.text and share < fed.repeated / limits.chance_margin):
+        return  # the same comes again and again, in training too
     yield Finding(
         message=(
             f"{fed.found} of {count(fed.compared, what)} of {fed.name} ({percent(share)}) had been trained on before "
@@ -168,6 +168,13 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
             f"in the end {percent(fed.repeated)} of what a training step was fed had come before",
         ),
     )
+
+
+def _by_chance(fed: FedRows) -> float:
+    """The share to expect of an honest split of data that repeat themselves: as often as the steps do, or, for rows,
+    as often as those of the evaluation do among themselves, for as many more as were trained on."""
+    among = 0.0 if fed.text else fed.own * fed.trained / fed.rows
+    return max(fed.chance, among)
 
 
 def _share(overlap: Overlap) -> float:

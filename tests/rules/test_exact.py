@@ -319,6 +319,11 @@ def test_rows_that_no_loader_hands_out_are_judged_by_what_the_model_was_fed():
     assert fed(9, 10).verdict.outcome == "inconclusive"
 
 
+def test_rows_that_repeat_among_themselves_are_no_leak():
+    assert fed(30, own=0.1).verdict.outcome == "pass"  # three times as many were trained on
+    assert fed(95, own=0.1).verdict.outcome == "fail"
+
+
 def test_text_that_repeats_itself_is_no_leak():
     assert fed(text=True).verdict.outcome == "fail"
     assert fed(text=True, chance=0.5).verdict.outcome == "pass"

@@ -101,8 +101,8 @@ class FedRowsCollector(Collector):
         kept = [prints.cpu() for step, prints in (trained.runs if latest.text else trained.rows) if step < latest.step]
         if not kept:
             raise Unavailable("what was trained on before the evaluation is not known", "inconclusive")
-        prints = torch.cat([each.prints.cpu() for each in chosen])
-        prints = prints[prints != 0]
+        apart = [each.prints[each.prints != 0].cpu() for each in chosen]
+        prints = torch.cat(apart)
         if not len(prints):
             raise Unavailable("the rows that are evaluated are constant", "inconclusive")
         known = torch.cat(kept)
@@ -117,6 +117,7 @@ class FedRowsCollector(Collector):
             trained=len(torch.unique(known)),
             repeated=again,
             chance=chance,
+            own=sum(len(each) - len(torch.unique(each)) for each in apart) / len(prints),
             location=latest.location,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +43,8 @@ class HeldOutPassesCollector(Collector):
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._passes: dict[int, tuple[LoaderSeen, list[_Pass]]] = {}
+        self._datasets: dict[int, Callable[[], Any]] = {}  # id of a loader's record -> its dataset, while it lives
+        self._other = False  # the pass under way is over another set, by the same line, while the first one lives
         self._seconds = 0.0
         self._reread: dict[int, tuple[int, int]] = {}  # id of a loader's record -> what reading again gave
 
@@ -48,12 +52,19 @@ class HeldOutPassesCollector(Collector):
         if seen.training_credits:
             return
         _, passes = self._passes.setdefault(id(seen), (seen, []))
+        dataset = getattr(seen.loader, "dataset", None)
+        known = self._datasets.setdefault(id(seen), _reference(dataset))()
+        self._other = known is not None and known is not dataset
+        if self._other:
+            return
+        if known is None:
+            self._datasets[id(seen)] = _reference(dataset)
         passes.append(_Pass(self.step))
         del passes[1:-1]  # the first and the latest are compared
 
     def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None:
         known = self._passes.get(id(seen))
-        if seen.training_credits or known is None or not known[1]:
+        if seen.training_credits or known is None or not known[1] or self._other:
             return
         current = known[1][-1]
         current.fetched += 1
@@ -81,6 +92,14 @@ class HeldOutPassesCollector(Collector):
         return HeldOutPasses(
             loaders=tuple(_describe(seen, passes, self._reread[id(seen)]) for seen, passes in held_out)
         )
+
+
+def _reference(dataset: Any) -> Callable[[], Any]:
+    """Weak, so that a set which the script builds anew every epoch is let go."""
+    try:
+        return weakref.ref(dataset)
+    except TypeError:
+        return lambda: None
 
 
 def _reread(loader: Any, until: float) -> tuple[int, int]:

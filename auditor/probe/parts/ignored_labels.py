@@ -23,6 +23,7 @@ class _Site:
 
 class IgnoredLabelsCollector(Collector):
     name = "ignored_labels"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)

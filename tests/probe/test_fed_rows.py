@@ -73,7 +73,7 @@ def table(zygote: Any, evaluation: str = "accuracy(x_test, y_test)", trained: in
 def test_rows_of_a_test_set_inside_the_training_set(zygote: Any) -> None:
     fed = table(zygote, trained=400)["leakage"].fed
     assert (fed.name, fed.text, fed.step, fed.compared) == ("x_test", False, 59, 100)
-    assert fed.found > 95
+    assert fed.found > 80
 
 
 @pytest.mark.parametrize("mode", ["no_grad", "enable_grad"])

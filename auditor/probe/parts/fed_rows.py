@@ -19,6 +19,7 @@ from auditor.probe.heldoutnames import held_out_name
 from auditor.probe.locate import user_location
 from auditor.probe.rowprints import is_text, repeats_by_chance, row_prints, run_prints, some_rows
 
+EVERY = 2  # steps
 TRAINED_ROWS = 32  # of one training forward
 EVALUATED_ROWS = 1024  # of one that evaluates
 MOST_EVALUATIONS = 64  # forwards whose rows are kept
@@ -60,12 +61,19 @@ class FedRowsCollector(Collector):
         self._pending: tuple[int, bool, torch.Tensor] | None = None  # of the latest forward that may be trained on
         self._evaluated: list[_Evaluated] = []
         self._looks = 0
+        self._latest: tuple[int, int] = (0, 0)  # where the input of the latest training forward lies, and its size
         self._by_chance: dict[int, bool] = {}  # model -> its rows are a table of codes
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        given = next(tensors((args, kwargs)), None)
-        if given is None or self._by_chance.setdefault(id(module), repeats_by_chance(given)):
+        self._pending = None
+        given = next(tensors((args, kwargs)), None) if self.step % EVERY == 0 else None
+        if given is None:
             return
+        if id(module) not in self._by_chance:
+            self._by_chance[id(module)] = repeats_by_chance(given)
+        if self._by_chance[id(module)]:
+            return
+        self._latest = (given.data_ptr(), given.numel())
         found = _prints(given, TRAINED_ROWS, self.step)
         self._pending = (id(module), *found) if found is not None else None
 
@@ -82,7 +90,9 @@ class FedRowsCollector(Collector):
             return
         self._looks += 1
         given = next(tensors((args, kwargs)), None)
-        name = held_out_name(given) if given is not None else ""
+        # The nodes of one graph are trained and evaluated in one forward; which of them count, masks say.
+        whole = given is not None and (given.data_ptr(), given.numel()) == self._latest
+        name = held_out_name(given) if given is not None and not whole else ""
         found = _prints(given, EVALUATED_ROWS, 0) if given is not None and name else None
         if found is not None and given is not None:
             place = user_location()

@@ -90,14 +90,14 @@ def test_an_accuracy_on_the_training_set_is_none_of_its_business(zygote: Any) ->
     table(zygote, "accuracy(x_train, y_train)").absent("leakage")
 
 
-@pytest.mark.parametrize(("trained", "least", "most"), [(1200, 0.8, 1.0), (1000, 0.0, 0.0)])
+@pytest.mark.parametrize(("trained", "least", "most"), [(1200, 0.5, 1.0), (1000, 0.0, 0.0)])
 def test_windows_of_text_are_compared_wherever_they_were_cut(
     zygote: Any, trained: int, least: float, most: float
 ) -> None:
     fed = zygote.probe(TEXT.format(trained=trained), parts=("leakage",))["leakage"].fed
     assert (fed.text, fed.name) == (True, "val")
     assert least <= fed.found / fed.compared <= most
-    assert fed.repeated > 0.8 > 0.4 > fed.chance
+    assert fed.repeated > 0.5 > 0.4 > fed.chance
 
 
 def test_prints_tell_rows_apart() -> None:

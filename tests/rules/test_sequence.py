@@ -222,7 +222,7 @@ def test_a_mask_that_works_passes(change):
         ({"local_layer": "LSTM"}, "not-applicable"),
         ({"padded": 3}, "inconclusive"),
         ({"pad_change": None}, "inconclusive"),
-        ({"real_change": 0.0}, "inconclusive"),
+        ({"real_change": 0.0, "pad_change": 0.0}, "inconclusive"),
     ],
 )
 def test_where_a_mask_is_not_judged(changes, outcome):

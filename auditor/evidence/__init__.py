@@ -303,6 +303,5 @@ __all__ = [
     "Updates",
     "ValueClipping",
     "WholeFit",
-    "__args__",
     "part_types",
 ]

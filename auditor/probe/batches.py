@@ -71,11 +71,11 @@ def is_transparent(value: Any) -> bool:
 
 def clone(value: Any) -> Any:
     """A copy that later in-place changes do not reach; tensors are detached from any graph."""
-    if is_transparent(value):
-        return map_tensors(value, lambda tensor: tensor.detach().clone())
     try:
+        if is_transparent(value):
+            return map_tensors(value, lambda tensor: tensor.detach().clone())
         return copy.deepcopy(value)
-    except Exception:
+    except Exception:  # classes of the user's own may refuse to be copied
         return value
 
 

@@ -40,6 +40,7 @@ class Collector:
 
     name = ""  # the field of the evidence that it fills
     turn = 5  # collectors hear of an event in this order: lower first, equal ones by name
+    reads_data = False  # its part calls the user's dataset: nothing of the script that counts may follow
     looks_on = (
         False  # it hears of the steps after those that are observed, too: what it gathers comes late in many loops
     )
@@ -217,10 +218,11 @@ class Collectors:
                 with contextlib.suppress(Exception):  # they are sent again at the end, which then says what is wrong
                     self._probe.sink.part(collector.name, collector.part())
 
-    def emit(self, late: bool = False) -> None:
-        """Send every part, or why it is missing; `late`: only those of the collectors that looked on, once more."""
+    def emit(self, *, late: bool = False, on: bool = False) -> None:
+        """Send every part, or why it is missing. `on`: the loop will be looked on, and what reads the
+        user's data has to wait; `late`: it has been, only the collectors that did so tell once more."""
         for collector in self.all:
-            if late and not collector.looks_on:
+            if (late and not collector.looks_on) or (on and collector.reads_data):
                 continue
             if collector.name in self._broken:
                 reason = f"gathering it failed inside the audit: {self._broken[collector.name]}"

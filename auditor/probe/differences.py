@@ -97,7 +97,9 @@ class DifferenceWatch:
 
     def _axes(self, args: Any, result: torch.Tensor) -> None:
         added = bool(args) and isinstance(args[0], torch.Tensor) and result.dim() > args[0].dim()
-        if added and len(self._reshaped) < MOST:
+        # Inside a model only what its own argument becomes is of interest; it reshapes too much else.
+        inside = self._probe.calls.inside_root and not (added and self._was_given(args[0]))
+        if added and not inside and len(self._reshaped) < MOST:
             self._reshaped[id(result)] = result
 
     def _subtracted(self, args: Any, result: torch.Tensor) -> None:

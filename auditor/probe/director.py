@@ -100,7 +100,7 @@ class Director:
         probe = self._probe
         if not probe.spec.look_on or probe.spec.attempt or not probe.alone or not probe.collectors.look_on():
             return False
-        self._send_observation("")
+        self._send_observation("", on=True)
         self.observing = self.looking_on = True
         return True
 
@@ -154,14 +154,14 @@ class Director:
                 pending=False,
             )
 
-    def _send_observation(self, cut_by: str) -> None:
+    def _send_observation(self, cut_by: str, on: bool = False) -> None:
         if self.looking_on:
             self._send_what_came_late()
             return
         self.observing = False
         self._probe.hears_metrics = self._probe.hears_dropout = False
         with self._probe.paused():
-            self._probe.collectors.emit()
+            self._probe.collectors.emit(on=on)
         reason = f"ended by {cut_by} after {self.observed} of {self.steps_to_observe} steps" if cut_by else ""
         self._phase("observe", "cut-short" if cut_by else "completed", self.observed, reason)
         self._probe.sink.write("run", steps=self.observed)

@@ -27,7 +27,7 @@ def _sequence_axis(tensor: torch.Tensor, module: nn.Module | None) -> int | None
     for layer in module.modules() if module is not None else ():
         if isinstance(layer, nn.Conv1d) and layer.in_channels == tensor.shape[1]:
             return 1
-        width = getattr(layer, "input_size" if isinstance(layer, nn.RNNBase | nn.RNNCellBase) else "in_features", None)
+        width = vars(layer).get("input_size" if isinstance(layer, nn.RNNBase | nn.RNNCellBase) else "in_features")
         if isinstance(width, int) and width > 1 and width == tensor.shape[2]:
             return 2
     return None

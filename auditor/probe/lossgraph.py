@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from auditor.probe.graph import REARRANGING
+from auditor.probe.savedtensors import kept
 
 MOST_NODES = 256
 INFINITY = math.inf
@@ -58,7 +59,7 @@ def size(node: Any) -> tuple[int, ...]:
 
 def saved(node: Any, name: str) -> float | None:
     """A number that the operation keeps for its backward."""
-    value: Any = getattr(node, f"_saved_{name}", None)
+    value: Any = kept(node, name)
     if isinstance(value, torch.Tensor) and value.numel() == 1 and value.device.type == "cpu":
         value = value.item()
     return float(value) if isinstance(value, int | float) else None

@@ -12,6 +12,7 @@ from typing import Any
 
 from auditor.probe.graph import REARRANGING
 from auditor.probe.lossgraph import SUMMING, kind, parents, saved, size
+from auditor.probe.savedtensors import kept
 
 SQUASHING = frozenset({"Sigmoid", "Softmax", "_SafeSoftmax"})
 OUTER = SQUASHING | {"LogSoftmax", "Logsumexp", "LogSigmoid"}
@@ -116,6 +117,6 @@ def raw_output(root: Any) -> Any:
 
 def _picks_entries(node: Any) -> bool:
     """One entry of every row: `logits[torch.arange(n), labels]`."""
-    indices = getattr(node, "_saved_indices", None)
+    indices = kept(node, "indices")
     given = [index for index in indices if index is not None] if isinstance(indices, list | tuple) else []
     return len(given) > 1 and len(size(node)) == 1

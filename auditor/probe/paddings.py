@@ -39,7 +39,7 @@ class Padding:
 def paddings(given: Any, tables: Iterable[Table], named: dict[int, str]) -> list[Padding]:
     """Of each tensor (batch, length, ...) in the structure that seems to be padded. `named`: see named_padding()."""
     found = list(tensors(given))[:MOST]
-    told = [torch.tensor(each) for each in _number_lists(given)]
+    told = [torch.tensor(each) for each in _number_lists(given) if max(map(abs, each), default=0) < 2**31]
     return [each for each in (_padding(t, [*found, *told], tables, named) for t in found) if each is not None]
 
 
@@ -61,10 +61,10 @@ def _padding(
 ) -> Padding | None:
     if tensor.dim() < 2 or tensor.shape[1] < SHORTEST or tensor.numel() > LARGEST or tensor.dtype == torch.bool:
         return None
-    if tensor.layout != torch.strided or tensor.is_complex():
+    if tensor.layout != torch.strided or tensor.is_complex() or not tensor.numel():
         return None
     for table in tables:
-        if table.result.shape == tensor.shape and torch.equal(table.result, tensor.detach().cpu()):
+        if table.result.shape == tensor.shape and torch.equal(table.result.cpu(), tensor.detach().cpu()):
             ends = torch.tensor(table.lengths, device=tensor.device)
             filled = torch.arange(tensor.shape[1], device=tensor.device) >= ends[:, None]
             return Padding(filled, "pad_sequence", True) if int(filled.sum()) >= FEWEST else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from auditor.probe.lossgraph import kind
+from auditor.probe.savedtensors import kept
 
 MOST_NODES = 64  # of the loss's graph, looked at breadth first: the formula is what lies next to the root
 FEWEST_CLASSES = 2
@@ -29,8 +31,9 @@ class Picked:
 
         def hook(inputs: Any, outputs: Any) -> None:
             gradient = outputs[0] if outputs else None
-            if isinstance(gradient, torch.Tensor) and gradient.numel() == rows:
-                told(gradient.detach().reshape(-1) != 0)
+            with suppress(Exception):  # inside the user's own backward
+                if isinstance(gradient, torch.Tensor) and gradient.numel() == rows:
+                    told(gradient.detach().reshape(-1) != 0)
 
         self.node.register_hook(hook)
 
@@ -54,7 +57,7 @@ def picked_labels(root: Any) -> list[Picked]:
 def _picked(node: Any) -> Picked | None:
     name = kind(node)
     if name == "Gather":
-        source, index = node._saved_self, node._saved_index
+        source, index = kept(node, "self"), kept(node, "index")
         axis = node._saved_dim - 2**64 if node._saved_dim >= 2**63 else node._saved_dim
         if source is None or index is None or not source.dim():
             return None
@@ -62,7 +65,7 @@ def _picked(node: Any) -> Picked | None:
         whole = index.shape[axis] == 1 and prod(index.shape) * source.shape[axis] == prod(source.shape)
         return Picked(index.squeeze(axis), source.shape[axis], node) if whole and _enough(source.shape[axis]) else None
     if name == "Index":
-        indices, shape = list(node._saved_indices), list(node._saved_self_sym_sizes)
+        indices, shape = list(kept(node, "indices") or ()), list(node._saved_self_sym_sizes)
         if len(indices) != len(shape) or any(not _counts(index) for index in indices):
             return None
         labels = torch.broadcast_tensors(*indices)[-1]  # type: ignore[no-untyped-call]

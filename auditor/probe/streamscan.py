@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 SECONDS = 3.0
+SHARE = 0.1  # of the time that is left, at most
 MOST_SAMPLES = 50_000
 PIECES = 48  # that a pass is cut into
 
@@ -31,7 +32,7 @@ def scan_stream(probe: Probe) -> None:
     noise = RandomState.capture()
     with probe.paused():
         try:
-            labels, whole = _labels(dataset)
+            labels, whole = _labels(dataset, min(SECONDS, SHARE * (probe.spec.deadline - time.monotonic())))
         except Exception:  # a stream may do anything, and what was observed has been sent
             return
         finally:
@@ -42,11 +43,14 @@ def scan_stream(probe: Probe) -> None:
         probe.sink.part("sample_order", part.model_copy(update={"pass_drift": drift, "pass_samples": len(labels)}))
 
 
-def _labels(dataset: Any) -> tuple[list[int], bool]:
+def _labels(dataset: Any, seconds: float) -> tuple[list[int], bool]:
     """The class labels in their order, and whether that was all."""
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
     found: list[int] = []
-    for item in itertools.islice(iter(dataset), MOST_SAMPLES):
+    samples = iter(dataset)
+    if samples is dataset:
+        return found, False  # the loop is in the middle of it
+    for item in itertools.islice(samples, MOST_SAMPLES):
         label = _label(item)
         found.extend(label)
         if time.monotonic() > until or not label:

@@ -61,3 +61,36 @@ def test_a_loop_that_ends_meanwhile_leaves_the_experiments_to_a_further_start(zy
     assert "overfit" in seen.run["pending"]
     assert seen.run["loop_steps"] == 90
     assert not seen.run.get("tried")
+
+
+def test_a_dataset_is_not_read_before_the_script_is_done_with_it(zygote: Any) -> None:
+    """Its own generator would be ahead, and the evaluations that are looked on at other ones than without an audit."""
+    script = """
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+torch.manual_seed(0)
+
+class Noisy(Dataset):
+    rng = np.random.default_rng(0)
+    def __len__(self):
+        return 40
+    def __getitem__(self, index):
+        return torch.full((4,), float(index)) + self.rng.random(), index % 2
+
+model = nn.Linear(4, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+held_out = DataLoader(Noisy(), batch_size=20)
+for step in range(200):
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(torch.randn(8, 4)), torch.randint(0, 2, (8,))).backward()
+    optimizer.step()
+    if step % 10 == 9 and step < 110:
+        with torch.no_grad():
+            note(seen=[float(model(x).sum()) for x, _ in held_out])
+"""
+    seen = zygote.probe(script, steps=20, parts=("held_out_passes",), look_on=100)
+    assert seen["held_out_passes"].loaders[0].reread > 0
+    assert seen.noted("seen")[:11] == zygote.bare(script).noted("seen")[:11]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from auditor.probe.experiments.feasible import require_rewindable
 from auditor.probe.experiments.paired import hopeless
 from auditor.probe.feed import Fetched
 from auditor.probe.replay import Experiment, NotRun, Replay
-from auditor.probe.stepdata import ModelCall, StepData
+from auditor.probe.stepdata import StepData
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -87,7 +88,7 @@ def _mixed(probe: Probe, first: int, count: int) -> tuple[list[Any], list[Any]]:
     contents = mix([[[[call.args, call.kwargs] for call in step.calls], list(step.targets)] for step in steps])
     return lists[0], [
         StepData(
-            [ModelCall(call.module, *given) for call, given in zip(step.calls, calls, strict=True)],
+            [replace(call, args=given[0], kwargs=given[1]) for call, given in zip(step.calls, calls, strict=True)],
             list(targets),
         )
         for step, (calls, targets) in zip(steps, contents, strict=True)

@@ -62,14 +62,16 @@ class FedRowsCollector(Collector):
         self._evaluated: list[_Evaluated] = []
         self._looks = 0
         self._latest: tuple[int, int] = (0, 0)  # where the input of the latest training forward lies, and its size
+        self._models: dict[int, nn.Module] = {}  # held, so that no other one gets its id
         self._by_chance: dict[int, bool] = {}  # model -> its rows are a table of codes
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._pending = None
-        given = next(tensors((args, kwargs)), None) if self.step % EVERY == 0 else None
+        given = _first(args, kwargs) if self.step % EVERY == 0 else None
         if given is None:
             return
         if id(module) not in self._by_chance:
+            self._models[id(module)] = module
             self._by_chance[id(module)] = repeats_by_chance(given)
         if self._by_chance[id(module)]:
             return
@@ -89,7 +91,7 @@ class FedRowsCollector(Collector):
         if id(module) not in self._trained or self._looks >= MOST_LOOKS or len(self._evaluated) >= MOST_EVALUATIONS:
             return
         self._looks += 1
-        given = next(tensors((args, kwargs)), None)
+        given = _first(args, kwargs)
         # The nodes of one graph are trained and evaluated in one forward; which of them count, masks say.
         whole = given is not None and (given.data_ptr(), given.numel()) == self._latest
         name = held_out_name(given) if given is not None and not whole else ""
@@ -130,6 +132,10 @@ class FedRowsCollector(Collector):
             own=sum(len(each) - len(torch.unique(each)) for each in apart) / len(prints),
             location=latest.location,
         )
+
+
+def _first(args: Any, kwargs: Any) -> torch.Tensor | None:
+    return next((each for each in tensors((args, kwargs)) if each.layout == torch.strided), None)
 
 
 def _prints(given: torch.Tensor, most: int, turn: int) -> tuple[bool, torch.Tensor] | None:

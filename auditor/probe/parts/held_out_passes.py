@@ -39,12 +39,14 @@ class _Pass:
 class HeldOutPassesCollector(Collector):
     name = "held_out_passes"
     looks_on = True
+    reads_data = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._passes: dict[int, tuple[LoaderSeen, list[_Pass]]] = {}
         self._datasets: dict[int, Callable[[], Any]] = {}  # id of a loader's record -> its dataset, while it lives
-        self._other = False  # the pass under way is over another set, by the same line, while the first one lives
+        # ids of records whose pass under way is over another set, by the same line, while the first one lives
+        self._elsewhere: set[int] = set()
         self._seconds = 0.0
         self._reread: dict[int, tuple[int, int]] = {}  # id of a loader's record -> what reading again gave
 
@@ -54,8 +56,9 @@ class HeldOutPassesCollector(Collector):
         _, passes = self._passes.setdefault(id(seen), (seen, []))
         dataset = getattr(seen.loader, "dataset", None)
         known = self._datasets.setdefault(id(seen), _reference(dataset))()
-        self._other = known is not None and known is not dataset
-        if self._other:
+        self._elsewhere.discard(id(seen))
+        if known is not None and known is not dataset:
+            self._elsewhere.add(id(seen))
             return
         if known is None:
             self._datasets[id(seen)] = _reference(dataset)
@@ -64,7 +67,7 @@ class HeldOutPassesCollector(Collector):
 
     def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None:
         known = self._passes.get(id(seen))
-        if seen.training_credits or known is None or not known[1] or self._other:
+        if seen.training_credits or known is None or not known[1] or id(seen) in self._elsewhere:
             return
         current = known[1][-1]
         current.fetched += 1

@@ -92,6 +92,8 @@ class InputsCollector(Collector):
         """The first layer with parameters that receives a tensor of the call as it is, or as the model prepared it."""
         if not self._present or not args or not isinstance(args[0], torch.Tensor) or not _is_layer(module):
             return
+        if args[0].layout != torch.strided:
+            return
         self._look_inside(module, args[0])
         for stream, tensor in self._present:
             if id(stream) not in self._entries and args[0].data_ptr() == tensor.data_ptr():

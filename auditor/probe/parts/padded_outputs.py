@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,11 +48,16 @@ class _Call:
     told: list[torch.Tensor] = field(default_factory=list)  # (4,) each
 
     def hear(self, gradient: torch.Tensor) -> None:
+        """Inside the user's own backward: no failure of ours may leave it."""
+        with suppress(Exception):
+            self._measure(gradient)
+
+    def _measure(self, gradient: torch.Tensor) -> None:
         flat = _by_position(gradient.detach(), self.padding.run)
         if flat is None:
             return
         inside, run = self.inside.reshape(-1).to(flat.device), self.padding.run.reshape(-1).to(flat.device)
-        squares = flat.float().square().mean(1)
+        squares = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float32).square() / flat.shape[1]
         there = squares > 0
         counts = torch.stack([(there & inside).sum(), there.sum()]).float()
         sizes = torch.stack([squares[run].mean(), squares[~run].mean()])
@@ -121,7 +127,8 @@ class PaddedOutputsCollector(Collector):
         """Of the model and of the configuration that it keeps."""
         own = vars(module)
         kept = [own.get(name) for name in CONFIGURATIONS]
-        return [own, *(each if isinstance(each, dict) else vars(each) for each in kept if hasattr(each, "__dict__"))]
+        found = [each if isinstance(each, dict) else getattr(each, "__dict__", None) for each in kept]
+        return [own, *(each for each in found if isinstance(each, dict))]
 
     def part(self) -> PaddedOutputs:
         sites = tuple(each for each in map(_describe, self._sites.values()) if each is not None)

@@ -10,6 +10,7 @@ import torch
 
 from auditor.probe.locate import construction_location, user_location
 from auditor.probe.probe import Probe
+from auditor.probe.savedtensors import hooks_entered
 from auditor.probe.taps.patching import replace, wrap
 
 
@@ -20,11 +21,20 @@ def install(probe: Probe) -> None:
     for name in ("clip_grad_norm_", "clip_grad_value_"):
         wrap(torch.nn.utils.clip_grad, name, lambda original, name=name: _clip(probe, name, original))  # type: ignore[misc]
         replace(torch.nn.utils, name, getattr(torch.nn.utils.clip_grad, name))
+    wrap(torch.autograd.graph.saved_tensors_hooks, "__enter__", _packing)
     wrap(torch.amp.GradScaler, "__init__", lambda original: _scaler_built(probe, original))
     wrap(torch.amp.GradScaler, "scale", lambda original: _scale(probe, original))
     wrap(torch.amp.GradScaler, "step", lambda original: _scaler_step(probe, original))
     wrap(torch.amp.GradScaler, "update", lambda original: _scaler_update(probe, original))
     wrap(torch.amp.GradScaler, "unscale_", lambda original: _unscale(probe, original))
+
+
+def _packing(original: Callable[..., Any]) -> Callable[..., Any]:
+    def enter(self: Any) -> Any:
+        hooks_entered()
+        return original(self)
+
+    return enter
 
 
 def _backward(probe: Probe, original: Callable[..., None]) -> Callable[..., None]:

@@ -80,6 +80,7 @@ def _compared(probe: Probe, name: str, left: Any, right: Any) -> tuple[Any, Any]
         if isinstance(left, torch.Tensor) and left.requires_grad:
             return left, probe.feed.operands(name, left, right)
         return probe.feed.operands(name, right, left), right
+    return left, right  # our own part failed, which `paused` has noted
 
 
 def _taken(probe: Probe, original: Callable[..., Any], place: int) -> Callable[..., Any]:

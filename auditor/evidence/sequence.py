@@ -65,6 +65,7 @@ class PaddedSite(Frozen):
     calls: int
     reason: str = Field("", description="How it is known which positions are padding.")
     told: bool = Field(True, description="By something else than the padding itself: lengths, a mask, a name.")
+    blank: bool = Field(True, description="A loss was called with targets that are seen to be blank there as well.")
     padded: int = Field(description="Padded positions, the one of each row next to its sequence left out.")
     padded_counted: int = Field(description="Of these, those whose output had a gradient.")
     counted: int = Field(description="All positions whose output had a gradient.")

@@ -46,14 +46,15 @@ def words(name: str) -> frozenset[str]:
 
 
 def _called(frame: FrameType) -> list[str]:
-    """Names in the call that the frame is in the middle of."""
+    """Names among the arguments of the call that the frame is in the middle of."""
     start, end, first, last = _place(frame)
     lines = getlines(frame.f_code.co_filename)[start - 1 : end]
     if not lines:
         return []
     lines[-1] = lines[-1].encode()[:last].decode(errors="ignore")
     lines[0] = lines[0].encode()[first:].decode(errors="ignore")
-    return [name for name in _NAME.findall(" ".join(lines)) if name.lower() not in _NO_DATA]
+    _, _, arguments = " ".join(lines).partition("(")  # what is called may be named after anything
+    return [name for name in _NAME.findall(arguments) if name.lower() not in _NO_DATA]
 
 
 def _place(frame: FrameType) -> tuple[int, int, int, int]:

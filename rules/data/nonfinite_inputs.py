@@ -112,6 +112,8 @@ def _gives_up(batches: Batches, limits: Limits) -> bool:
     """The damaged batches are left out, and hardly any other is."""
     whole = batches.batches - batches.nonfinite_batches
     share = batches.lost / max(1, batches.batches)
+    if batches.rows <= batches.batches:  # one sample at a time: only damaged ones are left out
+        return False
     all_lost = FEW <= batches.lost >= 0.9 * batches.nonfinite_batches  # the last ones may not have ended yet
     return all_lost and share > limits.max_lost and batches.lost_whole <= 0.1 * whole
 

@@ -139,7 +139,7 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
 def _fed(fed: FedRows, limits: Limits) -> Judgement:
     """A loop without loaders for its held-out data: what the model was fed in training, and what it is evaluated on."""
     share = fed.found / max(1, fed.compared)
-    what = "run of tokens" if fed.text else "row"
+    what = "token run" if fed.text else "row"
     yield Measured(share, limits.max_fed_share, f"{percent(share)} of {count(fed.compared, what)} of {fed.name}")
     if fed.compared < limits.min_hashed:
         raise Inconclusive(

@@ -60,7 +60,8 @@ def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limi
     By identity. A parameter fails when, over at least `min-updates` updates, its gradient was not zero and its rate was
     above zero, no watched element of it changed in any sampled update, and at the end all of its elements are equal to
     the first ones. It also fails when more than half of the parameters move in their updates and have their first
-    value again, bit for bit, before every later update that was sampled: something puts them back. A warning names
+    value again, bit for bit, before every later update that was sampled: something puts them back. That is a warning,
+    because long rounds of federated averaging or of test-time training do the same. Another warning names
     parameters that had gradients in `min-idle` updates at a rate of 0, while nothing schedules the rate and no weights
     were loaded into their module.
 
@@ -117,7 +118,8 @@ def _returning(parameters: list[ParameterMotion]) -> Finding:
         location=first.optimizer_location or first.location,
         measured=float(len(parameters)),
         limit=0.0,
-        confidence=Confidence.CONFIRMED,
+        severity=Severity.WARNING,  # a round of federated averaging that is longer than the probe does the same
+        confidence=Confidence.SUSPECTED,
         fix="Look for what puts the weights back after a step, `load_state_dict()` for example.",
     )
 

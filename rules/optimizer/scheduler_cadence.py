@@ -24,6 +24,9 @@ from auditor.evidence import Schedule, Schedules
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
 
+# Schedules that go on falling; those of others may end at a least rate.
+ENDLESS = frozenset({"ExponentialLR", "StepLR", "MultiplicativeLR"})
+
 
 class Limits(Options):
     max_mismatch: float = Field(
@@ -246,7 +249,7 @@ def _dies(pace: _Pace, limits: Limits) -> Finding | None:
     ahead = pace.steps_per_epoch if pace.epochs is None or pace.epochs > 1 else None
     if ahead is None and pace.seen.planned_steps:
         ahead = pace.seen.planned_steps // 4
-    fall = _fall_per_call(rates)
+    fall = _fall_per_call(rates) if pace.schedule.kind in ENDLESS else None  # others may stop at a least rate
     if ahead is None or fall is None or ahead <= len(rates):
         return None
     left = math.exp(max(-700.0, fall * ahead))

@@ -82,6 +82,8 @@ def padding_in_loss(tokens: TokenLabels | None, outputs: PaddedOutputs | None, l
     - Where the padding token is also the end of the text, its first occurrence counts rightly, and is not held
       against it.
     - A model of fixed-width fields, in which the blanks at the end are part of the answer, learns them on purpose.
+    - What a mask hides from the model may be what it has to predict. Where targets are seen that differ there, it is no
+      padding; in a loss by hand they are not seen, and the finding is a warning.
     - Where nothing tells what is padding, and all batches have one width: not applicable.
 
     ## How to fix
@@ -153,7 +155,7 @@ def _finding(site: TokenSite, limits: Limits) -> Finding:
 
 
 def _of_output(site: PaddedSite, limits: Limits) -> Finding:
-    share = _share(site)
+    share, sure = _share(site), site.told and site.blank
     return Finding(
         message=(
             f"{percent(share)} of the outputs of {site.module} that count in the loss are at padding: "
@@ -163,8 +165,8 @@ def _of_output(site: PaddedSite, limits: Limits) -> Finding:
         location=site.location,
         measured=share,
         limit=limits.max_share,
-        severity=Severity.ERROR if site.told and share >= limits.min_error_share else Severity.WARNING,
-        confidence=Confidence.CONFIRMED,
+        severity=Severity.ERROR if sure and share >= limits.min_error_share else Severity.WARNING,
+        confidence=Confidence.CONFIRMED if sure else Confidence.SUSPECTED,
         detail=(
             f"padding is known by {site.reason}",
             f"its gradient is {number(site.strength)} times that of other positions, in {count(site.calls, 'call')}",

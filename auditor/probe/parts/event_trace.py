@@ -26,7 +26,8 @@ MOST_ORDERS = 12
 MOST_CLEARED = 500
 SAMPLED = 8  # parameters whose values or gradients are compared between two moments of a step
 SAME_DIRECTION = 0.999  # least cosine of a gradient that was only scaled, by clipping for example
-_READ = re.compile(r"\.grad\b(?!\s*=\s*None)")  # a source that looks at the gradients of single backward passes
+# A source that looks at the gradients of single backward passes, or has their norms worked out.
+_READ = re.compile(r"\.grad\b(?!\s*=\s*None)|\b(clip_grad_norm_|clip_grads_with_norm_|get_total_norm|grad_norm)\(")
 LETTERS = {"zero_grad": "z", "scheduler_step": "l", "unscale": "u"}
 
 

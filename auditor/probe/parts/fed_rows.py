@@ -135,7 +135,10 @@ class FedRowsCollector(Collector):
 
 
 def _first(args: Any, kwargs: Any) -> torch.Tensor | None:
-    return next((each for each in tensors((args, kwargs)) if each.layout == torch.strided), None)
+    """The model's only input; None where there are several with as many rows: each of a pair may come again."""
+    given = [each for each in tensors((args, kwargs)) if each.layout == torch.strided and each.dim()]
+    alike = [each for each in given if each.shape[0] == given[0].shape[0]]
+    return given[0] if len(alike) == 1 else None
 
 
 def _prints(given: torch.Tensor, most: int, turn: int) -> tuple[bool, torch.Tensor] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from torch import nn
 from auditor.evidence import HiddenModule, HiddenModules
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
-from auditor.probe.locate import is_users
+from auditor.probe.locate import is_users, sources_mention
 from auditor.probe.rewind import is_lazy
 
+_READS = re.compile(r"\.grad\b(?!\s*=\s*None)")
 DEPTH = 3  # of containers in containers
 MOST = 10_000  # things looked at in one attribute
 KEPT = 64  # elements of a weight that show whether it moved
@@ -92,7 +94,8 @@ class HiddenModulesCollector(Collector):
     def _is_weight(self, tensor: torch.Tensor) -> bool:
         """A tensor that was made to be trained, but for being a parameter: no input of a module, no row a sample."""
         trained = tensor.requires_grad and tensor.is_leaf and tensor.dim() and not is_lazy(tensor)
-        return bool(trained) and id(tensor) not in self._fed and tensor.shape[0] not in self._rows
+        made = bool(trained) and id(tensor) not in self._fed and tensor.shape[0] not in self._rows
+        return made and not sources_mention(_READS)  # gates, whose gradient is what the script is after
 
     def part(self) -> HiddenModules:
         if not self._steps:

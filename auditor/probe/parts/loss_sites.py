@@ -201,7 +201,8 @@ class LossSitesCollector(Collector):
                 loss_location=self.probe.loss_facts().location,
             )
         raw = raw_output(root)
-        if raw is not None:
+        # Of several optimizers, another one may train the layer: a generator is judged by raw outputs of its critic.
+        if raw is not None and len(self.probe.program.optimizers) < 2:
             made = layer_behind(raw, self.probe)
             calls = self._raw.calls + 1 if self._raw is not None else 1
             self._raw = RawLoss(calls=calls, layer=made.layer, location=made.location)

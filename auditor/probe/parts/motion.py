@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 
 from auditor.evidence import Motion, ParameterMotion
 from auditor.probe.collect import Collector, Unavailable, sampled
+from auditor.probe.locate import sources_mention
 from auditor.probe.owners import Owners, from_outside, owners, sample
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.program import OptimizerSeen
@@ -24,6 +27,7 @@ MOST_COSINES = 8
 MOST_WATCHED = 400  # parameters that are looked at in a sampled step
 MOST_PARAMETERS = 200  # that are described; of larger models the noteworthy ones
 GRADED = 5  # updates
+BY_HAND = re.compile(r"""["']lr["']\]\s*[-+*/]?=(?!=)""")  # a source that sets the rate of a group itself
 
 
 @dataclass
@@ -195,7 +199,7 @@ class MotionCollector(Collector):
             dtype=str(parameter.dtype).removeprefix("torch."),
             optimizer=type(record.optimizer).__name__,
             graded_updates=min(graded.get(id(parameter), 0), sum(1 for rate in rates if rate > 0)),
-            idle_updates=graded.get(id(parameter), 0) if rates and max(rates) == 0 else 0,
+            idle_updates=graded.get(id(parameter), 0) if _is_idle(rates) else 0,
             returns=watched is not None and len(watched.elsewhere) > 2 and not any(map(bool, watched.elsewhere)),
             loaded=module is not None and from_outside(self.probe.program, known.path(module)),
             moved=start is None or start.shape != now.shape or not torch.equal(start, now),
@@ -257,3 +261,8 @@ def _rate(value: Any) -> float:
         return float(value) if not (isinstance(value, torch.Tensor) and value.device.type != "cpu") else float("nan")
     except (TypeError, ValueError):
         return float("nan")
+
+
+def _is_idle(rates: Sequence[float]) -> bool:
+    """The rate has been 0, and no source sets one by hand, as gradual unfreezing does."""
+    return bool(rates) and max(rates) == 0 and not sources_mention(BY_HAND)

@@ -21,6 +21,7 @@ from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.consumers import Consumers
 from auditor.probe.graph import kind_of
 from auditor.probe.locate import user_location
+from auditor.probe.losscall import LossCall
 from auditor.probe.paddings import Padding, Table, named_padding, paddings
 from auditor.probe.tokens import behind_the_first
 
@@ -45,6 +46,8 @@ class _Call:
     padding: Padding
     node: Any
     inside: torch.Tensor  # (batch, length): padded, the position next to the sequence left out
+    flat: bool  # one number a position: its axis may be one of classes or of steps ahead, as long by chance
+    blank: bool = False  # a loss was called with targets that are blank there, too
     told: list[torch.Tensor] = field(default_factory=list)  # (4,) each
 
     def hear(self, gradient: torch.Tensor) -> None:
@@ -96,7 +99,8 @@ class PaddedOutputsCollector(Collector):
             return
         if self._named is None:
             self._named = named_padding(vars(sys.modules["__main__"]), *self._attributes(module))
-        known = paddings((self._batch, self._given), self.tables, self._named)
+        fed = (self._batch, self._given)
+        known = [each for each in paddings(fed, self.tables, self._named) if not _is_filled(each, fed)]
         self._given = ((), {})
         if not known:
             return
@@ -107,9 +111,16 @@ class PaddedOutputsCollector(Collector):
             ]
             if fits and output.grad_fn is not None:
                 padding = _common(fits)
-                call = _Call(padding, output.grad_fn, behind_the_first(padding.run, 1))
+                flat = output.dim() < 3 and output.shape == padding.run.shape
+                call = _Call(padding, output.grad_fn, behind_the_first(padding.run, 1), flat)
                 output.register_hook(call.hear)  # type: ignore[no-untyped-call]
                 self._waiting.append(call)
+
+    def loss_called(self, call: LossCall) -> None:
+        if self._waiting and isinstance(call.target, torch.Tensor):
+            self._waiting = [each for each in self._waiting if not _is_filled(each.padding, call.target)]
+            for waiting in self._waiting:
+                waiting.blank |= call.target.shape[:2] == waiting.padding.run.shape
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         if not self._waiting:
@@ -151,6 +162,16 @@ def _by_position(output: torch.Tensor, run: torch.Tensor) -> torch.Tensor | None
     return None
 
 
+def _is_filled(padding: Padding, fed: Any) -> bool:
+    """Another tensor of the batch has values there that differ: what seems padded in this one is to be predicted."""
+    for tensor in tensors(fed):
+        if tensor.shape[:2] == padding.run.shape and tensor.layout == torch.strided and not tensor.is_complex():
+            there = tensor.detach()[padding.run.to(tensor.device)]
+            if there.numel() and bool((there != there[:1]).any()):
+                return True
+    return False
+
+
 def _common(fits: list[Padding]) -> Padding:
     """What all tensors of this width say: several sequences may be as long by chance."""
     sure = [each for each in fits if each.sure] or fits
@@ -184,7 +205,7 @@ def _describe(site: _Site) -> PaddedSite | None:
         return None
     widths = {call.padding.run.shape[1] for call in calls}
     if len(widths) < 2:  # zeros at the ends of rows of one width may be data like any other
-        calls = [call for call in calls if call.padding.sure or call.padding.of_one_width]
+        calls = [call for call in calls if call.padding.sure and not call.flat]
     if not calls:
         return None
     told = torch.stack([torch.stack(call.told).amax(0).cpu() for call in calls])
@@ -195,6 +216,7 @@ def _describe(site: _Site) -> PaddedSite | None:
         calls=len(calls),
         reason=next((call.padding.reason for call in calls if call.padding.sure), calls[0].padding.reason),
         told=any(call.padding.sure for call in calls),
+        blank=any(call.blank for call in calls),
         padded=sum(int(call.inside.sum()) for call in calls),
         padded_counted=int(told[:, 0].sum()),
         counted=int(told[:, 1].sum()),

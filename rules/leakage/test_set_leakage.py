@@ -138,7 +138,7 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
 
 def _fed(fed: FedRows, limits: Limits) -> Judgement:
     """A loop without loaders for its held-out data: what the model was fed in training, and what it is evaluated on."""
-    share = fed.found / max(1, fed.compared)
+    share = min(1.0, fed.found / max(1, fed.compared))
     what = "token run" if fed.text else "row"
     yield Measured(share, limits.max_fed_share, f"{percent(share)} of {count(fed.compared, what)} of {fed.name}")
     if fed.compared < limits.min_hashed:
@@ -173,7 +173,7 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
 def _by_chance(fed: FedRows) -> float:
     """The share to expect of an honest split of data that repeat themselves: as often as the steps do, or, for rows,
     as often as those of the evaluation do among themselves, for as many more as were trained on."""
-    among = 0.0 if fed.text else fed.own * fed.trained / fed.rows
+    among = 0.0 if fed.text else fed.own * fed.trained / max(1, fed.rows)
     return max(fed.chance, among)
 
 

@@ -472,7 +472,7 @@ def test_weights_that_are_normalized_along_the_other_axis():
     seen = LoneSoftmax(shape=(32, 14, 14), axis=1, summands=14, calls=4, layer="gat", location=place(49))
     answer = judge("softmax-wrong-dim", LossSites(crossed_softmaxes=(seen,)))
     (finding,) = answer.findings
-    assert (finding.severity, finding.confidence, finding.location.line) == ("warning", "suspected", 49)
+    assert (finding.severity, finding.confidence, finding.location.line) == ("note", "suspected", 49)
     assert "axis 1" in finding.message
     assert "along axis 2" in finding.message
     once = LossSites(crossed_softmaxes=(seen.model_copy(update={"calls": 1}),))

@@ -460,5 +460,10 @@ SLOW = tuple(0.1 * 0.5 ** (i // 15) for i in range(60))
     ],
 )
 def test_the_course_of_the_rate(rates, facts, expected):
-    schedule = Schedule(kind="ReduceLROnPlateau", calls=60, per_step=1.0, rates=rates)
+    schedule = Schedule(kind="MultiplicativeLR", calls=60, per_step=1.0, rates=rates)
     assert outcome("scheduler-cadence", Schedules(steps=60, schedules=(schedule,), **facts)) == expected
+
+
+def test_a_rate_that_may_end_at_a_least_one_is_not_followed_any_further():
+    schedule = Schedule(kind="LambdaLR", calls=60, per_step=1.0, rates=SLOW)
+    assert outcome("scheduler-cadence", Schedules(steps=60, schedules=(schedule,), planned_steps=4000)) == "pass"

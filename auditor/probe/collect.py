@@ -41,9 +41,7 @@ class Collector:
     name = ""  # the field of the evidence that it fills
     turn = 5  # collectors hear of an event in this order: lower first, equal ones by name
     reads_data = False  # its part calls the user's dataset: nothing of the script that counts may follow
-    looks_on = (
-        False  # it hears of the steps after those that are observed, too: what it gathers comes late in many loops
-    )
+    looks_on = False  # it hears of the steps after the observed ones, too: what it gathers often comes late
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe

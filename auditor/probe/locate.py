@@ -34,6 +34,9 @@ def is_users(file: str) -> bool:
     return not path.startswith(_FOREIGN) and "site-packages" not in path and "dist-packages" not in path
 
 
+GRADIENTS_READ = r"\.grad\b(?!\s*=\s*None)"  # a source that looks at gradients, for `sources_mention`
+
+
 def sources_mention(pattern: re.Pattern[str], *files: str) -> bool:
     """Whether these sources, or any of the user's that are loaded, have it. Without a source to read: yes."""
     loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))

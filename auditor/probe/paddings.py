@@ -33,7 +33,6 @@ class Padding:
     run: torch.Tensor  # (batch, length) bool
     reason: str
     sure: bool  # told by something else than the padding itself
-    of_one_width: bool = False  # else batches of several widths have to be seen for it to be believed
 
 
 def paddings(given: Any, tables: Iterable[Table], named: dict[int, str]) -> list[Padding]:
@@ -86,7 +85,7 @@ def _padding(
     if tensor.is_floating_point() and tensor[0, 0].numel() > 1 and len(set(lengths.tolist())) >= FEWEST_LENGTHS:
         inside = (tensor.detach() == 0).reshape(*tensor.shape[:2], -1).all(-1) & ~run
         if not bool(inside.any()):
-            return Padding(run, "vectors of zeros, at the ends of rows only", False, of_one_width=True)
+            return Padding(run, "vectors of zeros, at the ends of rows only", False)
     full = not bool(run.any(1).all())
     return Padding(run, "what stands behind the rows of batches of several widths", False) if full else None
 

@@ -15,7 +15,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, LoopCall, Unavailable
 from auditor.probe.fingerprint import different, fingerprint
 from auditor.probe.graph import nodes
-from auditor.probe.locate import sources_mention, user_location
+from auditor.probe.locate import GRADIENTS_READ, sources_mention, user_location
 from auditor.probe.owners import sample
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.steps import StepSeen, fetch
@@ -27,7 +27,7 @@ MOST_CLEARED = 500
 SAMPLED = 8  # parameters whose values or gradients are compared between two moments of a step
 SAME_DIRECTION = 0.999  # least cosine of a gradient that was only scaled, by clipping for example
 # A source that looks at the gradients of single backward passes, or has their norms worked out.
-_READ = re.compile(r"\.grad\b(?!\s*=\s*None)|\b(clip_grad_norm_|clip_grads_with_norm_|get_total_norm|grad_norm)\(")
+_READ = re.compile(GRADIENTS_READ + r"|\b(clip_grad_norm_|clip_grads_with_norm_|get_total_norm|grad_norm)\(")
 LETTERS = {"zero_grad": "z", "scheduler_step": "l", "unscale": "u"}
 
 

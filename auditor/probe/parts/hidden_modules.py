@@ -14,10 +14,10 @@ from torch import nn
 from auditor.evidence import HiddenModule, HiddenModules
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
-from auditor.probe.locate import is_users, sources_mention
+from auditor.probe.locate import GRADIENTS_READ, is_users, sources_mention
 from auditor.probe.rewind import is_lazy
 
-_READS = re.compile(r"\.grad\b(?!\s*=\s*None)")
+_READS = re.compile(GRADIENTS_READ)
 DEPTH = 3  # of containers in containers
 MOST = 10_000  # things looked at in one attribute
 KEPT = 64  # elements of a weight that show whether it moved

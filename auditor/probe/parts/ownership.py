@@ -12,7 +12,7 @@ from torch import nn
 from auditor.evidence import LeftOut, Ownership, StaleGroup
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import graph_leaves
-from auditor.probe.locate import sources_mention
+from auditor.probe.locate import GRADIENTS_READ, sources_mention
 from auditor.probe.owners import Owners, from_outside, owners, sample
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.program import WRAPPERS, OptimizerSeen
@@ -20,7 +20,7 @@ from auditor.probe.rewind import is_lazy
 from auditor.probe.steps import StepSeen
 
 MOST_NAMED = 8  # tensors of one module
-_READS = re.compile(r"\.grad\b(?!\s*=\s*None)|\bgrad\(")
+_READS = re.compile(GRADIENTS_READ + r"|\bgrad\(")
 
 
 class OwnershipCollector(Collector):

@@ -62,7 +62,7 @@ class Absence(Frozen):
     """Why a part is missing: it makes no sense for this program, or it could not be gathered."""
 
     outcome: Literal["not-applicable", "inconclusive"]
-    reason: str
+    reason: str = Field(min_length=1)
 
 
 class Evidence(Frozen):

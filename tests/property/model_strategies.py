@@ -78,7 +78,7 @@ def model(kind: type[Frozen], **given: st.SearchStrategy[Any]) -> st.SearchStrat
 
 
 PARTS = {name: model(part) for name, part in part_types().items() if name != "run"}
-ABSENCES = st.dictionaries(st.sampled_from([*PARTS]), model(Absence), max_size=4)
+ABSENCES = st.dictionaries(st.sampled_from([*PARTS]), model(Absence, reason=TEXT.filter(bool)), max_size=4)
 
 
 def evidence(parts: int = 4) -> st.SearchStrategy[Evidence]:

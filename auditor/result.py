@@ -33,19 +33,29 @@ class SourceLine(Frozen):
 
 
 class Trial(Frozen):
-    """A fix tried on the user's own loop against the replayed baseline."""
+    """A fix tried on the user's own loop against the replayed baseline: same weights, same batches, same seeds."""
 
     metric: str = "loss"
     steps: int
-    before: float
-    after: float
+    before: float = Field(description="Median of the last third of the steps, as the loop is.")
+    after: float = Field(description="The same with the fix.")
     helped: bool
+    low: float | None = Field(None, description="Lower end of the 95 % interval of the mean paired difference.")
+    high: float | None = None
+    what: str = Field("", description="What was changed, a few words.")
+    looks: int = Field(1, description="How often, on other batches each time.")
+    control: tuple[float, ...] = Field((), description="The metric at each step of the first look, as the loop is.")
+    treated: tuple[float, ...] = Field((), description="The same with the fix.")
 
 
 class Fix(Frozen):
+    """What to do about a finding. `trial` is the best of what was tried, `others` the rest of it."""
+
     text: str
     diff: str | None = None
     trial: Trial | None = None
+    others: tuple[Trial, ...] = ()
+    untried: str = Field("", description="Why nothing was tried.")
 
 
 class ReportedFinding(Frozen):
@@ -62,6 +72,7 @@ class ReportedFinding(Frozen):
     location: Location | None = None
     measured: float | None = None
     limit: float | None = None
+    since: int | None = Field(None, description="Step at which it was there first.")
     caused_by: str | None = Field(None, description="Name of the rule whose finding explains this one.")
     fix: Fix
     title: str = Field("", description="One line: what the rule is about.")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from auditor.evidence import PairedReplay, Reinitialized
-
-from .paired import Comparison, compare
-from .series import middle, tail
+from auditor.paired import Comparison, compare
+from auditor.series import middle, tail
 
 RECURRENT_GAIN = 0.3  # for recurrent weights of more than 3 / sqrt(fan-in): no common start is anywhere near that
 

@@ -145,6 +145,7 @@ from auditor.evidence.training import (
     UnitActivity,
     Updates,
 )
+from auditor.evidence.trials import Remedy, RemedyKind, TrialRun, Trials
 from auditor.evidence.whole import SCHEMA_VERSION, Absence, Evidence, part_types
 
 __all__ = [
@@ -263,6 +264,8 @@ __all__ = [
     "RawLoss",
     "RecurrentScale",
     "Reinitialized",
+    "Remedy",
+    "RemedyKind",
     "RetainedGraphs",
     "Run",
     "SampleOrder",
@@ -294,6 +297,8 @@ __all__ = [
     "TokenLabels",
     "TokenSite",
     "Trajectory",
+    "TrialRun",
+    "Trials",
     "TwiceSquashed",
     "TwinPair",
     "Underflow",

@@ -54,6 +54,7 @@ from auditor.evidence.sequence import IgnoredLabels, PaddedOutputs, TiedWeights,
 from auditor.evidence.signal import ForwardScale, Reinitialized, Saturation
 from auditor.evidence.source import Source
 from auditor.evidence.training import Activations, GradientResets, Gradients, Nonfinite, Trajectory, Updates
+from auditor.evidence.trials import Trials
 
 SCHEMA_VERSION = "1.0"
 
@@ -142,6 +143,7 @@ class Evidence(Frozen):
     token_influence: TokenInfluence | None = None
     padded_outputs: PaddedOutputs | None = None
     tied_weights: TiedWeights | None = None
+    trials: Trials | None = None
     absent: dict[str, Absence] = Field(default_factory=dict)
 
 

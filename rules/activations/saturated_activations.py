@@ -18,8 +18,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import ForwardScale, RecurrentScale, Reinitialized, SaturatedLayer, Saturation
+from auditor.paired import Comparison, untrue
 
-from ..paired import Comparison, untrue
 from ..redrawn import all_better, long_looks
 from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent

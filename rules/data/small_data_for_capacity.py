@@ -9,8 +9,8 @@ from pydantic import Field
 
 from auditor.declare import Finding, Inconclusive, Judgement, Measured, NotApplicable, Options, Severity, rule
 from auditor.evidence import Program, Trajectory
+from auditor.series import middle, signed
 
-from ..series import middle, signed
 from ..words import count, number
 
 

@@ -19,8 +19,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import Inputs, StandardizedInputs
+from auditor.paired import Comparison, compare, untrue
 
-from ..paired import Comparison, compare, untrue
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 

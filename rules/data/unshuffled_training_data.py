@@ -19,8 +19,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import Labels, OrderControl, SampleOrder
+from auditor.paired import untrue
 
-from ..paired import untrue
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 

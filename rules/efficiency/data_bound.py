@@ -16,8 +16,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import DataWait, FedFromMemory
+from auditor.series import finite, middle
 
-from ..series import finite, middle
 from ..words import count, number, percent
 
 

@@ -20,8 +20,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import Location, Modes, Program, Trajectory
+from auditor.series import finite, middle
 
-from ..series import finite, middle
 from ..words import count, number, percent
 
 

@@ -15,8 +15,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import ValueClipping
+from auditor.series import finite, middle
 
-from ..series import finite, middle
 from ..words import count, number, percent
 
 

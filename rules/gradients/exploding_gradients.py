@@ -20,8 +20,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import Gradients, Inputs, LayerGradients, Location, Program, Trajectory, Updates
+from auditor.series import Course, Growth, course, diverged, finite, growth, middle, signed, tail
 
-from ..series import Course, Growth, course, diverged, finite, growth, middle, signed, tail
 from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent
 

@@ -19,9 +19,9 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import FrozenEarly, Gradients, LayerGradients, Program, Updates
+from auditor.paired import untrue
+from auditor.series import finite, middle, tail
 
-from ..paired import untrue
-from ..series import finite, middle, tail
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number
 

@@ -20,8 +20,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import ForwardScale, LayerScale, Location, Reinitialized
+from auditor.paired import Comparison, untrue
 
-from ..paired import Comparison, untrue
 from ..redrawn import RECURRENT_GAIN, all_better, long_looks
 from ..symptoms import NOT_LEARNING
 from ..words import count, named, number

@@ -17,9 +17,9 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import Overfit, OverfitArm
+from auditor.paired import untrue
+from auditor.series import diverged, middle, signed, spread, tail
 
-from ..paired import untrue
-from ..series import diverged, middle, signed, spread, tail
 from ..words import count, listing, number, percent
 
 

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
 from auditor.evidence import HeldWeights
+from auditor.paired import untrue
 
-from ..paired import untrue
 from ..words import number, percent
 
 

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
 from auditor.evidence import HeldWeights
+from auditor.paired import untrue
+from auditor.series import finite, middle, signed
 
-from ..paired import untrue
-from ..series import finite, middle, signed
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from auditor.declare import Finding, Inconclusive, Judgement, Measured, NotApplicable, Options, Severity, rule
 from auditor.evidence import InitialLoss, LossSites, Overfit, Program, Targets, Trajectory
+from auditor.series import finite, middle, spread
 
-from ..series import finite, middle, spread
 from ..words import count, number
 
 

@@ -17,8 +17,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import LowerRate, RateSweep
+from auditor.paired import Comparison, compare, untrue
 
-from ..paired import Comparison, compare, untrue
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 

@@ -15,8 +15,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import PenaltyOff
+from auditor.paired import Comparison, compare, untrue
 
-from ..paired import Comparison, compare, untrue
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 

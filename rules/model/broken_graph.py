@@ -18,8 +18,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import GradientReach, GraphCut, GraphCuts, Location
+from auditor.paired import untrue
 
-from ..paired import untrue
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number, percent
 

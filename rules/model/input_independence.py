@@ -18,9 +18,9 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import InputUse, Overfit, PairedReplay
+from auditor.paired import Comparison, compare, untrue
+from auditor.series import diverged, finite, middle, tail, width
 
-from ..paired import Comparison, compare, untrue
-from ..series import diverged, finite, middle, tail, width
 from ..words import count, number, percent
 
 

@@ -19,9 +19,9 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import Accumulation, DividedAccumulation
+from auditor.paired import compare, untrue
+from auditor.series import finite, middle
 
-from ..paired import compare, untrue
-from ..series import finite, middle
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
 

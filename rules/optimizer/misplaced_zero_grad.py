@@ -18,8 +18,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import ClearedGradients, EventTrace
+from auditor.series import middle
 
-from ..series import middle
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 

@@ -18,8 +18,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import LayerUpdates, Trajectory, Updates
+from auditor.series import finite, middle
 
-from ..series import finite, middle
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
 

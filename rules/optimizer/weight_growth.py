@@ -18,8 +18,8 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import Motion, ParameterMotion, Trajectory
+from auditor.series import growth
 
-from ..series import growth
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
 

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
 from auditor.evidence import Program, Underflow
+from auditor.series import finite, middle
 
-from ..series import finite, middle
 from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent
 

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
 from auditor.evidence import LostUpdates, LowPrecision
+from auditor.series import middle
 
-from ..series import middle
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 

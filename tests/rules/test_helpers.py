@@ -7,13 +7,12 @@ import sys
 
 import pytest
 
+from auditor import paired, series
 from auditor.evidence import Nonfinite, PairedReplay, Run
 from auditor.registry import UnknownRule, rules
 from auditor.testing import absence, evidence, judge, place
 
 rules()  # imports every module below auditor.rules
-paired = sys.modules["auditor.rules.paired"]
-series = sys.modules["auditor.rules.series"]
 words = sys.modules["auditor.rules.words"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
+from enum import Enum
 from typing import Any, Literal
 
 import pytest
@@ -63,6 +64,8 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
         return WORDS
     if hint is Location:
         return st.builds(Location, file=WORDS, line=st.integers(1, 500))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return st.sampled_from(hint)
     if isinstance(hint, type) and issubclass(hint, Frozen):
         return model(hint)
     raise AssertionError(f"no strategy for {hint}")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditor.evidence import PairedReplay
-
-from .series import diverged, middle, signed, tail, width
+from auditor.series import diverged, middle, signed, tail, width
 
 
 @dataclass(frozen=True)

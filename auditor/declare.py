@@ -23,7 +23,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from auditor.evidence import Evidence, Location, Part, Remedy, part_types
+from auditor.evidence import Evidence, Location, Part, Remedy, TrialRun, part_types
 
 
 class Severity(StrEnum):
@@ -72,7 +72,8 @@ class Finding:
 
     `message` is one sentence with the measured numbers; `detail` adds evidence lines; `where` names a layer, loader
     or split; `location` is the user's line to show. `severity` and `fix` replace the rule's own where they differ.
-    `remedies` are to be tried on the user's loop, the best first; `since` is the step at which it was there first.
+    `remedies` are to be tried on the user's loop, the best first; `tried` are those that the experiment behind the
+    finding has tried already; `since` is the step at which it was there first.
     """
 
     message: str
@@ -85,6 +86,7 @@ class Finding:
     detail: tuple[str, ...] = ()
     fix: str | None = None
     remedies: tuple[Remedy, ...] = ()
+    tried: tuple[TrialRun, ...] = ()
     since: int | None = None
 
 

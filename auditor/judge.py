@@ -28,6 +28,7 @@ from auditor.result import (
 )
 from auditor.static.source import SourceFiles
 from auditor.static.suppressions import Comment, comments
+from auditor.trials import trials
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
     settings = settings or Settings()
     answers = [ask(rule, evidence, settings) for rule in settings.selected(rules)]
     sources = SourceFiles()
-    reported = [_report(answer.rule, finding, sources) for answer in answers for finding in answer.findings]
+    reported = [_report(answer.rule, finding, sources, evidence) for answer in answers for finding in answer.findings]
     kept, waived, notes = _suppress(_diagnose(reported, answers), settings, sources, answers)
     verdicts = tuple(answer.verdict for answer in answers)
     return Audit(
@@ -105,7 +106,7 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
     )
 
 
-def _report(rule: Rule, finding: Finding, sources: SourceFiles) -> ReportedFinding:
+def _report(rule: Rule, finding: Finding, sources: SourceFiles, evidence: Evidence) -> ReportedFinding:
     line = sources.line(finding.location) if finding.location else ""
     key = "|".join((rule.name, finding.where, " ".join(line.split())))
     return ReportedFinding(
@@ -120,13 +121,25 @@ def _report(rule: Rule, finding: Finding, sources: SourceFiles) -> ReportedFindi
         location=finding.location,
         measured=finding.measured,
         limit=finding.limit,
-        fix=Fix(text=finding.fix or rule.fix),
+        since=finding.since,
+        fix=_fix(rule, finding, evidence),
         title=rule.summary,
         why=rule.section("Why is it bad?"),
         doubt=rule.section("When it may be wrong"),
         detail=finding.detail,
         references=rule.references,
         source=sources.frame(finding.location) if finding.location else (),
+    )
+
+
+def _fix(rule: Rule, finding: Finding, evidence: Evidence) -> Fix:
+    made, untried = trials(finding.remedies, finding.tried, evidence)
+    return Fix(
+        text=finding.fix or rule.fix,
+        trial=made[0] if made else None,
+        others=tuple(made[1:]),
+        untried=untried,
+        remedies=finding.remedies,
     )
 
 

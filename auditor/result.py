@@ -9,7 +9,7 @@ from pydantic import Field
 
 from auditor import __version__
 from auditor.declare import Confidence, Severity
-from auditor.evidence import SCHEMA_VERSION, Evidence, Frozen, Location, Run
+from auditor.evidence import SCHEMA_VERSION, Evidence, Frozen, Location, Remedy, Run
 
 
 class Outcome(StrEnum):
@@ -56,6 +56,7 @@ class Fix(Frozen):
     trial: Trial | None = None
     others: tuple[Trial, ...] = ()
     untried: str = Field("", description="Why nothing was tried.")
+    remedies: tuple[Remedy, ...] = Field((), description="What answers the finding, the best first.")
 
 
 class ReportedFinding(Frozen):

@@ -20,7 +20,7 @@ from auditor.ranks import RankFolder
 from auditor.result import Audit
 from auditor.scratch import diverted_files, scratch_folder
 from auditor.script import find_module, find_script, syntax_crash
-from auditor.spec import ProbeSpec, Progress
+from auditor.spec import ProbeSpec, Progress, Requests
 from auditor.supervisor import Ending, Interrupts, watch
 from auditor.untrusted import one_line
 
@@ -97,6 +97,7 @@ def conduct(
     from auditor.registry import UnknownRule
     from auditor.registry import rules as installed
     from auditor.static import facts
+    from auditor.trials import wanted
 
     if not hasattr(os, "killpg"):
         raise AuditError("running a script under observation needs Linux or macOS")
@@ -113,9 +114,19 @@ def conduct(
         run = request.run().model_copy(update={"status": Status.SCRIPT_FAILED, "crash": broken, "exit_code": 1})
         return Outcome(judge(Evidence(run=run), known, settings))
     interrupts = Interrupts()
+
+    def evidence(endings: Sequence[Ending]) -> Evidence:
+        found = assemble(request.run(), endings, time.monotonic() - started)
+        if path is not None and (not parts or "source" in parts):
+            found = found.model_copy(update={"source": facts.of_script(path)})
+        return found
+
+    def advise(endings: Sequence[Ending]) -> Requests:
+        return wanted(judge(evidence(endings), known, settings))
+
     together = RankFolder(os.environ)
     with interrupts.watching():
-        probe = _Probe(request, settings, parts, path, command, capture, interrupts, listen)
+        probe = _Probe(request, settings, parts, path, command, capture, interrupts, listen, advise)
         endings = probe.run(started)
         own = endings[0].gathered.parts.get("ranks")
         if isinstance(own, Ranks):
@@ -123,10 +134,7 @@ def conduct(
     if endings[0].exit_code and not endings[0].records:
         last = capture.last_lines(1) if capture is not None else ""
         raise AuditError(f"the probe did not start: {one_line(last, 300) or f'exit code {endings[0].exit_code}'}")
-    evidence = assemble(request.run(), endings, time.monotonic() - started)
-    if path is not None and (not parts or "source" in parts):
-        evidence = evidence.model_copy(update={"source": facts.of_script(path)})
-    return Outcome(judge(evidence, known, settings), interrupts.signal if endings[-1].interrupted else None)
+    return Outcome(judge(evidence(endings), known, settings), interrupts.signal if endings[-1].interrupted else None)
 
 
 def parts_wanted(chosen: Sequence[Rule], known: Sequence[Rule]) -> tuple[str, ...]:
@@ -134,6 +142,8 @@ def parts_wanted(chosen: Sequence[Rule], known: Sequence[Rule]) -> tuple[str, ..
     if len(chosen) == len(known):
         return ()
     needed = {need.evidence for rule in chosen for need in rule.needs} - {"run"}
+    if needed - {"source"}:
+        needed.add("trials")  # of what is found
     return tuple(name for name in part_types() if name in needed) or ("program",)
 
 
@@ -149,12 +159,13 @@ class _Probe:
     capture: Capture | None
     interrupts: Interrupts
     listen: Listener | None
+    advise: Callable[[Sequence[Ending]], Requests]
 
     def run(self, started: float) -> list[Ending]:
         limit = self.settings.max_time
         deadline = started + limit - min(JUDGING_RESERVE, limit / 4)
         enough = self.settings.steps
-        endings = [self._start(0, self.parts, deadline, enough)]
+        endings = [self._start([], self.parts, deadline, enough)]
         again = pending(endings[0]) if steps(endings[0]) else ()  # without a loop it would end the same way
         while again and len(endings) < MOST_STARTS and not self.interrupts.count and not failed(endings[0]):
             if deadline - time.monotonic() < min(LATER_START, limit / 4):
@@ -163,15 +174,20 @@ class _Probe:
             if endings[-1].gathered.run.get("tried"):  # what experiments build on was observed before
                 enough = min(enough, LATER_START_STEPS)
             known = length if isinstance(length, int) else None
-            endings.append(self._start(len(endings), again, deadline, enough, known))
+            endings.append(self._start(endings, again, deadline, enough, known))
             still = pending(endings[-1])
             again = still if still != again else ()  # no progress: it would end the same way once more
         return endings
 
     def _start(
-        self, attempt: int, parts: tuple[str, ...], deadline: float, observe: int, loop_steps: int | None = None
+        self,
+        before: Sequence[Ending],
+        parts: tuple[str, ...],
+        deadline: float,
+        observe: int,
+        loop_steps: int | None = None,
     ) -> Ending:
-        request = self.request
+        request, attempt = self.request, len(before)
         with scratch_folder() as run_dir:
             spec = ProbeSpec(
                 target=request.target,
@@ -184,6 +200,7 @@ class _Probe:
                 group_key=self.settings.group_key,
                 deadline=deadline,
                 experiments=request.experiments,
+                trials=request.experiments and (not parts or "trials" in parts),
                 side_effects=request.side_effects,
                 parts=parts,
                 attempt=attempt,
@@ -193,7 +210,12 @@ class _Probe:
                 stdout_to_stderr=request.stdout_to_stderr,
             )
             ending = watch(
-                spec, command=self.command, capture=self.capture, interrupts=self.interrupts, listen=self.listen
+                spec,
+                command=self.command,
+                capture=self.capture,
+                interrupts=self.interrupts,
+                listen=self.listen,
+                advise=lambda ending: self.advise((*before, ending)),
             )
             ending.gathered.run.setdefault("diverted", diverted_files(run_dir / "files"))
             return ending

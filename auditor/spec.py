@@ -15,7 +15,7 @@ from typing import IO, Any, Literal
 
 from pydantic import Field, model_validator
 
-from auditor.evidence import Absence, Frozen, Part, part_types
+from auditor.evidence import Absence, Frozen, Part, Remedy, part_types
 
 DEFAULT_STEPS = 60
 DEFAULT_LOOK_ON = 440
@@ -35,6 +35,7 @@ class ProbeSpec(Frozen):
     deadline: float = Field(description="time.monotonic() at which everything must be over.")
     experiments: bool = True
     batch_memory: int = Field(DEFAULT_BATCH_MEMORY, ge=1, description="MB of batches kept for replays, at most.")
+    trials: bool = Field(False, description="After the experiments, wait for remedies to be tried.")
     side_effects: Literal["divert", "allow"] = "divert"
     group_key: str = Field("", description="Field or attribute of the data set that tells whose sample it is.")
     parts: tuple[str, ...] = Field((), description="Evidence fields wanted; empty: all.")
@@ -52,6 +53,17 @@ class ProbeSpec(Frozen):
 
     def wants(self, part: str) -> bool:
         return not self.parts or part in self.parts
+
+
+class Requests(Frozen):
+    """What the parent wants tried, in this order: several remedies in one entry are tried together."""
+
+    trials: tuple[tuple[Remedy, ...], ...] = ()
+
+
+def requests_file(run_dir: str) -> Path:
+    """Where the parent lays its answer to a child that waits for it."""
+    return Path(run_dir) / "requests.json"
 
 
 class Progress(Frozen):

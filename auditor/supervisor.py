@@ -24,7 +24,7 @@ from types import FrameType
 from auditor import warden
 from auditor.capture import Capture
 from auditor.errors import AuditError
-from auditor.spec import Gathered, ProbeSpec, Progress, Source
+from auditor.spec import Gathered, ProbeSpec, Progress, Requests, Source, requests_file
 
 # The first entry of sys.path belongs to `-c` and must not be there while the script is looked at as __main__.
 BOOTSTRAP = (
@@ -100,11 +100,13 @@ def watch(
     capture: Capture | None = None,
     interrupts: Interrupts | None = None,
     listen: Callable[[Progress | None], None] | None = None,
+    advise: Callable[[Ending], Requests] | None = None,
 ) -> Ending:
     """Run the child to its end, its deadline or the user's interrupt.
 
     `capture` receives what the script prints; without one, it goes where ours goes (standard output to standard
-    error if the spec says so). `listen` is called at every look, with the latest progress.
+    error if the spec says so). `listen` is called at every look, with the latest progress. `advise` says which remedies
+    are worth a trial after what the child has found so far; the child waits for it.
     """
     interrupts = interrupts or Interrupts()
     source = Source(Path(spec.run_dir) / "events.jsonl")
@@ -114,6 +116,8 @@ def watch(
     try:
         while not child.has_ended() and not stopper.gave_up():
             _take(source, ending)
+            if ending.gathered.run.pop("waiting", False):
+                _answer(spec, advise(ending) if advise is not None else Requests())
             stopper.look(interrupts.count, elsewhere=_trains_elsewhere(ending, source))
             if listen is not None:
                 listen(ending.gathered.progress)
@@ -221,6 +225,14 @@ class _Stopper:
 
     def gave_up(self) -> bool:
         return self._killed_at is not None and time.monotonic() - self._killed_at > UNKILLABLE
+
+
+def _answer(spec: ProbeSpec, requests: Requests) -> None:
+    """Whole or not at all: the child reads it as soon as it is there."""
+    place = requests_file(spec.run_dir)
+    draft = place.with_suffix(".draft")
+    draft.write_text(requests.model_dump_json(), encoding="utf-8")
+    draft.replace(place)
 
 
 def _trains_elsewhere(ending: Ending, source: Source) -> bool:

@@ -145,7 +145,7 @@ from auditor.evidence.training import (
     UnitActivity,
     Updates,
 )
-from auditor.evidence.trials import Remedy, RemedyKind, TrialRun, Trials
+from auditor.evidence.trials import Metric, Remedy, RemedyKind, TrialRun, Trials
 from auditor.evidence.whole import SCHEMA_VERSION, Absence, Evidence, part_types
 
 __all__ = [
@@ -229,6 +229,7 @@ __all__ = [
     "LowPrecision",
     "LowerRate",
     "Mention",
+    "Metric",
     "MisfitCall",
     "ModeEffect",
     "ModeSwitch",

@@ -36,6 +36,9 @@ class RemedyKind(StrEnum):
     FULL_PRECISION = "full-precision"  # weights and updates in float32
 
 
+Metric = Literal["loss", "loss of the data", "error rate", "balanced error rate"]  # lower is better
+
+
 class Remedy(Frozen):
     """One change. `site` is the user's line that it concerns: of the optimizer, the loader, the call to leave out."""
 
@@ -56,7 +59,7 @@ class TrialRun(Frozen):
     """Remedies tried together, against the replayed loop as it is: same weights, same batches, same random numbers."""
 
     remedies: tuple[Remedy, ...]
-    metric: Literal["loss", "accuracy"] = Field("loss", description="Of the looks; accuracy where the loss changes.")
+    metric: Metric = Field("loss", description="Of the looks. Not the loss, where the remedy changes its meaning.")
     looks: tuple[PairedReplay, ...] = Field((), description="The second one is on other batches.")
     refused: str = Field("", description="Why it could not be tried.")
 

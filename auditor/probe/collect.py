@@ -134,6 +134,9 @@ BUILDS_ON = {
     "order_control": "sample_order",
 }
 
+# What remedies are worked out from.
+FOR_TRIALS = frozenset({"inputs", "targets", "labels", "forward_scale"})
+
 # Of these, what can be worked out again and again.
 EARLY = frozenset({"program", "trajectory", "gradients", "nonfinite"})
 
@@ -151,6 +154,8 @@ class Collectors:
 
         self._probe = probe
         wanted = ALWAYS | {base for part, base in BUILDS_ON.items() if probe.spec.wants(part)}
+        if probe.spec.trials:
+            wanted |= FOR_TRIALS
         self.all = [kind(probe) for kind in collectors() if kind.name in wanted or probe.spec.wants(kind.name)]
         self._broken: dict[str, str] = {}
         self._address(self.all)

@@ -16,6 +16,7 @@ from auditor.probe.nearscan import scan_near_duplicates
 from auditor.probe.parts.ranks import world
 from auditor.probe.player import Player
 from auditor.probe.replay import Experiment, NotRun, Trail
+from auditor.probe.requested import RequestedTrials
 from auditor.probe.steps import StepSeen
 from auditor.probe.streamscan import scan_stream
 
@@ -45,8 +46,11 @@ class Director:
         self.trainer: threading.Thread | None = None  # the thread of the first step
         self.phases: list[Phase] = []
         self._began = self._phase_began = time.monotonic()
+        self.controls: dict[tuple[int | None, bool], Trail] = {}  # replays of the loop as it is, by seed and order
         self.answers: dict[str, Part] = {}  # of the experiments so far, by part
         self._planned: list[Planned] = []
+        self._requested = RequestedTrials(probe)
+        self._pending: list[str] = []  # parts for a later start of the script
         self._now: Planned | None = None
         self._experiment: Experiment | None = None
         self._steps_done = 0
@@ -176,7 +180,7 @@ class Director:
     # ------------------------------------------------------------------------------------------------------ experiments
 
     def _next_experiment(self) -> None:
-        while self._planned:
+        while self._planned or self._ask_for_trials():
             if self._loop_steps_left() < FEWEST_STEPS:
                 self._turn_down(f"the script's loop is over after {self._probe.spec.loop_steps} steps", pending=True)
                 break
@@ -189,6 +193,20 @@ class Director:
                 self._probe.sink.write("run", tried=True)
                 return
         self._conclude()
+
+    def _ask_for_trials(self) -> bool:
+        if self._loop_steps_left() < FEWEST_STEPS:
+            self._leave_trials_pending()
+            return False
+        with self._probe.paused():
+            self._planned = self._requested.ask(self._probe.spec.deadline - SETTLE)
+        return bool(self._planned)
+
+    def _leave_trials_pending(self) -> None:
+        if not self._requested.over:
+            self._pending.append("trials")
+            self._probe.sink.write("run", pending=self._pending)
+            self._requested.over = True
 
     def _advance(self, trail: Trail | None, more: bool = True) -> bool:
         """Give the experiment its trail. True when a further replay of it is under way."""
@@ -225,6 +243,7 @@ class Director:
         if self._now.part:
             self._probe.sink.absent(self._now.part, why.outcome, str(why))
         else:  # the rewind check failed: what follows would rest on sand
+            self._requested.over = True
             self._turn_down(
                 str(why), pending=self._script_over or self._probe.loop.replaced_after is not None, outcome=why.outcome
             )
@@ -237,7 +256,10 @@ class Director:
         for part in parts:
             self._probe.sink.absent(part, outcome, reason)
         if pending and parts:
+            self._pending = parts
             self._probe.sink.write("run", pending=parts)
+        if pending:
+            self._leave_trials_pending()
         self._planned = []
 
     def step_seconds(self) -> float:

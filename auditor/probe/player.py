@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from auditor.probe.batches import map_tensors
+from auditor.probe.callchange import ChangedCalls
 from auditor.probe.examination import Examination
 from auditor.probe.experiments.nonfinite import backward_with_check, set_anomaly_mode
 from auditor.probe.experiments.outputs import accuracy, spread
@@ -40,12 +41,16 @@ class Player:
         self._losses: list[torch.Tensor | None] = []
         self._accuracies: dict[int, torch.Tensor] = {}
         self._spreads: dict[int, torch.Tensor] = {}
+        self._balanced: dict[int, torch.Tensor] = {}
+        self._data_losses: dict[int, torch.Tensor] = {}
+        self._class_weights: torch.Tensor | None = None
         self._check: FiniteCheck | None = None
         self._checking = False
         self._changed_groups: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._silenced: list[tuple[Any, float]] = []
         self._modes: list[tuple[torch.nn.Module, bool]] = []
         self._hook: Any = None
+        self._calls: ChangedCalls | None = None
 
     # ------------------------------------------------------------------------------------------------ from start to end
 
@@ -56,6 +61,8 @@ class Player:
         self.request, self._limit, self.replayed = request, limit, 0
         self._trail = Trail(asked=request.steps, fewest=request.fewest)
         self._losses, self._accuracies, self._spreads = [], {}, {}
+        self._balanced, self._data_losses = {}, {}
+        self._class_weights = self._probe.class_weights()
         self._check = FiniteCheck(self._probe) if request.check_operations else None
         self._probe.dropout_off = not request.dropout
         feeding = Feeding(request.order, request.samples, request.pinned, request.batch_change)
@@ -71,6 +78,8 @@ class Player:
         if self.request is not None and self.request.prepare is not None:
             self.request.prepare()
         self._change_layer()
+        self._change_calls()
+        self._clear_gradients()
         self._set_boundary_noise()
         if self._check is not None:
             self._checking = True
@@ -89,6 +98,22 @@ class Player:
             return (change(args[0]), *args[1:]) if plain else None
 
         self._hook = request.changed_layer.register_forward_pre_hook(changed)
+
+    def _change_calls(self) -> None:
+        if self.request is not None and self.request.calls is not None:
+            self._calls = ChangedCalls(self.request.calls, self._probe)
+            self._calls.__enter__()  # type: ignore[no-untyped-call]
+
+    @property
+    def holds_zero_grad(self) -> bool:
+        """The script's own calls that clear gradients are to do nothing."""
+        return self.request is not None and self.request.zero_gradients and self._settling == 0
+
+    def _clear_gradients(self) -> None:
+        if self.holds_zero_grad:
+            for parameter in self._probe.program.trained_parameters():
+                if parameter.grad is not None:
+                    parameter.grad.data.zero_()
 
     def step_ended(self, step: StepSeen, affordable: int) -> Trail | None:
         """The trail, when the replay is over."""
@@ -115,6 +140,7 @@ class Player:
             if stopped or last:
                 whole = stopped or self.replayed >= request.steps
                 return self._finish("stopped" if stopped else ("completed" if whole else "time"))
+        self._clear_gradients()
         self._set_boundary_noise()
         return None
 
@@ -127,6 +153,8 @@ class Player:
         self._trail.losses = fetch(self._losses)
         self._trail.accuracies = fetch([self._accuracies.get(index) for index in range(count)])
         self._trail.spreads = fetch([self._spreads.get(index) for index in range(count)])
+        self._trail.balanced = fetch([self._balanced.get(index) for index in range(count)])
+        self._trail.data_losses = fetch([self._data_losses.get(index) for index in range(count)])
 
     def _finish(self, ended: Any) -> Trail:
         self._probe.dropout_off = False
@@ -136,6 +164,9 @@ class Player:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
+        if self._calls is not None:
+            self._calls.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._calls = None
         self.reset_mode()
         if self._check is not None and self._checking:
             self._checking = False
@@ -262,6 +293,11 @@ class Player:
         right, apart = accuracy(call), spread(call)
         if right is not None:
             self._accuracies[self.replayed] = right
+            balanced = accuracy(call, self._class_weights) if self._class_weights is not None else None
+            if balanced is not None:
+                self._balanced[self.replayed] = balanced
+        own, before = call.result.detach().float().sum(), self._data_losses.get(self.replayed)
+        self._data_losses[self.replayed] = own if before is None else before + own
         if apart is not None:
             self._spreads[self.replayed] = apart
 

@@ -110,6 +110,11 @@ class Probe(Hearing, Questions):
             if before:
                 self.own_seconds += time.perf_counter() - began
 
+    def class_weights(self) -> torch.Tensor | None:
+        """(classes,), inverse to how often each was seen in training; None without class labels, or with one class."""
+        collector = self.collectors.find("labels")
+        return collector.weights() if collector is not None else None
+
     def manual(self) -> bool:
         """True when no torch optimizer is used: weights are updated by hand, or by a library's own optimizer."""
         return not self.program.optimizers or (self._by_hand.found and not self.loop.updates)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from auditor.evidence import Part
+from auditor.probe.callchange import CallChange
 from auditor.probe.examination import Examination
 from auditor.probe.losscall import LossCall
 from auditor.probe.operations import FiniteCheck
@@ -53,6 +54,8 @@ class Replay:
     examine: Callable[[Examination, int], None] | None = None  # at the first training forward of each step (its number)
     hear_loss: Callable[[LossCall, int], None] | None = None  # every call of a loss function, with the step's number
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
+    calls: CallChange | None = None  # calls of torch's functions that do something else
+    zero_gradients: bool = False  # zeroed once an update, before its first backward; the script's own calls do nothing
     mode: Callable[[int], bool] | None = None  # of all modules in training forwards but frozen ones: training or not
     loss_scale: float = 1.0  # backward() runs on so many times the loss; its gradients are divided again right after
     after_backward: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, their .grad still scaled
@@ -67,6 +70,8 @@ class Trail:
 
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)  # of class labels, NaN where there are none
+    balanced: list[float] = field(default_factory=list)  # the same, every class counting as much as the others
+    data_losses: list[float] = field(default_factory=list)  # sum of what torch's loss functions gave, NaN without any
     spreads: list[float] = field(default_factory=list)  # of the outputs between samples, relative
     rates: list[float] = field(default_factory=list)
     ended: Literal["completed", "stopped", "time", "script-ended", "not-started"] = "completed"

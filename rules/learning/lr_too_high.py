@@ -16,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LowerRate, RateSweep
+from auditor.evidence import LowerRate, RateSweep, Remedy, RemedyKind, TrialRun
 from auditor.paired import Comparison, compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -186,4 +186,20 @@ def _finding(
         confidence=Confidence.CONFIRMED if sure else Confidence.SUSPECTED,
         detail=tuple(detail),
         fix=f"Lower the learning rate: `lr={number(suggested)}`, or warm it up if the schedule needs its height.",
+        remedies=_remedies(lower, suggested),
+        tried=(TrialRun(remedies=(_slower(lower, lower.factor),), looks=lower.looks),),
     )
+
+
+def _remedies(lower: LowerRate, suggested: float) -> tuple[Remedy, ...]:
+    """A quarter of the rate first, which the experiment has tried; then what the sweep suggests, or less still."""
+    further = suggested / lower.learning_rate if 0 < suggested < lower.learning_rate * lower.factor else lower.factor**2
+    return (
+        _slower(lower, lower.factor),
+        _slower(lower, float(f"{further:.2g}")),
+        Remedy(kind=RemedyKind.CLIP, amount=1.0, site=lower.location),
+    )
+
+
+def _slower(lower: LowerRate, factor: float) -> Remedy:
+    return Remedy(kind=RemedyKind.RATE, amount=factor, site=lower.location)

@@ -113,6 +113,6 @@ def plan(probe: Probe) -> list[Planned]:
     others = [entry for entry in chosen if entry.part != "nonfinite"]
     if not probe.saw_nonfinite():
         tracing = []
-    if not others:
+    if not others and not probe.spec.trials:
         return tracing
     return [*tracing, Planned("", "check that rewinding works", 3, 0.5, lambda: rewind_check(probe)), *others]

@@ -7,20 +7,28 @@ import torch
 from auditor.probe.losscall import LossCall
 
 
-def accuracy(call: LossCall) -> torch.Tensor | None:
-    """0-d: share of class labels predicted right; None where the loss has no class labels."""
+def accuracy(call: LossCall, class_weights: torch.Tensor | None = None) -> torch.Tensor | None:
+    """0-d: share of class labels predicted right; None where the loss has no class labels. `class_weights`: what a
+    sample of each class counts."""
     if call.class_labels:
         logits, labels = call.flat()
         counted = labels != call.ignore_index
         right = (logits.argmax(-1) == labels) & counted
-        return right.sum() / counted.sum().clamp(min=1)
+        weights = counted.float() if class_weights is None else _of_samples(class_weights, labels) * counted
+        return (right * weights).sum() / weights.sum().clamp(min=1e-12)
     if call.binary_labels and call.input.shape == call.target.shape:
         threshold = 0.0 if call.name.endswith("logits") else 0.5
         target = call.target.detach()
         hard = ((target == 0) | (target == 1)).all()
-        right = (call.input.detach() > threshold) == (target > 0.5)
-        return torch.where(hard, right.float().mean(), torch.full_like(right.float().mean(), float("nan")))
+        right = ((call.input.detach() > threshold) == (target > 0.5)).float()
+        weights = torch.ones_like(right) if class_weights is None else _of_samples(class_weights, target.long())
+        share = (right * weights).sum() / weights.sum().clamp(min=1e-12)
+        return torch.where(hard, share, torch.full_like(share, float("nan")))
     return None
+
+
+def _of_samples(class_weights: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return class_weights.to(labels.device)[labels.clamp(min=0, max=class_weights.numel() - 1)]
 
 
 def spread(call: LossCall) -> torch.Tensor | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Generator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import PairedReplay
@@ -16,25 +16,37 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 WORTH_A_SECOND_LOOK = 0.97  # treated over control, median of the last third
+ARRANGEMENTS = ((None, False), (20_011, True))  # seed and order of the batches: as recorded, and another one
+CHECKED = 2  # steps of a control that is there already that are taken again
+SAME = 1e-3  # relative difference of a loss from the one that it repeats
 Looks = Generator[Replay, Trail, list[PairedReplay]]
+Arm = Generator[Replay, Trail, Trail]
 
 
-def paired_looks(
-    probe: Probe, label: str, steps: int, fewest: int, *, unit: float = 1.0, **interventions: Any
-) -> Looks:
+@dataclass(frozen=True)
+class Pair:
+    """Both arms of one look."""
+
+    control: Trail
+    treated: Trail
+    seed: int
+
+
+def paired_trails(
+    probe: Probe, label: str, steps: int, fewest: int, interesting: Callable[[Pair], bool], **interventions: Any
+) -> Generator[Replay, Trail, list[Pair]]:
     """One look at control and treatment; a second one, with the batches in reverse and other random numbers, when the
-    first favours the treatment: one look has a false alarm in some thirty healthy programs.
+    first is interesting, that is, favours the treatment: one look has a false alarm in some thirty healthy programs.
 
-    `interventions`: fields of the treated arm's Replay. `unit`: what the control's losses are divided by, where the
-    treatment changes the unit of the loss.
+    `interventions`: fields of the treated arm's Replay.
     """
-    looks: list[PairedReplay] = []
+    pairs: list[Pair] = []
     # Both arms of the first look must fit into the time; the second look repeats it, if there is time for that.
     steps = max(fewest, min(steps, probe.director.affordable_steps() // 2))
-    for seed, backwards in ((None, False), (20_011, True)):
-        if looks and probe.director.affordable_steps() < 2 * steps:
-            return looks
-        control = Replay(
+    for seed, backwards in ARRANGEMENTS:
+        if pairs and probe.director.affordable_steps() < 2 * steps:
+            return pairs
+        request = Replay(
             steps=steps,
             label=f"{label}: control",
             fewest=fewest,
@@ -42,19 +54,65 @@ def paired_looks(
             seed=seed,
             stop=hopeless,
         )
-        pair: list[list[float]] = []
-        for arm in (control, replace(control, label=label, **interventions)):
-            trail = yield arm
-            if not looks:
-                trail.require(fewest)
-            if not trail.usable and len(trail.losses) < fewest:
-                return looks
-            pair.append(trail.losses if pair else [loss / unit for loss in trail.losses])
-        look = PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0)
-        looks.append(look)
-        if not favours_treatment(look):
-            return looks
-    return looks
+        control = yield from control_trail(probe, request, backwards)
+        if not pairs:
+            control.require(fewest)
+        if not control.usable and len(control.losses) < fewest:
+            return pairs
+        treated = yield replace(request, label=label, **interventions)
+        if not pairs:
+            treated.require(fewest)
+        if not treated.usable and len(treated.losses) < fewest:
+            return pairs
+        pairs.append(Pair(control, treated, seed or 0))
+        if not interesting(pairs[-1]):
+            return pairs
+    return pairs
+
+
+def paired_looks(
+    probe: Probe, label: str, steps: int, fewest: int, *, unit: float = 1.0, **interventions: Any
+) -> Looks:
+    """The losses of `paired_trails`. `unit`: what the control's losses are divided by, where the treatment changes the
+    unit of the loss."""
+
+    def look(pair: Pair) -> PairedReplay:
+        control = tuple(loss / unit for loss in pair.control.losses)
+        return PairedReplay(start="initial", control=control, treated=tuple(pair.treated.losses), seed_offset=pair.seed)
+
+    pairs = yield from paired_trails(
+        probe, label, steps, fewest, lambda pair: favours_treatment(look(pair)), **interventions
+    )
+    return [look(pair) for pair in pairs]
+
+
+def control_trail(probe: Probe, request: Replay, backwards: bool) -> Arm:
+    """The replay of the loop as it is. One that an earlier experiment has made serves again, if its first steps still
+    come out the same: a script may count its steps, and do something else later on."""
+    kept = probe.director.controls.get((request.seed, backwards))
+    if kept is not None and (len(kept.losses) >= request.steps or kept.ended == "stopped"):
+        again = yield replace(request, steps=CHECKED, fewest=CHECKED)
+        if len(again.losses) < CHECKED:
+            return again
+        if all(math.isclose(a, b, rel_tol=SAME) for a, b in zip(again.losses, kept.losses, strict=False)):
+            return cut(kept, request.steps)
+    trail = yield request
+    if trail.usable:
+        probe.director.controls[(request.seed, backwards)] = trail
+    return trail
+
+
+def cut(trail: Trail, steps: int) -> Trail:
+    """Its first steps."""
+    return replace(
+        trail,
+        losses=trail.losses[:steps],
+        accuracies=trail.accuracies[:steps],
+        spreads=trail.spreads[:steps],
+        balanced=trail.balanced[:steps],
+        data_losses=trail.data_losses[:steps],
+        rates=trail.rates[:steps],
+    )
 
 
 def hopeless(losses: list[float]) -> bool:
@@ -65,6 +123,8 @@ def hopeless(losses: list[float]) -> bool:
 def favours_treatment(look: PairedReplay) -> bool:
     """The treated arm ended lower by more than a little."""
     control, treated = list(look.control), list(look.treated)
+    if not control or not treated:
+        return False
     ends = [end_level(control), end_level(treated)]
     if not math.isfinite(ends[1]):
         return False

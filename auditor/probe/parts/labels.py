@@ -104,6 +104,16 @@ class LabelsCollector(Collector):
         entropy = -sum(share * math.log(share) for share in shares)
         return entropy if entropy > 0 else None
 
+    def weights(self) -> torch.Tensor | None:
+        """(classes,), inverse to the counts of the observed steps; None where fewer than two classes were seen."""
+        if self._waiting:
+            self._count()
+        if self._counts is None or int((self._counts > 0).sum()) < 2:
+            return None
+        counts = self._counts.cpu().float()
+        seen = counts > 0
+        return torch.where(seen, counts.sum() / seen.sum() / counts.clamp(min=1), torch.zeros_like(counts))
+
     def part(self) -> Labels:
         if self._waiting:
             self._count()

@@ -47,6 +47,8 @@ def _zero_grad(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]
         if probe.alive():
             probe.loop.zero_grad_calls += 1
             probe.loop_call("zero_grad", owner)
+            if probe.director.player.holds_zero_grad:
+                return None
         return original(owner, *args, **kwargs)
 
     return zero_grad

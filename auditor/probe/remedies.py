@@ -1,0 +1,251 @@
+"""How the probe carries out a remedy: as the fields of a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from auditor.evidence import Metric, Remedy, RemedyKind
+from auditor.probe.experiments.reinitialized import redraw
+from auditor.probe.experiments.standardized import at_place, standardization
+from auditor.probe.locate import user_location
+from auditor.probe.parts.targets import REGRESSIONS
+from auditor.probe.replay import NotRun
+
+if TYPE_CHECKING:
+    from auditor.probe.callchange import CallChange
+    from auditor.probe.probe import Probe
+
+SLOPE = 0.01  # of a leaky unit, for negative inputs: torch's own default
+RELUS = ("relu", "relu_")
+WEIGHED: dict[str, Callable[..., torch.Tensor]] = {
+    "cross_entropy": functional.cross_entropy,
+    "binary_cross_entropy_with_logits": functional.binary_cross_entropy_with_logits,
+}
+
+
+@dataclass
+class Treatment:
+    """Fields of the treated arm's Replay, and what makes the two arms' losses comparable."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    unit: float = 1.0  # the loss as it is, divided by this, is in the unit of the treated one
+    metric: Metric = "loss"  # of both arms; not the loss where the treatment changes its meaning
+
+
+def treatment(probe: Probe, remedies: Sequence[Remedy]) -> Treatment:
+    """All of them at once. Raises NotRun where one of them cannot be carried out in this loop."""
+    whole = Treatment()
+    for remedy in remedies:
+        one = _HOW[remedy.kind](probe, remedy)
+        for name, value in one.fields.items():
+            before = whole.fields.get(name)
+            whole.fields[name] = value if before is None else _both(name, before, value)
+        whole.unit *= one.unit
+        if whole.metric != "loss" and one.metric not in ("loss", whole.metric):
+            raise NotRun("the two changes cannot be measured by one figure")
+        whole.metric = one.metric if one.metric != "loss" else whole.metric
+    return whole
+
+
+def _both(name: str, first: Any, second: Any) -> Any:
+    """Two changes of one kind, one after the other."""
+    if name == "rate":
+        return lambda step: first(step) * second(step)
+    if name == "prepare":
+        return lambda: (first(), second())[0]
+    if name == "at_update":
+        return lambda step, parameters: (first(step, parameters), second(step, parameters))[0]
+    if name == "calls":
+        return _either(first, second)
+    if first == second:
+        return first
+    raise NotRun("the two changes cannot be made at the same time")
+
+
+def _either(first: CallChange, second: CallChange) -> CallChange:
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = first(name, function, args, kwargs)
+        return second(name, function, args, kwargs) if result is NotImplemented else result
+
+    return change
+
+
+# --------------------------------------------------------------------------------------------------- the optimizer
+
+
+def _amount(remedy: Remedy) -> float:
+    if remedy.amount is None or not remedy.amount > 0:
+        raise NotRun("the remedy does not say by how much")
+    return remedy.amount
+
+
+def _rate(probe: Probe, remedy: Remedy) -> Treatment:
+    if probe.manual():
+        raise NotRun("the weights are updated without a torch optimizer, whose rate could be changed")
+    factor = _amount(remedy)
+    return Treatment({"rate": lambda step: factor})
+
+
+def _warm_up(probe: Probe, remedy: Remedy) -> Treatment:
+    if probe.manual():
+        raise NotRun("the weights are updated without a torch optimizer, whose rate could be changed")
+    steps = _amount(remedy)
+    return Treatment({"rate": lambda step: min(1.0, (step + 1) / steps)})
+
+
+def _clip(probe: Probe, remedy: Remedy) -> Treatment:
+    if probe.manual():
+        raise NotRun("the weights are updated without a torch optimizer, before whose step gradients could be clipped")
+    limit = _amount(remedy)
+
+    def clip(step: int, parameters: list[torch.Tensor]) -> None:
+        nn.utils.clip_grad_norm_(parameters, limit)
+
+    return Treatment({"at_update": clip})
+
+
+def _divide_loss(probe: Probe, remedy: Remedy) -> Treatment:
+    divisor = _amount(remedy)
+
+    def divide(step: int, parameters: list[torch.Tensor]) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(divisor)
+
+    return Treatment({"at_update": divide})
+
+
+def _zero_gradients(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"zero_gradients": True})
+
+
+def _no_penalty(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"weight_decay": False, "penalty": False}, metric="loss of the data")
+
+
+# --------------------------------------------------------------------------------------------------- the data
+
+
+def _standardize_inputs(probe: Probe, remedy: Remedy) -> Treatment:
+    collector = probe.inputs()
+    if collector is None:
+        raise NotRun("the model has no floating-point input")
+    inputs, stream, prepared = collector.summary(), collector.chosen, collector.prepared()
+    if inputs.nonfinite:
+        raise NotRun("the inputs are not finite, so they have no mean")
+    layer, mean, std = prepared if prepared is not None else (None, *stream.moments())
+    change = standardization(inputs.shape, stream.axis, mean, std)
+    if inputs.further:
+        return Treatment({"call_change": at_place(stream.place, change)})
+    return Treatment({"input_change": change, "changed_layer": layer})
+
+
+def _standardize_targets(probe: Probe, remedy: Remedy) -> Treatment:
+    collector = probe.collectors.find("targets")
+    moments = collector.moments() if collector is not None else None
+    if moments is None or moments[1] == 0:
+        raise NotRun("no regression loss of torch was called with targets of the data that differ")
+    if not probe.loss_facts().covers_loss():
+        raise NotRun("the loss is more than the regression loss, so that its arms cannot be brought to one unit")
+    mean, std = moments
+
+    def change(target: torch.Tensor) -> torch.Tensor:
+        return (target - mean) / std if target.is_floating_point() else target
+
+    return Treatment({"target_change": change}, unit=std ** REGRESSIONS[collector.call.name])
+
+
+def _class_weights(probe: Probe, remedy: Remedy) -> Treatment:
+    weights = probe.class_weights()
+    if weights is None:
+        raise NotRun("the loss has no class labels, or only one class was seen")
+
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        logits = args[0] if args else kwargs.get("input")
+        if name not in WEIGHED or len(args) > 2 or not isinstance(logits, torch.Tensor):
+            return NotImplemented
+        if name == "binary_cross_entropy_with_logits" and weights.numel() == 2 and kwargs.get("pos_weight") is None:
+            return WEIGHED[name](*args, **{**kwargs, "pos_weight": (weights[1] / weights[0]).to(logits)})
+        fits = name == "cross_entropy" and logits.dim() > 1 and logits.shape[1] == weights.numel()
+        if not fits or kwargs.get("weight") is not None:
+            return NotImplemented
+        return WEIGHED[name](*args, **{**kwargs, "weight": weights.to(logits)})
+
+    return Treatment({"calls": change}, metric="balanced error rate")
+
+
+# --------------------------------------------------------------------------------------------------- the model
+
+
+def _reinitialize(probe: Probe, remedy: Remedy) -> Treatment:
+    collector = probe.collectors.find("forward_scale")
+    if collector is None or len(collector.activations) != len(collector.modules):
+        raise NotRun("the layers' outputs were not measured")
+    names = probe.program.module_names()
+    wanted = set(remedy.layers)
+    chosen = [module for module in collector.modules if names.get(id(module)) in wanted] if wanted else None
+    cells = [cell for cell in collector.recurrent if not wanted or names.get(id(cell)) in wanted]
+    if not cells and not (collector.modules if chosen is None else chosen):
+        raise NotRun("none of these layers is linear, convolutional or recurrent")
+    return Treatment({"prepare": redraw(collector, chosen, cells)})
+
+
+def _leaky_units(probe: Probe, remedy: Remedy) -> Treatment:
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        first = args[0] if args else kwargs.get("input")
+        if name not in RELUS or not isinstance(first, torch.Tensor):
+            return NotImplemented
+        return functional.leaky_relu(first, SLOPE)
+
+    return Treatment({"calls": change})
+
+
+def _leave_out(probe: Probe, remedy: Remedy) -> Treatment:
+    site, names = remedy.site, {remedy.subject, f"{remedy.subject}_"}
+    if site is None or not remedy.subject:
+        raise NotRun("it is not known which call to leave out")
+
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        first = args[0] if args else kwargs.get("input")
+        if name not in names or not isinstance(first, torch.Tensor):
+            return NotImplemented
+        called, module = user_location(), probe.calls.stack[-1] if probe.calls.stack else None
+        built = probe.program.location_of(module) if module is not None else None
+        here = any(
+            place is not None and (place.file, place.line) == (site.file, site.line) for place in (called, built)
+        )
+        return first if here else NotImplemented
+
+    return Treatment({"calls": change}, metric="error rate")
+
+
+def _training_mode(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"mode": lambda step: True})
+
+
+def _no_dropout(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"dropout": False})
+
+
+_HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
+    RemedyKind.RATE: _rate,
+    RemedyKind.WARM_UP: _warm_up,
+    RemedyKind.CLIP: _clip,
+    RemedyKind.DIVIDE_LOSS: _divide_loss,
+    RemedyKind.ZERO_GRADIENTS: _zero_gradients,
+    RemedyKind.NO_PENALTY: _no_penalty,
+    RemedyKind.STANDARDIZE_INPUTS: _standardize_inputs,
+    RemedyKind.STANDARDIZE_TARGETS: _standardize_targets,
+    RemedyKind.CLASS_WEIGHTS: _class_weights,
+    RemedyKind.REINITIALIZE: _reinitialize,
+    RemedyKind.LEAKY_UNITS: _leaky_units,
+    RemedyKind.LEAVE_OUT: _leave_out,
+    RemedyKind.TRAINING_MODE: _training_mode,
+    RemedyKind.NO_DROPOUT: _no_dropout,
+}

@@ -1,0 +1,154 @@
+"""Trials of remedies: which are worth their steps, and what came of those that were made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from auditor.declare import Severity
+from auditor.evidence import Evidence, PairedReplay, Remedy, RemedyKind, TrialRun
+from auditor.paired import Comparison, compare
+from auditor.result import Audit, Trial
+from auditor.series import tail
+from auditor.spec import Requests
+
+MOST_AT_ONCE = 4  # requests of one round
+MOST = 10  # of all rounds
+MIN_GAIN = 0.1  # share of the end level that a remedy has to remove
+MAX_P_VALUE = 0.01
+
+_WORDS = {
+    RemedyKind.RATE: "the learning rate times {amount}",
+    RemedyKind.WARM_UP: "a warm-up over {amount} steps",
+    RemedyKind.CLIP: "gradients clipped at a norm of {amount}",
+    RemedyKind.STANDARDIZE_INPUTS: "standardized inputs",
+    RemedyKind.STANDARDIZE_TARGETS: "standardized targets",
+    RemedyKind.REINITIALIZE: "weights drawn anew{layers}",
+    RemedyKind.LEAKY_UNITS: "leaky ReLU",
+    RemedyKind.CLASS_WEIGHTS: "class weights",
+    RemedyKind.LEAVE_OUT: "without {subject}",
+    RemedyKind.DIVIDE_LOSS: "the loss divided by {amount}",
+    RemedyKind.ZERO_GRADIENTS: "gradients zeroed once an update",
+    RemedyKind.TRAINING_MODE: "the model in training mode",
+    RemedyKind.SHUFFLE: "shuffled samples",
+    RemedyKind.NO_DROPOUT: "without dropout",
+    RemedyKind.NO_PENALTY: "without weight decay and penalties",
+}
+
+
+def describe(remedies: Iterable[Remedy]) -> str:
+    """'the learning rate times 0.25 and class weights'."""
+    return " and ".join(
+        _WORDS[remedy.kind].format(
+            amount=f"{remedy.amount:g}" if remedy.amount is not None else "",
+            layers=f" in {', '.join(remedy.layers)}" if remedy.layers else "",
+            subject=remedy.subject or "it",
+        )
+        for remedy in remedies
+    )
+
+
+def wanted(audit: Audit) -> Requests:
+    """The remedies to try next: of each finding the best one that was not tried yet, until one has helped."""
+    done = {run.key for run in audit.evidence.trials.runs} if audit.evidence.trials else set()
+    asked: dict[tuple[object, ...], tuple[Remedy, ...]] = {}
+    for finding in audit.findings:
+        if finding.severity is Severity.NOTE or (finding.fix.trial is not None and finding.fix.trial.helped):
+            continue
+        for candidate in candidates(finding.fix.remedies):
+            key = TrialRun(remedies=candidate).key
+            if key not in done:
+                asked.setdefault(key, candidate)
+                break
+    return Requests(trials=tuple(asked.values())[: min(MOST_AT_ONCE, max(0, MOST - len(done)))])
+
+
+def candidates(remedies: Sequence[Remedy]) -> list[tuple[Remedy, ...]]:
+    """What answers one finding: each remedy by itself, then the first two together."""
+    alone: list[tuple[Remedy, ...]] = [(remedy,) for remedy in remedies]
+    return [*alone, tuple(remedies[:2])] if len(remedies) > 1 else alone
+
+
+def trials(remedies: Sequence[Remedy], tried: Sequence[TrialRun], evidence: Evidence) -> tuple[list[Trial], str]:
+    """What came of a finding's remedies, the best first, and why nothing was tried where that is so.
+
+    `tried`: those that the rule's own experiment has carried out.
+    """
+    runs = {run.key: run for run in (*(evidence.trials.runs if evidence.trials else ()), *tried)}
+    keys = [TrialRun(remedies=candidate).key for candidate in candidates(remedies)]
+    own = [runs[key] for key in keys if key in runs]
+    made = [result(run) for run in own if run.looks]
+    made.sort(key=lambda trial: (not trial.helped, -_improvement(trial)))
+    refused = next((run.refused for run in own if run.refused), "")
+    return made, "" if made else refused
+
+
+def result(run: TrialRun) -> Trial:
+    """Judge one trial. It helped when the metric ends lower by a tenth in every look, by a paired Wilcoxon test at
+    1 %; a loop that diverges as it is, and learns with the remedy, decides by itself."""
+    comparisons = [compare(look) for look in run.looks]
+    low, high = interval(run.looks)
+    shown = run.looks[0]
+    return Trial(
+        metric=run.metric,
+        steps=comparisons[0].steps,
+        before=comparisons[0].control_end,
+        after=comparisons[0].treated_end,
+        helped=all(map(_helped, comparisons)),
+        low=low,
+        high=high,
+        what=describe(run.remedies),
+        looks=len(run.looks),
+        control=shown.control,
+        treated=shown.treated,
+    )
+
+
+def _helped(look: Comparison) -> bool:
+    if look.treated_diverged:
+        return False
+    if look.control_diverged:
+        return look.treated_fall > 0
+    return look.gain >= MIN_GAIN and look.p_value <= MAX_P_VALUE
+
+
+def _improvement(trial: Trial) -> float:
+    """Share of the level that is gone."""
+    if not math.isfinite(trial.after):
+        return -math.inf
+    if not math.isfinite(trial.before):
+        return math.inf
+    scale = max(abs(trial.before), abs(trial.after))
+    return (trial.before - trial.after) / scale if scale else 0.0
+
+
+def interval(looks: Sequence[PairedReplay]) -> tuple[float | None, float | None]:
+    """95 % interval of the mean paired difference, treated less control, over the last third of each look.
+
+    By the t distribution, with as many degrees of freedom as the neighbouring differences leave independent (effective
+    sample size of a first-order autoregression, Bayley and Hammersley 1946, doi 10.2307/2983560). None where an arm did
+    not stay finite, or where there are too few steps.
+    """
+    differences: list[list[float]] = []
+    for look in looks:
+        steps = min(len(look.control), len(look.treated))
+        pairs = zip(tail(look.control[:steps]), tail(look.treated[:steps]), strict=True)
+        differences.append([treated - control for control, treated in pairs])
+    every = [value for part in differences for value in part]
+    if len(every) < 6 or not all(math.isfinite(value) for value in every):
+        return None, None
+    mean = sum(every) / len(every)
+    variance = sum((value - mean) ** 2 for value in every) / (len(every) - 1)
+    independent = max(2.0, len(every) * (1 - (rho := _correlation(differences, mean))) / (1 + rho))
+    from scipy.stats import t  # type: ignore[import-untyped]
+
+    half = float(t.ppf(0.975, independent - 1)) * math.sqrt(variance / independent)
+    return (mean - half, mean + half) if math.isfinite(half) else (None, None)
+
+
+def _correlation(parts: Sequence[Sequence[float]], mean: float) -> float:
+    """Of neighbours, at lag one; not below 0."""
+    square = sum((value - mean) ** 2 for part in parts for value in part)
+    product = sum((a - mean) * (b - mean) for part in parts for a, b in pairwise(part))
+    return max(0.0, min(0.95, product / square)) if square > 0 else 0.0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from auditor.evidence import Crash, Evidence, Run, Status, part_types
+from auditor.evidence import Crash, Evidence, Part, Run, Status, Trials, part_types
 from auditor.supervisor import Ending
 
 _SIGNAL_HINTS = {
@@ -27,7 +27,7 @@ def assemble(asked: Run, endings: Sequence[Ending], seconds: float) -> Evidence:
     parts, absent = dict(first.gathered.parts), dict(first.gathered.absent)
     for ending in later:
         again = _account(asked, ending)
-        parts = {**ending.gathered.parts, **parts}
+        parts = {**ending.gathered.parts, **parts, **_all_trials(parts, ending.gathered.parts)}
         absent |= ending.gathered.absent
         added = {name: _union(getattr(run, name), getattr(again, name)) for name in ("notes", "diverted")}
         run = run.model_copy(update={**added, "phases": (*run.phases, *again.phases)})
@@ -44,6 +44,13 @@ def assemble(asked: Run, endings: Sequence[Ending], seconds: float) -> Evidence:
         absent={name: absence for name, absence in absent.items() if name not in parts},
         **{name: part for name, part in parts.items() if name != "run"},
     )
+
+
+def _all_trials(before: Mapping[str, Part], later: Mapping[str, Part]) -> dict[str, Part]:
+    """Each start adds to what was tried."""
+    found = [part for parts in (before, later) if isinstance(part := parts.get("trials"), Trials)]
+    runs = tuple(run for part in found for run in part.runs)
+    return {"trials": found[0].model_copy(update={"runs": runs})} if found else {}
 
 
 def _account(asked: Run, ending: Ending) -> Run:

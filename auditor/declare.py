@@ -23,7 +23,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from auditor.evidence import Evidence, Location, Part, Remedy, TrialRun, part_types
+from auditor.evidence import Evidence, Location, Part, Remedy, RemedyKind, part_types
 
 
 class Severity(StrEnum):
@@ -72,8 +72,8 @@ class Finding:
 
     `message` is one sentence with the measured numbers; `detail` adds evidence lines; `where` names a layer, loader
     or split; `location` is the user's line to show. `severity` and `fix` replace the rule's own where they differ.
-    `remedies` are to be tried on the user's loop, the best first; `tried` are those that the experiment behind the
-    finding has tried already; `since` is the step at which it was there first.
+    `remedies` are to be tried on the user's loop, the best first, instead of the rule's own; `since` is the step at
+    which it was there first.
     """
 
     message: str
@@ -86,7 +86,6 @@ class Finding:
     detail: tuple[str, ...] = ()
     fix: str | None = None
     remedies: tuple[Remedy, ...] = ()
-    tried: tuple[TrialRun, ...] = ()
     since: int | None = None
 
 
@@ -121,6 +120,7 @@ class Rule:
     fix: str
     explains: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
     needs: tuple[Need, ...] = ()
     limits: type[Options] = NoLimits
     limits_parameter: str | None = None
@@ -161,8 +161,10 @@ def rule(
     fix: str,
     explains: tuple[str, ...] = (),
     references: tuple[str, ...] = (),
+    remedies: tuple[RemedyKind | tuple[RemedyKind, float], ...] = (),
 ) -> Callable[[Callable[..., Judgement]], Rule]:
-    """Declare a rule. `explains` names rules whose findings are consequences of this one's.
+    """Declare a rule. `explains` names rules whose findings are consequences of this one's; `remedies` are tried on the
+    user's loop for every finding that names none itself, the best first, some with an amount.
 
     Raises TypeError when a parameter is neither a part of the evidence nor an Options class.
     """
@@ -177,12 +179,17 @@ def rule(
             fix=inspect.cleandoc(fix),
             explains=explains,
             references=references,
+            remedies=tuple(_remedy(*each) if isinstance(each, tuple) else _remedy(each) for each in remedies),
             needs=needs,
             limits=limits,
             limits_parameter=limits_parameter,
         )
 
     return declare
+
+
+def _remedy(kind: RemedyKind, amount: float | None = None) -> Remedy:
+    return Remedy(kind=kind, amount=amount)
 
 
 def _signature(function: Callable[..., Judgement]) -> tuple[tuple[Need, ...], type[Options], str | None]:

@@ -133,13 +133,15 @@ def _report(rule: Rule, finding: Finding, sources: SourceFiles, evidence: Eviden
 
 
 def _fix(rule: Rule, finding: Finding, evidence: Evidence) -> Fix:
-    made, untried = trials(finding.remedies, finding.tried, evidence)
+    given = finding.remedies or rule.remedies
+    remedies = tuple(each if each.site else each.model_copy(update={"site": finding.location}) for each in given)
+    made, untried = trials(remedies, evidence)
     return Fix(
         text=finding.fix or rule.fix,
         trial=made[0] if made else None,
         others=tuple(made[1:]),
         untried=untried,
-        remedies=finding.remedies,
+        remedies=remedies,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from auditor.declare import Severity
-from auditor.evidence import Evidence, PairedReplay, Remedy, RemedyKind, TrialRun
+from auditor.evidence import Evidence, Metric, PairedReplay, Remedy, RemedyKind, TrialRun
 from auditor.paired import Comparison, compare
 from auditor.result import Audit, Trial
 from auditor.series import tail
@@ -27,7 +27,13 @@ _WORDS = {
     RemedyKind.REINITIALIZE: "weights drawn anew{layers}",
     RemedyKind.LEAKY_UNITS: "leaky ReLU",
     RemedyKind.CLASS_WEIGHTS: "class weights",
-    RemedyKind.LEAVE_OUT: "without {subject}",
+    RemedyKind.LEAVE_OUT: "without the {subject}",
+    RemedyKind.SIGMOID: "a sigmoid instead of the softmax",
+    RemedyKind.SOFTMAX_AXIS: "the softmax along axis {amount}",
+    RemedyKind.LOG_PROBABILITIES: "log-probabilities for nll_loss",
+    RemedyKind.MATCH_SHAPES: "targets in the shape of the predictions",
+    RemedyKind.ADD_PARAMETERS: "all parameters in the optimizer",
+    RemedyKind.HOLD_RATE: "the learning rate held at its highest",
     RemedyKind.DIVIDE_LOSS: "the loss divided by {amount}",
     RemedyKind.ZERO_GRADIENTS: "gradients zeroed once an update",
     RemedyKind.TRAINING_MODE: "the model in training mode",
@@ -51,7 +57,8 @@ def describe(remedies: Iterable[Remedy]) -> str:
 
 def wanted(audit: Audit) -> Requests:
     """The remedies to try next: of each finding the best one that was not tried yet, until one has helped."""
-    done = {run.key for run in audit.evidence.trials.runs} if audit.evidence.trials else set()
+    runs = audit.evidence.trials.runs if audit.evidence.trials else ()
+    done = {run.key for run in made(audit.evidence)}
     asked: dict[tuple[object, ...], tuple[Remedy, ...]] = {}
     for finding in audit.findings:
         if finding.severity is Severity.NOTE or (finding.fix.trial is not None and finding.fix.trial.helped):
@@ -61,7 +68,7 @@ def wanted(audit: Audit) -> Requests:
             if key not in done:
                 asked.setdefault(key, candidate)
                 break
-    return Requests(trials=tuple(asked.values())[: min(MOST_AT_ONCE, max(0, MOST - len(done)))])
+    return Requests(trials=tuple(asked.values())[: min(MOST_AT_ONCE, max(0, MOST - len(runs)))])
 
 
 def candidates(remedies: Sequence[Remedy]) -> list[tuple[Remedy, ...]]:
@@ -70,18 +77,49 @@ def candidates(remedies: Sequence[Remedy]) -> list[tuple[Remedy, ...]]:
     return [*alone, tuple(remedies[:2])] if len(remedies) > 1 else alone
 
 
-def trials(remedies: Sequence[Remedy], tried: Sequence[TrialRun], evidence: Evidence) -> tuple[list[Trial], str]:
-    """What came of a finding's remedies, the best first, and why nothing was tried where that is so.
-
-    `tried`: those that the rule's own experiment has carried out.
-    """
-    runs = {run.key: run for run in (*(evidence.trials.runs if evidence.trials else ()), *tried)}
+def trials(remedies: Sequence[Remedy], evidence: Evidence) -> tuple[list[Trial], str]:
+    """What came of a finding's remedies, the best first, and why nothing was tried where that is so."""
+    runs = {run.key: run for run in made(evidence)}
     keys = [TrialRun(remedies=candidate).key for candidate in candidates(remedies)]
     own = [runs[key] for key in keys if key in runs]
-    made = [result(run) for run in own if run.looks]
-    made.sort(key=lambda trial: (not trial.helped, -_improvement(trial)))
+    results = [result(run) for run in own if run.looks]
+    results.sort(key=lambda trial: (not trial.helped, -_improvement(trial)))
     refused = next((run.refused for run in own if run.refused), "")
-    return made, "" if made else refused
+    return results, "" if results else refused
+
+
+def made(evidence: Evidence) -> list[TrialRun]:
+    """All trials of an audit: some experiments are what a trial of their remedy would be."""
+    found: list[TrialRun] = []
+
+    def add(
+        kind: RemedyKind, looks: Sequence[PairedReplay], amount: float | None = None, metric: Metric = "loss"
+    ) -> None:
+        if looks:
+            found.append(TrialRun(remedies=(Remedy(kind=kind, amount=amount),), looks=tuple(looks), metric=metric))
+
+    if evidence.lower_rate is not None:
+        add(RemedyKind.RATE, evidence.lower_rate.looks, evidence.lower_rate.factor)
+    if evidence.higher_rate is not None and len({look.factor for look in evidence.higher_rate.looks}) == 1:
+        looks = [_pair(look.control, look.highest) for look in evidence.higher_rate.looks]
+        add(RemedyKind.RATE, looks, evidence.higher_rate.looks[0].factor)
+    if evidence.standardized_inputs is not None:
+        add(RemedyKind.STANDARDIZE_INPUTS, evidence.standardized_inputs.looks)
+    if evidence.standardized_targets is not None:
+        add(RemedyKind.STANDARDIZE_TARGETS, evidence.standardized_targets.looks)
+    if evidence.reinitialized is not None:
+        add(RemedyKind.REINITIALIZE, evidence.reinitialized.looks)
+    if evidence.penalty_off is not None:
+        add(RemedyKind.NO_PENALTY, evidence.penalty_off.looks, metric="loss of the data")
+    if evidence.divided_accumulation is not None:
+        add(RemedyKind.DIVIDE_LOSS, evidence.divided_accumulation.looks, float(evidence.divided_accumulation.per_step))
+    if evidence.order_control is not None:
+        add(RemedyKind.SHUFFLE, [_pair(evidence.order_control.natural, evidence.order_control.mixed)])
+    return [*found, *(evidence.trials.runs if evidence.trials else ())]
+
+
+def _pair(control: tuple[float, ...], treated: tuple[float, ...]) -> PairedReplay:
+    return PairedReplay(start="initial", control=control, treated=treated)
 
 
 def result(run: TrialRun) -> Trial:

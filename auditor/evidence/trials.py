@@ -24,16 +24,19 @@ class RemedyKind(StrEnum):
     REINITIALIZE = "reinitialize"  # weights drawn anew for the activation that follows: of `layers`, or of all
     LEAKY_UNITS = "leaky-units"  # ReLU with a slope of 0.01 for negative inputs
     CLASS_WEIGHTS = "class-weights"  # the loss of a sample weighs by the inverse frequency of its class
-    BALANCED_BATCHES = "balanced-batches"  # every class is drawn as often as the others
-    LEAVE_OUT = "leave-out"  # the call at `site` gives back what it is given
+    LEAVE_OUT = "leave-out"  # the call of `subject` at `site` gives back what it is given
+    SIGMOID = "sigmoid"  # instead of the softmax at `site`
+    SOFTMAX_AXIS = "softmax-axis"  # the softmax at `site` runs along axis `amount`
+    LOG_PROBABILITIES = "log-probabilities"  # nll_loss gets them, whatever it is given
+    MATCH_SHAPES = "match-shapes"  # the target of a regression loss gets the shape of the prediction
     DIVIDE_LOSS = "divide-loss"  # by `amount`
     ZERO_GRADIENTS = "zero-gradients"  # once an update, before the gradients of the next are gathered
     TRAINING_MODE = "training-mode"  # of the model, in every training step
-    CAUSAL_MASK = "causal-mask"  # no position attends to later ones
+    ADD_PARAMETERS = "add-parameters"  # those that get gradients and are in no optimizer join the first one
+    HOLD_RATE = "hold-rate"  # the learning rate stays at its highest
     SHUFFLE = "shuffle"  # the samples of the recorded batches, in mixed batches
     NO_DROPOUT = "no-dropout"
     NO_PENALTY = "no-penalty"  # neither weight decay nor terms of the loss that depend on the weights alone
-    FULL_PRECISION = "full-precision"  # weights and updates in float32
 
 
 Metric = Literal["loss", "loss of the data", "error rate", "balanced error rate"]  # lower is better

@@ -167,6 +167,8 @@ class Player:
         if self._calls is not None:
             self._calls.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._calls = None
+        if self.request is not None and self.request.undo is not None:
+            self.request.undo()
         self.reset_mode()
         if self._check is not None and self._checking:
             self._checking = False

@@ -14,6 +14,7 @@ from auditor.evidence import Metric, Remedy, RemedyKind
 from auditor.probe.experiments.reinitialized import redraw
 from auditor.probe.experiments.standardized import at_place, standardization
 from auditor.probe.locate import user_location
+from auditor.probe.operations import short_name
 from auditor.probe.parts.targets import REGRESSIONS
 from auditor.probe.replay import NotRun
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SLOPE = 0.01  # of a leaky unit, for negative inputs: torch's own default
 RELUS = ("relu", "relu_")
+ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
 WEIGHED: dict[str, Callable[..., torch.Tensor]] = {
     "cross_entropy": functional.cross_entropy,
     "binary_cross_entropy_with_logits": functional.binary_cross_entropy_with_logits,
@@ -35,6 +37,7 @@ class Treatment:
 
     fields: dict[str, Any] = field(default_factory=dict)
     unit: float = 1.0  # the loss as it is, divided by this, is in the unit of the treated one
+    met: list[list[str]] = field(default_factory=list)  # of each change of calls: the first one that it concerned
     metric: Metric = "loss"  # of both arms; not the loss where the treatment changes its meaning
 
 
@@ -47,6 +50,7 @@ def treatment(probe: Probe, remedies: Sequence[Remedy]) -> Treatment:
             before = whole.fields.get(name)
             whole.fields[name] = value if before is None else _both(name, before, value)
         whole.unit *= one.unit
+        whole.met += one.met
         if whole.metric != "loss" and one.metric not in ("loss", whole.metric):
             raise NotRun("the two changes cannot be measured by one figure")
         whole.metric = one.metric if one.metric != "loss" else whole.metric
@@ -125,6 +129,42 @@ def _zero_gradients(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"zero_gradients": True})
 
 
+def _hold_rate(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"peak_rate": True})
+
+
+def _add_parameters(probe: Probe, remedy: Remedy) -> Treatment:
+    stepped = probe.program.stepped()
+    forgotten = forgotten_parameters(probe)
+    if probe.manual() or not stepped or not forgotten:
+        raise NotRun("there is no optimizer, or no parameter that it lacks")
+    optimizer = stepped[0].optimizer
+    kept = [parameter.detach().clone() for parameter in forgotten]
+
+    def prepare() -> None:
+        options = {key: value for key, value in optimizer.param_groups[-1].items() if key != "params"}
+        optimizer.add_param_group({**options, "params": forgotten})
+
+    def undo() -> None:
+        optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"][:1] != forgotten[:1]]
+        for parameter, value in zip(forgotten, kept, strict=True):
+            optimizer.state.pop(parameter, None)
+            parameter.data.copy_(value)
+
+    return Treatment({"prepare": prepare, "undo": undo})
+
+
+def forgotten_parameters(probe: Probe) -> list[torch.Tensor]:
+    """Those that get gradients and that no optimizer holds, in hidden modules too."""
+    groups = [group for record in probe.program.optimizers for group in record.optimizer.param_groups]
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    hidden = probe.collectors.find("hidden_modules")
+    known = [p for _, model in probe.program.models() for p in model.parameters()]
+    known += hidden.parameters() if hidden is not None else []
+    found = {id(p): p for p in known if p.requires_grad and p.grad is not None and id(p) not in held}
+    return list(found.values())
+
+
 def _no_penalty(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"weight_decay": False, "penalty": False}, metric="loss of the data")
 
@@ -161,6 +201,31 @@ def _standardize_targets(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"target_change": change}, unit=std ** REGRESSIONS[collector.call.name])
 
 
+def _match_shapes(probe: Probe, remedy: Remedy) -> Treatment:
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name not in ELEMENTWISE or len(args) < 2:
+            return NotImplemented
+        prediction, target = args[:2]
+        if prediction.shape == target.shape or prediction.numel() != target.numel():
+            return NotImplemented
+        return function(prediction, target.reshape(prediction.shape), *args[2:], **kwargs)
+
+    return _changing(change)
+
+
+def _log_probabilities(probe: Probe, remedy: Remedy) -> Treatment:
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name != "nll_loss" or not args or args[0].dim() < 2:
+            return NotImplemented
+        given = args[0]
+        sums = given.detach().sum(1)
+        shares = bool((given.detach() >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
+        logs = given.clamp(min=1e-12).log() if shares else functional.log_softmax(given, dim=1)
+        return function(logs, *args[1:], **kwargs)
+
+    return _changing(change, metric="error rate")
+
+
 def _class_weights(probe: Probe, remedy: Remedy) -> Treatment:
     weights = probe.class_weights()
     if weights is None:
@@ -177,7 +242,7 @@ def _class_weights(probe: Probe, remedy: Remedy) -> Treatment:
             return NotImplemented
         return WEIGHED[name](*args, **{**kwargs, "weight": weights.to(logits)})
 
-    return Treatment({"calls": change}, metric="balanced error rate")
+    return _changing(change, metric="balanced error rate")
 
 
 # --------------------------------------------------------------------------------------------------- the model
@@ -193,7 +258,7 @@ def _reinitialize(probe: Probe, remedy: Remedy) -> Treatment:
     cells = [cell for cell in collector.recurrent if not wanted or names.get(id(cell)) in wanted]
     if not cells and not (collector.modules if chosen is None else chosen):
         raise NotRun("none of these layers is linear, convolutional or recurrent")
-    return Treatment({"prepare": redraw(collector, chosen, cells)})
+    return Treatment({"prepare": redraw(collector, chosen, cells, zeros=bool(wanted))})
 
 
 def _leaky_units(probe: Probe, remedy: Remedy) -> Treatment:
@@ -203,13 +268,33 @@ def _leaky_units(probe: Probe, remedy: Remedy) -> Treatment:
             return NotImplemented
         return functional.leaky_relu(first, SLOPE)
 
-    return Treatment({"calls": change})
+    return _changing(change)
 
 
 def _leave_out(probe: Probe, remedy: Remedy) -> Treatment:
-    site, names = remedy.site, {remedy.subject, f"{remedy.subject}_"}
-    if site is None or not remedy.subject:
-        raise NotRun("it is not known which call to leave out")
+    return _at_site(probe, remedy, remedy.subject, lambda function, first: first)
+
+
+def _sigmoid(probe: Probe, remedy: Remedy) -> Treatment:
+    return _at_site(probe, remedy, "softmax", lambda function, first: torch.sigmoid(first))
+
+
+def _softmax_axis(probe: Probe, remedy: Remedy) -> Treatment:
+    axis = int(remedy.amount if remedy.amount is not None else -1)
+    return _at_site(probe, remedy, remedy.subject or "softmax", lambda function, first: _along(function, first, axis))
+
+
+def _along(function: Any, first: torch.Tensor, axis: int) -> Any:
+    return functional.log_softmax(first, dim=axis) if "log" in short_name(function) else torch.softmax(first, dim=axis)
+
+
+def _at_site(
+    probe: Probe, remedy: Remedy, subject: str, instead: Callable[[Any, torch.Tensor], torch.Tensor]
+) -> Treatment:
+    """Something instead of the calls of `subject` at the user's line, be it the call's own or that of its module."""
+    site, names = remedy.site, {subject, f"{subject}_"}
+    if site is None or not subject:
+        raise NotRun("it is not known which call it concerns")
 
     def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         first = args[0] if args else kwargs.get("input")
@@ -220,9 +305,26 @@ def _leave_out(probe: Probe, remedy: Remedy) -> Treatment:
         here = any(
             place is not None and (place.file, place.line) == (site.file, site.line) for place in (called, built)
         )
-        return first if here else NotImplemented
+        return instead(function, first) if here else NotImplemented
 
-    return Treatment({"calls": change}, metric="error rate")
+    return _changing(change, metric="error rate")
+
+
+def _changing(change: CallChange, metric: Metric = "loss") -> Treatment:
+    """Counts the calls that it meets: a change of calls that never come is no trial."""
+    met: list[str] = []
+
+    def counted(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = change(name, function, args, kwargs)
+        if result is not NotImplemented and not met:
+            met.append(name)
+        return result
+
+    return Treatment({"calls": counted}, metric=metric, met=[met])
+
+
+def _shuffle(probe: Probe, remedy: Remedy) -> Treatment:
+    raise NotRun("the order of the samples is compared by an experiment of its own, which did not run")
 
 
 def _training_mode(probe: Probe, remedy: Remedy) -> Treatment:
@@ -246,6 +348,13 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.REINITIALIZE: _reinitialize,
     RemedyKind.LEAKY_UNITS: _leaky_units,
     RemedyKind.LEAVE_OUT: _leave_out,
+    RemedyKind.SIGMOID: _sigmoid,
+    RemedyKind.SOFTMAX_AXIS: _softmax_axis,
+    RemedyKind.LOG_PROBABILITIES: _log_probabilities,
+    RemedyKind.MATCH_SHAPES: _match_shapes,
+    RemedyKind.ADD_PARAMETERS: _add_parameters,
+    RemedyKind.HOLD_RATE: _hold_rate,
+    RemedyKind.SHUFFLE: _shuffle,
     RemedyKind.TRAINING_MODE: _training_mode,
     RemedyKind.NO_DROPOUT: _no_dropout,
 }

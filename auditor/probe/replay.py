@@ -51,6 +51,7 @@ class Replay:
     target_change: InputChange | None = None  # the target of every loss function called outside the model
     batch_change: Callable[[Any], Any] | None = None  # what the training loader hands out; its size may change
     prepare: Callable[[], None] | None = None  # right after the rewind: other weights, for example
+    undo: Callable[[], None] | None = None  # when the replay is over: what a rewind does not put back
     examine: Callable[[Examination, int], None] | None = None  # at the first training forward of each step (its number)
     hear_loss: Callable[[LossCall, int], None] | None = None  # every call of a loss function, with the step's number
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad

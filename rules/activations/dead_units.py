@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Activations, UnitActivity
+from auditor.evidence import Activations, RemedyKind, UnitActivity
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent
@@ -45,6 +45,11 @@ class Limits(Options):
         "https://arxiv.org/abs/1502.01852",
         "https://arxiv.org/abs/2210.06313",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.LeakyReLU.html",
+    ),
+    remedies=(
+        RemedyKind.REINITIALIZE,
+        RemedyKind.LEAKY_UNITS,
+        (RemedyKind.RATE, 0.25),
     ),
 )
 def dead_units(activations: Activations, limits: Limits) -> Judgement:

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ForwardScale, RecurrentScale, Reinitialized, SaturatedLayer, Saturation
+from auditor.evidence import ForwardScale, RecurrentScale, Reinitialized, RemedyKind, SaturatedLayer, Saturation
 from auditor.paired import Comparison, untrue
 
 from ..redrawn import all_better, long_looks
@@ -57,6 +57,10 @@ class Limits(Options):
     references=(
         "https://proceedings.mlr.press/v9/glorot10a.html",
         "https://arxiv.org/abs/1502.03167",
+    ),
+    remedies=(
+        RemedyKind.REINITIALIZE,
+        RemedyKind.STANDARDIZE_INPUTS,
     ),
 )
 def saturated_activations(

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Labels, Trajectory
+from auditor.evidence import Labels, RemedyKind, Trajectory
 
 from ..words import count, listing, number, percent
 
@@ -42,6 +42,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
         "https://docs.pytorch.org/docs/stable/data.html#torch.utils.data.WeightedRandomSampler",
     ),
+    remedies=(RemedyKind.CLASS_WEIGHTS,),
 )
 def class_imbalance(labels: Labels, trajectory: Trajectory | None, limits: Limits) -> Judgement:
     """A rare class is not predicted, because frequent classes dominate the loss.

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Inputs, StandardizedInputs
+from auditor.evidence import Inputs, RemedyKind, StandardizedInputs
 from auditor.paired import Comparison, compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -64,6 +64,7 @@ class Limits(Options):
         "https://scikit-learn.org/stable/auto_examples/preprocessing/plot_scaling_importance.html",
         "https://doi.org/10.1007/978-3-642-35289-8_3",
     ),
+    remedies=(RemedyKind.STANDARDIZE_INPUTS,),
 )
 def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None, limits: Limits) -> Judgement:
     """Features or channels differ in scale by orders of magnitude, and the small ones are not learned from.

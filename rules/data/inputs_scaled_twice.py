@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Inputs, StandardizedInputs
+from auditor.evidence import Inputs, RemedyKind, StandardizedInputs
 from auditor.paired import compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -53,6 +53,7 @@ class Limits(Options):
         "https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.ToTensor.html",
         "https://github.com/4uiiurz1/pytorch-nested-unet/issues/62",
     ),
+    remedies=(RemedyKind.STANDARDIZE_INPUTS,),
 )
 def inputs_scaled_twice(inputs: Inputs, experiment: StandardizedInputs | None, limits: Limits) -> Judgement:
     """Images or signals reach the model scaled down a second time, and almost nothing is left of them.

@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Inputs, StandardizedInputs
+from auditor.evidence import Inputs, RemedyKind, StandardizedInputs
 from auditor.paired import Comparison, compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -62,6 +62,7 @@ class Limits(Options):
         "https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.Normalize.html",
         "https://scikit-learn.org/stable/modules/generated/sklearn.preprocessing.StandardScaler.html",
     ),
+    remedies=(RemedyKind.STANDARDIZE_INPUTS,),
 )
 def uncentered_inputs(inputs: Inputs, experiment: StandardizedInputs | None, limits: Limits) -> Judgement:
     """The model is fed inputs with a large offset or scale, and that slows or stops its training.

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import StandardizedTargets, Targets
+from auditor.evidence import RemedyKind, StandardizedTargets, Targets
 from auditor.paired import Comparison, compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -62,6 +62,7 @@ class Limits(Options):
         "https://scikit-learn.org/stable/modules/generated/sklearn.compose.TransformedTargetRegressor.html",
         "https://arxiv.org/abs/1602.07714",
     ),
+    remedies=(RemedyKind.STANDARDIZE_TARGETS,),
 )
 def unscaled_targets(targets: Targets, experiment: StandardizedTargets | None, limits: Limits) -> Judgement:
     """The targets of a regression are so large, small or far from zero that the steps go into their scale.

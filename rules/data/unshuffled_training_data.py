@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Labels, OrderControl, SampleOrder
+from auditor.evidence import Labels, OrderControl, RemedyKind, SampleOrder
 from auditor.paired import untrue
 
 from ..symptoms import NOT_LEARNING
@@ -59,6 +59,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/data.html#data-loading-order-and-sampler",
         "https://arxiv.org/abs/1206.5533",
     ),
+    remedies=(RemedyKind.SHUFFLE,),
 )
 def unshuffled_training_data(
     order: SampleOrder, labels: Labels | None, control: OrderControl | None, limits: Limits

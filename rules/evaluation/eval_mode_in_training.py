@@ -16,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ModeEffect, ModelModes, Modes, ModuleMode
+from auditor.evidence import ModeEffect, ModelModes, Modes, ModuleMode, RemedyKind
 
 from ..words import count, listing, named, number
 
@@ -45,6 +45,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.train",
         "https://docs.pytorch.org/docs/stable/notes/autograd.html#evaluation-mode-nn-module-eval",
     ),
+    remedies=(RemedyKind.TRAINING_MODE,),
 )
 def eval_mode_in_training(modes: Modes, effect: ModeEffect | None, limits: Limits) -> Judgement:
     """An eval() for an evaluation is never undone: training goes on without dropout and with frozen statistics.

@@ -19,7 +19,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Gradients, Inputs, LayerGradients, Location, Program, Trajectory, Updates
+from auditor.evidence import Gradients, Inputs, LayerGradients, Location, Program, RemedyKind, Trajectory, Updates
 from auditor.series import Course, Growth, course, diverged, finite, growth, middle, signed, tail
 
 from ..symptoms import NOT_LEARNING
@@ -54,6 +54,11 @@ class Limits(Options):
         "https://arxiv.org/abs/1211.5063",
         "https://proceedings.mlr.press/v9/glorot10a.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html",
+    ),
+    remedies=(
+        (RemedyKind.CLIP, 1.0),
+        (RemedyKind.RATE, 0.25),
+        RemedyKind.REINITIALIZE,
     ),
 )
 def exploding_gradients(

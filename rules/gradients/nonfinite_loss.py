@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Nonfinite, Trajectory
+from auditor.evidence import Nonfinite, RemedyKind, Trajectory
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
@@ -48,6 +48,10 @@ class Limits(Options):
     references=(
         "https://docs.pytorch.org/docs/stable/autograd.html#anomaly-detection",
         "https://docs.pytorch.org/docs/stable/notes/amp_examples.html",
+    ),
+    remedies=(
+        (RemedyKind.CLIP, 1.0),
+        (RemedyKind.RATE, 0.25),
     ),
 )
 def nonfinite_loss(nonfinite: Nonfinite, trajectory: Trajectory | None, limits: Limits) -> Judgement:

@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import FrozenEarly, Gradients, LayerGradients, Program, Updates
+from auditor.evidence import FrozenEarly, Gradients, LayerGradients, Program, RemedyKind, Updates
 from auditor.paired import untrue
 from auditor.series import finite, middle, tail
 
@@ -65,6 +65,7 @@ class Limits(Options):
         "https://arxiv.org/abs/1502.01852",
         "https://arxiv.org/abs/1512.03385",
     ),
+    remedies=(RemedyKind.REINITIALIZE,),
 )
 def vanishing_gradients(
     gradients: Gradients,

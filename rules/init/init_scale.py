@@ -19,7 +19,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ForwardScale, LayerScale, Location, Reinitialized
+from auditor.evidence import ForwardScale, LayerScale, Location, Reinitialized, RemedyKind
 from auditor.paired import Comparison, untrue
 
 from ..redrawn import RECURRENT_GAIN, all_better, long_looks
@@ -71,6 +71,7 @@ class Limits(Options):
         "https://arxiv.org/abs/1502.01852",
         "https://docs.pytorch.org/docs/stable/nn.init.html",
     ),
+    remedies=(RemedyKind.REINITIALIZE,),
 )
 def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits) -> Judgement:
     """The initial weights are of the wrong size: the signal shrinks or grows exponentially through the layers.

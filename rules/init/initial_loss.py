@@ -16,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import InitialLoss
+from auditor.evidence import InitialLoss, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -42,6 +42,7 @@ class Limits(Options):
         "https://cs231n.github.io/neural-networks-3/",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
     ),
+    remedies=(RemedyKind.REINITIALIZE,),
 )
 def initial_loss(initial: InitialLoss, limits: Limits) -> Judgement:
     """The first loss is far above that of an indifferent guess: the untrained model is sure, and wrong.

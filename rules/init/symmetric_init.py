@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LayerSymmetry, Program, Symmetry
+from auditor.evidence import LayerSymmetry, Program, Remedy, RemedyKind, Symmetry
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, percent
@@ -149,6 +149,7 @@ def _finding(layers: Sequence[LayerSymmetry], steps: int, limits: Limits, reason
         location=worst.location,
         measured=_lasting_share(worst),
         limit=limits.max_share,
+        remedies=(Remedy(kind=RemedyKind.REINITIALIZE, layers=(worst.name, *(layer.name for layer in others))),),
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
     )

@@ -16,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Overfit, OverfitArm
+from auditor.evidence import Overfit, OverfitArm, RemedyKind
 from auditor.paired import untrue
 from auditor.series import diverged, middle, signed, spread, tail
 
@@ -55,6 +55,12 @@ class Limits(Options):
         "https://karpathy.github.io/2019/04/25/recipe/",
         "https://arxiv.org/abs/1611.03530",
         "https://cs231n.github.io/neural-networks-3/",
+    ),
+    remedies=(
+        (RemedyKind.RATE, 0.25),
+        (RemedyKind.RATE, 4.0),
+        RemedyKind.STANDARDIZE_INPUTS,
+        RemedyKind.REINITIALIZE,
     ),
 )
 def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:

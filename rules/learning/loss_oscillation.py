@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
-from auditor.evidence import HeldWeights
+from auditor.evidence import HeldWeights, RemedyKind
 from auditor.paired import untrue
 from auditor.series import finite, middle, signed
 
@@ -41,6 +41,10 @@ class Limits(Options):
     references=(
         "https://arxiv.org/abs/2103.00065",
         "https://arxiv.org/abs/1711.00489",
+    ),
+    remedies=(
+        (RemedyKind.RATE, 0.25),
+        (RemedyKind.CLIP, 1.0),
     ),
 )
 def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:

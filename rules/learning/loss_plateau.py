@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from auditor.declare import Finding, Inconclusive, Judgement, Measured, NotApplicable, Options, Severity, rule
-from auditor.evidence import InitialLoss, LossSites, Overfit, Program, Targets, Trajectory
+from auditor.evidence import InitialLoss, LossSites, Overfit, Program, RemedyKind, Targets, Trajectory
 from auditor.series import finite, middle, spread
 
 from ..words import count, number
@@ -32,6 +32,12 @@ class Limits(Options):
     references=(
         "https://karpathy.github.io/2019/04/25/recipe/",
         "https://doi.org/10.1080/01621459.1968.10480934",
+    ),
+    remedies=(
+        (RemedyKind.RATE, 0.25),
+        (RemedyKind.RATE, 4.0),
+        RemedyKind.STANDARDIZE_INPUTS,
+        RemedyKind.REINITIALIZE,
     ),
 )
 def loss_plateau(

@@ -16,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LowerRate, RateSweep, Remedy, RemedyKind, TrialRun
+from auditor.evidence import LowerRate, RateSweep, Remedy, RemedyKind
 from auditor.paired import Comparison, compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -187,7 +187,6 @@ def _finding(
         detail=tuple(detail),
         fix=f"Lower the learning rate: `lr={number(suggested)}`, or warm it up if the schedule needs its height.",
         remedies=_remedies(lower, suggested),
-        tried=(TrialRun(remedies=(_slower(lower, lower.factor),), looks=lower.looks),),
     )
 
 

@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import HigherRate, InitialLoss, PairedReplay, RateLook, Trajectory, Updates
+from auditor.evidence import HigherRate, InitialLoss, PairedReplay, RateLook, Remedy, RemedyKind, Trajectory, Updates
 from auditor.paired import compare, untrue
 from auditor.series import finite, middle
 
@@ -132,6 +132,10 @@ def lr_too_low(
         confidence=Confidence.CONFIRMED,
         detail=tuple(_story(look) for look in looks),
         fix=f"Raise the learning rate: `lr={number(shown.factor / 2 * higher.learning_rate)}` is a good next try.",
+        remedies=tuple(
+            Remedy(kind=RemedyKind.RATE, amount=factor, site=higher.location)
+            for factor in (shown.factor, shown.factor / 4)
+        ),
     )
 
 

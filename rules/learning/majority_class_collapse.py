@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Labels, Overfit, Trajectory
+from auditor.evidence import Labels, Overfit, RemedyKind, Trajectory
 
 from ..words import count, number, percent
 
@@ -44,6 +44,11 @@ class Limits(Options):
     references=(
         "https://karpathy.github.io/2019/04/25/recipe/",
         "https://doi.org/10.1080/01621459.1927.10502953",
+    ),
+    remedies=(
+        RemedyKind.CLASS_WEIGHTS,
+        (RemedyKind.RATE, 0.25),
+        RemedyKind.REINITIALIZE,
     ),
 )
 def majority_class_collapse(

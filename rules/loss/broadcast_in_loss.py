@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
-from auditor.evidence import LossSite, LossSites
+from auditor.evidence import LossSite, LossSites, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count
@@ -21,6 +21,7 @@ from ..words import count
         "https://docs.pytorch.org/docs/stable/notes/broadcasting.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.MSELoss.html",
     ),
+    remedies=(RemedyKind.MATCH_SHAPES,),
 )
 def broadcast_in_loss(sites: LossSites) -> Judgement:
     """Prediction and target have different shapes, and the loss compares every prediction with every target.

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Location, LossInput, LossInputs, LossSites, TwiceSquashed
+from auditor.evidence import Location, LossInput, LossInputs, LossSites, Remedy, RemedyKind, TwiceSquashed
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -139,6 +139,7 @@ def _by_hand(each: TwiceSquashed) -> Finding:
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=(f"in {count(each.calls, 'step')} looked at, by the graph of the loss",),
+        remedies=(Remedy(kind=RemedyKind.LEAVE_OUT, subject="softmax", site=each.location),),
     )
 
 
@@ -174,6 +175,7 @@ def _finding(call: LossInput) -> Finding:
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
+        remedies=(Remedy(kind=RemedyKind.LEAVE_OUT, subject="softmax", site=call.producer_location),),
     )
 
 

@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Location, LossSite, LossSites, MisfitCall, Source
+from auditor.evidence import Location, LossSite, LossSites, MisfitCall, Remedy, RemedyKind, Source
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -310,4 +310,13 @@ def _finding(site: LossSite, text: str, fix: str | None = None) -> Finding:
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
         fix=fix,
+        remedies=_remedies(site),
     )
+
+
+def _remedies(site: LossSite) -> tuple[Remedy, ...]:
+    """What is squashed twice is squashed once; nll_loss gets what it needs."""
+    if _applied_twice(site):
+        subject = _operation(site).lower().removeprefix("_safe")
+        return (Remedy(kind=RemedyKind.LEAVE_OUT, subject=subject, site=site.operation_location),)
+    return (Remedy(kind=RemedyKind.LOG_PROBABILITIES),) if site.function == "nll_loss" else ()

@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import PenaltyOff
+from auditor.evidence import PenaltyOff, RemedyKind
 from auditor.paired import Comparison, compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -49,6 +49,7 @@ class Limits(Options):
         "https://arxiv.org/abs/1711.05101",
         "https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",
     ),
+    remedies=(RemedyKind.NO_PENALTY,),
 )
 def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
     """The weights are pulled to zero harder than the data can push them.

@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LossSite, LossSites
+from auditor.evidence import LossSite, LossSites, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
@@ -129,4 +129,5 @@ def _finding(site: LossSite, limits: Limits) -> Finding:
         limit=limits.max_outside_share,
         confidence=Confidence.CONFIRMED,
         detail=(f"{site.outside} of {count(site.targets, 'value')} in {count(site.calls, 'call')} looked at",),
+        remedies=(Remedy(kind=RemedyKind.LEAVE_OUT, subject=operation.lower(), site=site.operation_location),),
     )

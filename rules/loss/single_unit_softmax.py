@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Location, LossSite, LossSites
+from auditor.evidence import Location, LossSite, LossSites, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count
@@ -133,4 +133,5 @@ def _finding(site: LossSite) -> Finding:
         limit=2.0,
         confidence=Confidence.CONFIRMED,
         detail=(f"in all {count(site.calls, 'call')} looked at",),
+        remedies=() if own else (Remedy(kind=RemedyKind.SIGMOID, subject="softmax", site=site.operation_location),),
     )

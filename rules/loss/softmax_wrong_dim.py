@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import CrossSample, LoneSoftmax, LossSite, LossSites
+from auditor.evidence import CrossSample, LoneSoftmax, LossSite, LossSites, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
@@ -167,6 +167,9 @@ def _not_classes(site: LossSite) -> Finding:
         measured=abs(site.row_error or 0.0),
         limit=0.0,
         confidence=Confidence.CONFIRMED,
+        remedies=(
+            Remedy(kind=RemedyKind.SOFTMAX_AXIS, amount=1.0, subject="log_softmax", site=site.operation_location),
+        ),
         detail=(f"in all {count(site.calls, 'call')} looked at",),
     )
 
@@ -184,6 +187,7 @@ def _as_input(site: LossSite) -> Finding:
         measured=1.0,
         limit=0.0,
         confidence=Confidence.CONFIRMED,
+        remedies=(Remedy(kind=RemedyKind.SOFTMAX_AXIS, amount=1.0, subject="softmax", site=site.operation_location),),
         detail=(f"in all {count(site.calls, 'call')} looked at",),
     )
 

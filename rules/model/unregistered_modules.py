@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, NotApplicable, Severity, rule
-from auditor.evidence import HiddenModule, HiddenModules
+from auditor.evidence import HiddenModule, HiddenModules, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, percent
@@ -20,6 +20,7 @@ from ..words import count, listing, percent
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.ModuleList.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.ModuleDict.html",
     ),
+    remedies=(RemedyKind.ADD_PARAMETERS,),
 )
 def unregistered_modules(hidden: HiddenModules) -> Judgement:
     """Layers are kept in a plain list, dict or object, so the optimizer never gets to see them.

@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Accumulation, DividedAccumulation
+from auditor.evidence import Accumulation, DividedAccumulation, Remedy, RemedyKind
 from auditor.paired import compare, untrue
 from auditor.series import finite, middle
 
@@ -166,6 +166,7 @@ def _finding(accumulation: Accumulation, divided: DividedAccumulation | None, k:
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
         fix=f"Divide the loss: `(loss / {k}).backward()`.",
+        remedies=(Remedy(kind=RemedyKind.DIVIDE_LOSS, amount=float(k)),),
     )
 
 

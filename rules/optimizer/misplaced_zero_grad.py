@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ClearedGradients, EventTrace
+from auditor.evidence import ClearedGradients, EventTrace, RemedyKind
 from auditor.series import middle
 
 from ..symptoms import NOT_LEARNING
@@ -46,6 +46,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation",
         "https://github.com/ultralytics/ultralytics/issues/11217",
     ),
+    remedies=(RemedyKind.ZERO_GRADIENTS,),
 )
 def misplaced_zero_grad(trace: EventTrace, limits: Limits) -> Judgement:
     """Gradients are cleared between the backward pass and the step that should use them.

@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import GradientReset, GradientResets
+from auditor.evidence import GradientReset, GradientResets, RemedyKind
 from auditor.series import finite, middle
 
 from ..symptoms import NOT_LEARNING
@@ -39,6 +39,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.zero_grad.html",
         "https://docs.pytorch.org/tutorials/recipes/recipes/zeroing_out_gradients.html",
     ),
+    remedies=(RemedyKind.ZERO_GRADIENTS,),
 )
 def missing_zero_grad(resets: GradientResets, limits: Limits) -> Judgement:
     """Steps use the gradients of all steps before them, because nothing clears them.

@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LeftOut, Ownership
+from auditor.evidence import LeftOut, Ownership, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, percent
@@ -40,6 +40,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/optim.html#constructing-it",
         "https://docs.pytorch.org/docs/stable/notes/autograd.html#setting-requires-grad",
     ),
+    remedies=(RemedyKind.ADD_PARAMETERS,),
 )
 def params_not_in_optimizer(ownership: Ownership, limits: Limits) -> Judgement:
     """Some parameters get gradients at every step and no optimizer holds them: they stay as they were drawn.

@@ -19,7 +19,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Schedule, Schedules
+from auditor.evidence import RemedyKind, Schedule, Schedules
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -50,6 +50,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html",
         "https://github.com/huggingface/accelerate/issues/963",
     ),
+    remedies=(RemedyKind.HOLD_RATE,),
 )
 def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
     """A learning-rate schedule is stepped per batch though it counts epochs, or the other way around, or never.

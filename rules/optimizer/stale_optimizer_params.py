@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Ownership, StaleGroup
+from auditor.evidence import Ownership, RemedyKind, StaleGroup
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, percent
@@ -39,6 +39,7 @@ class Limits(Options):
         "https://github.com/huggingface/accelerate/issues/2665",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.load_state_dict",
     ),
+    remedies=(RemedyKind.ADD_PARAMETERS,),
 )
 def stale_optimizer_params(ownership: Ownership, limits: Limits) -> Judgement:
     """The optimizer was built before the model was changed: it steps parameters that nothing uses any more.

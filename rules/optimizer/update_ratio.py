@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LayerUpdates, Trajectory, Updates
+from auditor.evidence import LayerUpdates, Remedy, RemedyKind, Trajectory, Updates
 from auditor.series import finite, middle
 
 from ..symptoms import NOT_LEARNING
@@ -137,4 +137,5 @@ def _finding(outside: list[_Look], seen: list[_Look], limit: float, too_small: b
         limit=limit,
         confidence=Confidence.SUSPECTED,
         detail=tuple(f"{look.layer.name}: {number(look.ratio)}" for look in outside[:6]),
+        remedies=(Remedy(kind=RemedyKind.RATE, amount=16.0 if too_small else 0.25),),
     )

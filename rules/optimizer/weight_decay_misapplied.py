@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Motion, ParameterMotion
+from auditor.evidence import Motion, ParameterMotion, RemedyKind
 
 from ..words import count, number, percent
 
@@ -37,6 +37,7 @@ class Limits(Options):
         "https://github.com/huggingface/diffusers/issues/1009",
         "https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",
     ),
+    remedies=(RemedyKind.NO_PENALTY,),
 )
 def weight_decay_misapplied(motion: Motion, limits: Limits) -> Judgement:
     """Elements that are frozen by zeroing their gradient still move, by weight decay or momentum.

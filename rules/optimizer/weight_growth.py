@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Motion, ParameterMotion, Trajectory
+from auditor.evidence import Motion, ParameterMotion, RemedyKind, Trajectory
 from auditor.series import growth
 
 from ..symptoms import NOT_LEARNING
@@ -48,6 +48,7 @@ class Limits(Options):
         "https://arxiv.org/abs/1711.05101",
         "https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html",
     ),
+    remedies=((RemedyKind.RATE, 0.25),),
 )
 def weight_growth(motion: Motion, trajectory: Trajectory | None, limits: Limits) -> Judgement:
     """The norms of the weights grow exponentially, and the growth does not slow down.

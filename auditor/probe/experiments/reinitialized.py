@@ -76,16 +76,16 @@ def extreme(seen: ForwardScale) -> tuple[str, ...]:
 
 
 def redraw(
-    collector: ForwardScaleCollector, chosen: list[Any] | None = None, cells: Sequence[Any] = ()
+    collector: ForwardScaleCollector, chosen: list[Any] | None = None, cells: Sequence[Any] = (), *, zeros: bool = False
 ) -> Callable[[], None]:
-    """Normal weights of std gain / sqrt(fan in), biases zero. Weights that start at zero stay: they are meant to.
-    `chosen`: of these layers alone; `cells`: recurrent layers, in any case."""
+    """Normal weights of std gain / sqrt(fan in), biases zero. Weights that start at zero stay, unless `zeros`: they are
+    mostly meant to. `chosen`: of these layers alone; `cells`: recurrent layers, in any case."""
 
     def prepare() -> None:
         with torch.no_grad():
             for place, (module, activation) in enumerate(zip(collector.modules, collector.activations, strict=True)):
                 weight, bias = held(module, "weight"), held(module, "bias")
-                if weight is None or not weight.requires_grad or not bool(weight.any()):
+                if weight is None or not weight.requires_grad or not (zeros or bool(weight.any())):
                     continue
                 if chosen is not None and all(module is not each for each in chosen):
                     continue

@@ -31,6 +31,8 @@ def trial(probe: Probe, remedies: Sequence[Remedy]) -> Generator[Replay, Trail, 
             return look is not None and favours_treatment(look)
 
         pairs = yield from paired_trails(probe, label, STEPS, FEWEST, looked, **treated.fields)
+        if pairs and not all(treated.met):
+            raise NotRun("the call that it concerns was not met in a replayed step")
         looks = [look for pair in pairs if (look := _look(pair, treated)) is not None]
         if not looks:
             raise NotRun(f"the {treated.metric} is not known: no loss function of torch was called with class labels")

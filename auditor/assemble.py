@@ -76,7 +76,7 @@ def pending(ending: Ending) -> tuple[str, ...]:
     """Parts that a second start of the child could gather."""
     names = ending.gathered.run.get("pending")
     known = part_types()
-    return tuple(name for name in names if name in known) if isinstance(names, list) else ()
+    return tuple(dict.fromkeys(name for name in names if name in known)) if isinstance(names, list) else ()
 
 
 def failed(ending: Ending) -> bool:

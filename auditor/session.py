@@ -147,6 +147,11 @@ def parts_wanted(chosen: Sequence[Rule], known: Sequence[Rule]) -> tuple[str, ..
     return tuple(name for name in part_types() if name in needed) or ("program",)
 
 
+def _fewer(steps: int, loop_steps: int | None) -> int:
+    """To observe before trials, which want many batches and many steps of the loop."""
+    return steps if loop_steps is None else min(steps, max(LATER_START_STEPS, loop_steps // 4))
+
+
 @dataclass(frozen=True)
 class _Probe:
     """Starts the child, and again while experiments could not run since the script's loop ended."""
@@ -166,18 +171,26 @@ class _Probe:
         deadline = started + limit - min(JUDGING_RESERVE, limit / 4)
         enough = self.settings.steps
         endings = [self._start([], self.parts, deadline, enough)]
-        again = pending(endings[0]) if steps(endings[0]) else ()  # without a loop it would end the same way
+        again = self._again(endings) if steps(endings[0]) else ()  # without a loop it would end the same way
         while again and len(endings) < MOST_STARTS and not self.interrupts.count and not failed(endings[0]):
             if deadline - time.monotonic() < min(LATER_START, limit / 4):
                 break
             length = endings[0].gathered.run.get("loop_steps")
-            if endings[-1].gathered.run.get("tried"):  # what experiments build on was observed before
-                enough = min(enough, LATER_START_STEPS)
             known = length if isinstance(length, int) else None
+            if endings[-1].gathered.run.get("tried"):  # what experiments build on was observed before
+                enough = _fewer(self.settings.steps, known) if "trials" in again else min(enough, LATER_START_STEPS)
             endings.append(self._start(endings, again, deadline, enough, known))
-            still = pending(endings[-1])
-            again = still if still != again else ()  # no progress: it would end the same way once more
+            still = self._again(endings)
+            # Without progress it would end the same way once more.
+            again = still if still != again or "trials" in endings[-1].gathered.parts else ()
         return endings
+
+    def _again(self, endings: Sequence[Ending]) -> tuple[str, ...]:
+        """What a further start is for: experiments that are pending, and trials where something is worth one."""
+        waiting = pending(endings[-1])
+        if "trials" in waiting and not self.advise(endings).trials:
+            return tuple(name for name in waiting if name != "trials")
+        return waiting
 
     def _start(
         self,

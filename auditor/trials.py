@@ -9,7 +9,7 @@ from itertools import pairwise
 from auditor.declare import Severity
 from auditor.evidence import Evidence, Metric, PairedReplay, Remedy, RemedyKind, TrialRun
 from auditor.paired import Comparison, compare
-from auditor.result import Audit, Trial
+from auditor.result import Audit, ReportedFinding, Trial
 from auditor.series import tail
 from auditor.spec import Requests
 
@@ -56,25 +56,39 @@ def describe(remedies: Iterable[Remedy]) -> str:
 
 
 def wanted(audit: Audit) -> Requests:
-    """The remedies to try next: of each finding the best one that was not tried yet, until one has helped."""
+    """The remedies to try next: of each finding the best one that was not tried yet, until one has helped.
+
+    A finding that another one causes waits for what comes of the cause's remedies.
+    """
     runs = audit.evidence.trials.runs if audit.evidence.trials else ()
     done = {run.key for run in made(audit.evidence)}
     asked: dict[tuple[object, ...], tuple[Remedy, ...]] = {}
+    open_causes: set[str] = set()
     for finding in audit.findings:
-        if finding.severity is Severity.NOTE or (finding.fix.trial is not None and finding.fix.trial.helped):
+        if finding.severity is Severity.NOTE or finding.caused_by in open_causes or _helped_by_a_trial(finding, audit):
             continue
         for candidate in candidates(finding.fix.remedies):
             key = TrialRun(remedies=candidate).key
             if key not in done:
                 asked.setdefault(key, candidate)
+                open_causes.add(finding.rule)
                 break
     return Requests(trials=tuple(asked.values())[: min(MOST_AT_ONCE, max(0, MOST - len(runs)))])
 
 
+def _helped_by_a_trial(finding: ReportedFinding, audit: Audit) -> bool:
+    """A remedy of its own helped, or one of what causes it."""
+    causes = {finding.rule, finding.caused_by}
+    return any(
+        other.fix.trial is not None and other.fix.trial.helped for other in audit.findings if other.rule in causes
+    )
+
+
 def candidates(remedies: Sequence[Remedy]) -> list[tuple[Remedy, ...]]:
-    """What answers one finding: each remedy by itself, then the first two together."""
+    """What answers one finding: each remedy by itself, then the first two of different kinds together."""
     alone: list[tuple[Remedy, ...]] = [(remedy,) for remedy in remedies]
-    return [*alone, tuple(remedies[:2])] if len(remedies) > 1 else alone
+    other = next((remedy for remedy in remedies if remedy.kind is not remedies[0].kind), None)
+    return [*alone, (remedies[0], other)] if other is not None else alone
 
 
 def trials(remedies: Sequence[Remedy], evidence: Evidence) -> tuple[list[Trial], str]:

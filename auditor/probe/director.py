@@ -272,7 +272,7 @@ class Director:
         """Whether the coming step wants to know which module is running."""
         if self.observing:
             return self._probe.collectors.watches(self._probe.position)
-        return self.player.checks_operations()
+        return self.player.follows_modules()
 
     def affordable_steps(self) -> int:
         """Steps that the running experiment can still take within its share of the time."""

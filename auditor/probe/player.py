@@ -261,8 +261,9 @@ class Player:
         except Exception as error:
             self._trail.trouble = f"{type(error).__name__}: {str(error)[:200]}"
 
-    def checks_operations(self) -> bool:
-        return self._check is not None and self.request is not None
+    def follows_modules(self) -> bool:
+        """Whether the replay wants to know which module is running."""
+        return self.request is not None and (self._check is not None or self.request.calls is not None)
 
     def run_backward(self, original: Callable[[], None], roots: tuple[torch.Tensor, ...]) -> None:
         if self._check is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from auditor.evidence import Metric, Remedy, RemedyKind
+from auditor.evidence import Location, Metric, Remedy, RemedyKind
 from auditor.probe.experiments.reinitialized import redraw
 from auditor.probe.experiments.standardized import at_place, standardization
 from auditor.probe.locate import user_location
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 SLOPE = 0.01  # of a leaky unit, for negative inputs: torch's own default
 RELUS = ("relu", "relu_")
-ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
+DIFFERENCES = ("sub", "__sub__", "__rsub__", "rsub")
+ELEMENTWISE = (
+    "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits", *DIFFERENCES
+)  # fmt: skip
 WEIGHED: dict[str, Callable[..., torch.Tensor]] = {
     "cross_entropy": functional.cross_entropy,
     "binary_cross_entropy_with_logits": functional.binary_cross_entropy_with_logits,
@@ -135,7 +138,8 @@ def _hold_rate(probe: Probe, remedy: Remedy) -> Treatment:
 
 def _add_parameters(probe: Probe, remedy: Remedy) -> Treatment:
     stepped = probe.program.stepped()
-    forgotten = forgotten_parameters(probe)
+    ownership = probe.collectors.find("ownership")
+    forgotten = ownership.forgotten() if ownership is not None else []
     if probe.manual() or not stepped or not forgotten:
         raise NotRun("there is no optimizer, or no parameter that it lacks")
     optimizer = stepped[0].optimizer
@@ -146,23 +150,12 @@ def _add_parameters(probe: Probe, remedy: Remedy) -> Treatment:
         optimizer.add_param_group({**options, "params": forgotten})
 
     def undo() -> None:
-        optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"][:1] != forgotten[:1]]
+        optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"][0] is not forgotten[0]]
         for parameter, value in zip(forgotten, kept, strict=True):
             optimizer.state.pop(parameter, None)
             parameter.data.copy_(value)
 
     return Treatment({"prepare": prepare, "undo": undo})
-
-
-def forgotten_parameters(probe: Probe) -> list[torch.Tensor]:
-    """Those that get gradients and that no optimizer holds, in hidden modules too."""
-    groups = [group for record in probe.program.optimizers for group in record.optimizer.param_groups]
-    held = {id(parameter) for group in groups for parameter in group["params"]}
-    hidden = probe.collectors.find("hidden_modules")
-    known = [p for _, model in probe.program.models() for p in model.parameters()]
-    known += hidden.parameters() if hidden is not None else []
-    found = {id(p): p for p in known if p.requires_grad and p.grad is not None and id(p) not in held}
-    return list(found.values())
 
 
 def _no_penalty(probe: Probe, remedy: Remedy) -> Treatment:
@@ -203,10 +196,12 @@ def _standardize_targets(probe: Probe, remedy: Remedy) -> Treatment:
 
 def _match_shapes(probe: Probe, remedy: Remedy) -> Treatment:
     def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name not in ELEMENTWISE or len(args) < 2:
+        if name not in ELEMENTWISE or len(args) < 2 or not all(isinstance(each, torch.Tensor) for each in args[:2]):
             return NotImplemented
         prediction, target = args[:2]
         if prediction.shape == target.shape or prediction.numel() != target.numel():
+            return NotImplemented
+        if name in DIFFERENCES and not _is_at(remedy.site, user_location()):
             return NotImplemented
         return function(prediction, target.reshape(prediction.shape), *args[2:], **kwargs)
 
@@ -302,12 +297,13 @@ def _at_site(
             return NotImplemented
         called, module = user_location(), probe.calls.stack[-1] if probe.calls.stack else None
         built = probe.program.location_of(module) if module is not None else None
-        here = any(
-            place is not None and (place.file, place.line) == (site.file, site.line) for place in (called, built)
-        )
-        return instead(function, first) if here else NotImplemented
+        return instead(function, first) if _is_at(site, called) or _is_at(site, built) else NotImplemented
 
     return _changing(change, metric="error rate")
+
+
+def _is_at(site: Location | None, place: Location | None) -> bool:
+    return site is not None and place is not None and (site.file, site.line) == (place.file, place.line)
 
 
 def _changing(change: CallChange, metric: Metric = "loss") -> Treatment:

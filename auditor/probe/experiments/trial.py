@@ -15,7 +15,7 @@ from auditor.probe.replay import NotRun, Replay, Trail
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
-STEPS = 60
+STEPS = 120
 FEWEST = 20
 
 

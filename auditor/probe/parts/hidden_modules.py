@@ -75,10 +75,6 @@ class HiddenModulesCollector(Collector):
                         found.before = [_sample(parameter) for parameter in found.parameters]
                         self._holders[found.name] = found
 
-    def parameters(self) -> list[torch.Tensor]:
-        """Of all hidden modules."""
-        return [parameter for holder in self._holders.values() for parameter in holder.parameters]
-
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._note(args, kwargs)
 

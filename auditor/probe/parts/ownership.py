@@ -61,6 +61,11 @@ class OwnershipCollector(Collector):
     def _held(self) -> set[int]:
         return {id(p) for record in self.probe.program.optimizers for p in record.parameters}
 
+    def forgotten(self) -> list[torch.Tensor]:
+        """Parameters that the gradients reach and no optimizer holds."""
+        held = self._held()
+        return [leaf for key, (leaf, _) in self._reached.items() if key not in held and leaf.requires_grad]
+
     def part(self) -> Ownership:
         probe = self.probe
         stepped = probe.program.stepped()

@@ -102,6 +102,7 @@ def cli() -> None:
 )
 @click.option("--seed", type=int, envvar="AUDIT_SEED", help="Seed the random number generators first.")
 @click.option("--no-experiments", is_flag=True, help="Observe only.")
+@click.option("--no-trials", is_flag=True, help="Do not try the fixes of what is found.")
 @click.option(
     "--side-effects",
     type=click.Choice(["divert", "allow"]),
@@ -253,6 +254,7 @@ def settings_from(options: dict[str, Any], start: Path) -> Settings:
     overrides = {
         "steps": options.get("steps"),
         "look_on": options.get("look_on"),
+        "trials": False if options.get("no_trials") else None,
         "max_time": options.get("max_time"),
         "batch_memory": options.get("batch_memory"),
         "fail_on": options["fail_on"],

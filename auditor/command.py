@@ -49,6 +49,7 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda"]
     seed: int | None
     no_experiments: bool
+    no_trials: bool
     side_effects: Literal["divert", "allow"]
     config: Path | None
     select: tuple[str, ...]
@@ -75,6 +76,7 @@ OWN_OPTIONS = frozenset(
         "--fail-on",
         "--format",
         "--no-experiments",
+        "--no-trials",
         "--side-effects",
     }
 )

@@ -53,6 +53,7 @@ class Settings(BaseModel):
     look_on: int = Field(
         default=DEFAULT_LOOK_ON, alias="look-on", ge=0, strict=True
     )  # further steps, for what comes late
+    trials: bool = True  # of the remedies for what is found
     max_time: Annotated[float, BeforeValidator(seconds)] = Field(
         default=DEFAULT_MAX_TIME, alias="max-time", gt=0, allow_inf_nan=False
     )

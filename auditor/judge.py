@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from auditor.config import Settings
 from auditor.declare import (
+    Confidence,
     Finding,
     Inconclusive,
     Measured,
@@ -16,11 +17,13 @@ from auditor.declare import (
     Rule,
     arguments,
 )
-from auditor.evidence import Evidence
+from auditor.diagnosis import diagnose
+from auditor.evidence import Evidence, Part
 from auditor.result import (
     Audit,
     Fix,
     Outcome,
+    Proof,
     ReportedFinding,
     Summary,
     Suppressed,
@@ -93,7 +96,8 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
     answers = [ask(rule, evidence, settings) for rule in settings.selected(rules)]
     sources = SourceFiles()
     reported = [_report(answer.rule, finding, sources, evidence) for answer in answers for finding in answer.findings]
-    kept, waived, notes = _suppress(_diagnose(reported, answers), settings, sources, answers)
+    explains = {answer.rule.name: answer.rule.explains for answer in answers}
+    kept, waived, notes = _suppress(diagnose(reported, explains, evidence), settings, sources, answers)
     verdicts = tuple(answer.verdict for answer in answers)
     return Audit(
         run=evidence.run,
@@ -106,7 +110,17 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
     )
 
 
+def _proof(rule: Rule, finding: Finding, fix: Fix, evidence: Evidence) -> Proof:
+    """What confirms the finding; '' for one that is only suspected."""
+    if finding.confidence is Confidence.CONFIRMED:
+        parts = (getattr(evidence, need.evidence) for need in rule.needs)
+        return "experiment" if any(isinstance(part, Part) and part.by_experiment() for part in parts) else "identity"
+    return "trial" if fix.trial is not None and fix.trial.helped and fix.trial.looks > 1 else ""
+
+
 def _report(rule: Rule, finding: Finding, sources: SourceFiles, evidence: Evidence) -> ReportedFinding:
+    fix = _fix(rule, finding, evidence)
+    proof = _proof(rule, finding, fix, evidence)
     line = sources.line(finding.location) if finding.location else ""
     key = "|".join((rule.name, finding.where, " ".join(line.split())))
     return ReportedFinding(
@@ -115,14 +129,15 @@ def _report(rule: Rule, finding: Finding, sources: SourceFiles, evidence: Eviden
         code=rule.code,
         family=rule.family,
         severity=finding.severity or rule.severity,
-        confidence=finding.confidence,
+        confidence=Confidence.CONFIRMED if proof else Confidence.SUSPECTED,
+        proof=proof,
         message=_sentence(finding),
         where=finding.where,
         location=finding.location,
         measured=finding.measured,
         limit=finding.limit,
         since=finding.since,
-        fix=_fix(rule, finding, evidence),
+        fix=fix,
         title=rule.summary,
         why=rule.section("Why is it bad?"),
         doubt=rule.section("When it may be wrong"),
@@ -150,54 +165,6 @@ def _sentence(finding: Finding) -> str:
     first = finding.message.partition(" ")[0]
     is_name = not first.isalpha() or finding.where.startswith(first)
     return finding.message if is_name else finding.message[:1].upper() + finding.message[1:]
-
-
-def _diagnose(findings: Sequence[ReportedFinding], answers: Sequence[Answer]) -> list[ReportedFinding]:
-    """Order: causes by severity, confidence and code, each followed by what it explains."""
-    explains = {answer.rule.name: answer.rule.explains for answer in answers}
-
-    def strength(finding: ReportedFinding) -> tuple[int, bool, str]:
-        return finding.severity.rank, finding.confidence == "suspected", finding.code
-
-    ordered = sorted(findings, key=strength)
-    causes: dict[str, str] = {}
-    failing = {finding.rule for finding in ordered}
-    for finding in ordered:
-        reach = {name for name in explains.get(finding.rule, ()) if name in failing}
-        for name in reach:
-            if finding.rule not in _chain(name, causes) and _root(finding.rule, causes) != name:
-                causes.setdefault(name, finding.rule)
-    result: list[ReportedFinding] = []
-
-    def place(rule: str | None) -> None:
-        for finding in ordered:
-            if causes.get(finding.rule) == rule and finding not in result:
-                result.append(finding.model_copy(update={"caused_by": rule}))
-                later = [other for other in ordered if other.rule == finding.rule]
-                if later[-1] is finding:
-                    place(finding.rule)
-
-    place(None)
-    return result
-
-
-def _root(rule: str, causes: dict[str, str]) -> str:
-    while rule in causes:
-        rule = causes[rule]
-    return rule
-
-
-def _chain(rule: str, causes: dict[str, str]) -> set[str]:
-    """`rule` and everything it already explains."""
-    return {rule} | {name for name in causes if rule in _ancestors(name, causes)}
-
-
-def _ancestors(rule: str, causes: dict[str, str]) -> set[str]:
-    found: set[str] = set()
-    while rule in causes:
-        rule = causes[rule]
-        found.add(rule)
-    return found
 
 
 def _suppress(

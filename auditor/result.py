@@ -40,7 +40,7 @@ class Trial(Frozen):
     before: float = Field(description="Median of the last third of the steps, as the loop is.")
     after: float = Field(description="The same with the fix.")
     helped: bool
-    low: float | None = Field(None, description="Lower end of the 95 % interval of the mean paired difference.")
+    low: float | None = Field(None, description="Lower end of the 95 % interval of the paired difference.")
     high: float | None = None
     what: str = Field("", description="What was changed, a few words.")
     looks: int = Field(1, description="How often, on other batches each time.")
@@ -59,6 +59,10 @@ class Fix(Frozen):
     remedies: tuple[Remedy, ...] = Field((), description="What answers the finding, the best first.")
 
 
+# An exact identity, an experiment with a control, a remedy that helped; '' where nothing does.
+Proof = Literal["", "identity", "experiment", "trial"]
+
+
 class ReportedFinding(Frozen):
     """A finding with its rule's data, as reports show it."""
 
@@ -68,6 +72,7 @@ class ReportedFinding(Frozen):
     family: str
     severity: Severity
     confidence: Confidence
+    proof: Proof = Field("", description="What confirms it.")
     message: str
     where: str = ""
     location: Location | None = None

@@ -177,7 +177,8 @@ class _Probe:
                 break
             length = endings[0].gathered.run.get("loop_steps")
             known = length if isinstance(length, int) else None
-            if endings[-1].gathered.run.get("tried"):  # what experiments build on was observed before
+            if endings[-1].gathered.run.get("tried") or again == ("trials",):
+                # What experiments build on was observed before.
                 enough = _fewer(self.settings.steps, known) if "trials" in again else min(enough, LATER_START_STEPS)
             endings.append(self._start(endings, again, deadline, enough, known))
             still = self._again(endings)
@@ -213,7 +214,7 @@ class _Probe:
                 group_key=self.settings.group_key,
                 deadline=deadline,
                 experiments=request.experiments,
-                trials=request.experiments and (not parts or "trials" in parts),
+                trials=request.experiments and self.settings.trials and (not parts or "trials" in parts),
                 side_effects=request.side_effects,
                 parts=parts,
                 attempt=attempt,

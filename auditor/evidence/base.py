@@ -41,3 +41,8 @@ class Location(Frozen):
 
 class Part(Frozen):
     """One piece of evidence; a rule asks for it by naming the class in its signature."""
+
+    @classmethod
+    def by_experiment(cls) -> bool:
+        """Whether it comes of replays of the user's loop, whose truth is measured by their `fidelity`."""
+        return "fidelity" in cls.model_fields

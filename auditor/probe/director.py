@@ -10,6 +10,7 @@ from auditor.evidence import Part, Phase
 from auditor.probe.augmentscan import scan_augmentation
 from auditor.probe.ending import end_process
 from auditor.probe.experiments import Planned, plan
+from auditor.probe.experiments.trial import STEPS as TRIAL_STEPS
 from auditor.probe.groupscan import scan_groups
 from auditor.probe.leakscan import scan
 from auditor.probe.nearscan import scan_near_duplicates
@@ -57,6 +58,7 @@ class Director:
         self._last_progress = 0.0
         self._send_early_at = time.monotonic() + EARLY_SECONDS
         self._script_over = False
+        self.loop_ended = False  # by itself, not by an exception
         self._until = probe.spec.deadline
 
     # ------------------------------------------------------------------------------------------------------ observation
@@ -195,7 +197,8 @@ class Director:
         self._conclude()
 
     def _ask_for_trials(self) -> bool:
-        if self._loop_steps_left() < FEWEST_STEPS:
+        length = self._probe.spec.loop_steps
+        if length is not None and self._loop_steps_left() < min(2 * TRIAL_STEPS, length // 2):
             self._leave_trials_pending()
             return False
         with self._probe.paused():
@@ -292,6 +295,7 @@ class Director:
     def script_ended(self, why: str = "") -> None:
         """The user's loop is over before the audit was: by its own end, or by an exception."""
         how = why or "the script's loop ended by itself"
+        self.loop_ended = not why
         pending = not why
         self._script_over = (
             pending or not self.observing

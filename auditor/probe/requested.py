@@ -53,5 +53,7 @@ class RequestedTrials:
         return Planned("trials", name, 2 * STEPS, SHARE, lambda: self._run(remedies))
 
     def _run(self, remedies: Sequence[Remedy]) -> Experiment:
-        self._runs.append((yield from trial(self._probe, remedies)))
+        run = yield from trial(self._probe, remedies)
+        if run.looks or not self._probe.director.loop_ended:  # else a later start tries it
+            self._runs.append(run)
         return Trials(runs=tuple(self._runs), fidelity=self._probe.fidelity)

@@ -57,6 +57,8 @@ class Limits(Options):
         "dead-units",
         "saturated-activations",
         "initial-loss",
+        "loss-oscillation",
+        "weight-growth",
     ),
     fix="""Standardize each column with the training set's own numbers:
     `x = (x - x_train.mean(0)) / x_train.std(0)`; columns over several powers of ten first through a logarithm.""",

@@ -54,6 +54,8 @@ class Limits(Options):
         "nonfinite-loss",
         "dead-units",
         "initial-loss",
+        "loss-oscillation",
+        "weight-growth",
     ),
     fix="""Standardize the inputs with the training set's own numbers:
     `x = (x - x_train.mean(0)) / x_train.std(0)`, for images `transforms.Normalize(mean, std)`.""",

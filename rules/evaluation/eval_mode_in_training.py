@@ -38,6 +38,8 @@ class Limits(Options):
         "cannot-overfit",
         "dead-units",
         "class-imbalance",
+        "loss-oscillation",
+        "weight-growth",
     ),
     fix="""Go back to training mode after every evaluation: put `model.train()` at the start of each epoch, or at the
     end of the function that evaluates.""",
@@ -146,4 +148,5 @@ def _finding(model: ModelModes, layers: Sequence[ModuleMode], effect: ModeEffect
         severity=Severity.ERROR if switched else Severity.WARNING,
         confidence=Confidence.CONFIRMED if switched else Confidence.SUSPECTED,
         detail=tuple(detail),
+        since=model.forgotten_since if switched else 0,
     )

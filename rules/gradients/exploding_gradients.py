@@ -46,7 +46,7 @@ class Limits(Options):
     "GRD101",
     "exploding-gradients",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "nonfinite-loss", "dead-units"),
+    explains=(*NOT_LEARNING, "nonfinite-loss", "dead-units", "loss-oscillation", "weight-growth"),
     fix="""Start the weights at the right scale (`nn.init.orthogonal_` for recurrent, `nn.init.xavier_normal_` or
     `nn.init.kaiming_normal_` for deep layers), add normalization, and clip between backward() and step():
     `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`.""",

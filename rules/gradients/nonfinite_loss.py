@@ -109,6 +109,7 @@ def nonfinite_loss(nonfinite: Nonfinite, trajectory: Trajectory | None, limits: 
         confidence=Confidence.CONFIRMED,
         detail=_detail(nonfinite),
         fix=_fix(nonfinite),
+        since=step,
     )
 
 

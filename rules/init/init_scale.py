@@ -63,6 +63,8 @@ class Limits(Options):
         "lr-too-high",
         "dead-units",
         "nonfinite-loss",
+        "loss-oscillation",
+        "weight-growth",
     ),
     fix="""Scale the weights by their fan-in and the activation: `nn.init.kaiming_normal_(layer.weight)` before ReLU,
     `nn.init.xavier_normal_(layer.weight)` before tanh.""",

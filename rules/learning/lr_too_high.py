@@ -19,7 +19,7 @@ from auditor.declare import (
 from auditor.evidence import LowerRate, RateSweep, Remedy, RemedyKind
 from auditor.paired import Comparison, compare, untrue
 
-from ..symptoms import NOT_LEARNING
+from ..symptoms import NOT_LEARNING, UNSTABLE
 from ..words import count, number, percent
 
 
@@ -39,7 +39,7 @@ class Limits(Options):
     "FIT102",
     "lr-too-high",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "exploding-gradients", "nonfinite-loss", "dead-units"),
+    explains=(*NOT_LEARNING, *UNSTABLE, "update-ratio"),
     fix="""Lower the learning rate, `optimizer = torch.optim.SGD(model.parameters(), lr=lr / 4)`, or warm it up over
     the first steps if the schedule needs that height.""",
     references=(

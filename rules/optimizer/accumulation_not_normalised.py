@@ -22,7 +22,7 @@ from auditor.evidence import Accumulation, DividedAccumulation, Remedy, RemedyKi
 from auditor.paired import compare, untrue
 from auditor.series import finite, middle
 
-from ..symptoms import NOT_LEARNING
+from ..symptoms import NOT_LEARNING, UNSTABLE
 from ..words import count, number
 
 
@@ -44,7 +44,7 @@ class Limits(Options):
     "OPT107",
     "accumulation-not-normalised",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "lr-too-high", "exploding-gradients", "nonfinite-loss", "dead-units"),
+    explains=(*NOT_LEARNING, *UNSTABLE, "lr-too-high"),
     fix="""Divide each micro-batch's loss by their number before the backward pass:
     `(loss / accumulation_steps).backward()`.""",
     references=(

@@ -17,7 +17,7 @@ from auditor.declare import (
 from auditor.evidence import GradientReset, GradientResets, RemedyKind
 from auditor.series import finite, middle
 
-from ..symptoms import NOT_LEARNING
+from ..symptoms import NOT_LEARNING, UNSTABLE
 from ..words import count, number
 
 
@@ -32,7 +32,7 @@ class Limits(Options):
     "OPT101",
     "missing-zero-grad",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "lr-too-high", "exploding-gradients", "nonfinite-loss", "dead-units"),
+    explains=(*NOT_LEARNING, *UNSTABLE, "lr-too-high"),
     fix="""Clear the gradients once per step, before backward():
     `optimizer.zero_grad(); loss.backward(); optimizer.step()`.""",
     references=(

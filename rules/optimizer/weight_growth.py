@@ -41,7 +41,7 @@ class Limits(Options):
     "OPT110",
     "weight-growth",
     severity=Severity.WARNING,
-    explains=(*NOT_LEARNING, "nonfinite-loss"),
+    explains=(*NOT_LEARNING, "nonfinite-loss", "loss-oscillation"),
     fix="""Check the sign of the penalty, `loss = loss + 1e-4 * penalty`, and of `maximize=`; then add weight decay,
     `torch.optim.AdamW(model.parameters(), weight_decay=0.01)`, or lower the rate.""",
     references=(

@@ -9,7 +9,7 @@ from pydantic import Field
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
 from auditor.evidence import ScaleChange, ScalerUse
 
-from ..symptoms import NOT_LEARNING
+from ..symptoms import NOT_LEARNING, UNSTABLE
 from ..words import count, number, percent
 
 
@@ -38,7 +38,7 @@ class Limits(Options):
     "PRC104",
     "scaler-misuse",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "exploding-gradients", "nonfinite-loss", "lr-too-high", "clip-before-unscale"),
+    explains=(*NOT_LEARNING, *UNSTABLE, "lr-too-high", "clip-before-unscale"),
     fix="""Build one scaler before the loop and use all three of its calls in every step:
     `scaler.scale(loss).backward(); scaler.step(optimizer); scaler.update()`.""",
     references=(

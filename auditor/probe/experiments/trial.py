@@ -34,6 +34,8 @@ def trial(probe: Probe, remedies: Sequence[Remedy]) -> Generator[Replay, Trail, 
         if pairs and not all(treated.met):
             raise NotRun("the call that it concerns was not met in a replayed step")
         looks = [look for pair in pairs if (look := _look(pair, treated)) is not None]
+        if looks and all(look.control == look.treated for look in looks):
+            raise NotRun(f"it made no difference in {len(looks[0].control)} steps")
         if not looks:
             raise NotRun(f"the {treated.metric} is not known: no loss function of torch was called with class labels")
     except NotRun as why:

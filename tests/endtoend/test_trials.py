@@ -1,0 +1,275 @@
+"""What a trial measures is what the script itself would do if the remedy were written into it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from warmstart import WarmStart
+
+from auditor.capture import Capture
+from auditor.config import Settings
+from auditor.declare import Finding, Judgement, Severity, rule
+from auditor.evidence import Location, Program, Remedy, RemedyKind, Trajectory, TrialRun
+from auditor.result import Audit
+from auditor.session import Request, conduct
+
+STEPS = 40
+PRELUDE = """
+import json
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(3)
+x = torch.randn(96, 6)
+y = (x[:, 0] > 0).long() + (x[:, 1] > 0.3).long()
+t = x @ torch.randn(6, 1)
+losses = []
+
+
+def batches(*columns, size=16):
+    loader = DataLoader(TensorDataset(*columns), batch_size=size, shuffle=True)
+    while True:
+        yield from loader
+"""
+CLASSIFIER = """
+model = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
+for step, (a, b) in enumerate(batches(x, y)):
+    loss = F.cross_entropy(model(a), b)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if done(loss):
+        break
+"""
+REGRESSION = CLASSIFIER.replace("nn.Linear(24, 3)", "nn.Linear(24, 1)").replace("batches(x, y)", "batches(x, t)")
+REGRESSION = REGRESSION.replace("F.cross_entropy(model(a), b)", "F.mse_loss(model(a), b)").replace("0.2", "0.02")
+
+
+def lines(script: str, text: str) -> Location:
+    """Where the text stands in the script that is written to disk."""
+    before = (PRELUDE + script).partition(text)[0]
+    return Location(file="train.py", line=before.count("\n") + 1)
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[WarmStart]:
+    with WarmStart() as started:
+        yield started
+
+
+@pytest.fixture
+def audited(warm, tmp_path, monkeypatch) -> Callable[..., Audit]:
+    """An audit whose one rule finds fault with everything, and names these remedies."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: str, *remedies: Remedy, loop_steps: int = 10**6, **settings: object) -> Audit:
+        done = f"\n\ndef done(loss):\n    losses.append(loss.item())\n    return len(losses) >= {loop_steps}\n"
+        path = tmp_path / "train.py"
+        path.write_text(PRELUDE + done.replace("\n\n\n", "\n") + script)
+        placed = tuple(
+            each if each.site is None else each.model_copy(update={"site": _moved(each.site, path, done)})
+            for each in remedies
+        )
+
+        @rule("TST901", "always", severity=Severity.WARNING, fix="Whatever.")
+        def always(program: Program) -> Judgement:  # noqa: ARG001
+            """Something is always wrong."""
+            yield Finding("wrong", remedies=placed)
+
+        @rule("TST902", "never", severity=Severity.NOTE, fix="Nothing.")
+        def never(trajectory: Trajectory) -> Judgement:  # noqa: ARG001
+            """Not selected, so that what only it needs is left out."""
+            yield from ()
+
+        options = Settings(max_time=60.0, look_on=0, select=("always",), **settings)  # type: ignore[arg-type]
+        request, silent = Request(str(path)), Capture(None)
+        return conduct(request, options, rules=(always, never), command=warm.command, capture=silent).audit
+
+    return run
+
+
+def _moved(site: Location, path: Path, done: str) -> Location:
+    return Location(file=str(path), line=site.line + done.replace("\n\n\n", "\n").count("\n"))
+
+
+def trial(audit: Audit) -> TrialRun:
+    assert audit.evidence.trials is not None, (audit.evidence.absent.get("trials"), audit.run.notes, audit.run.crash)
+    return audit.evidence.trials.runs[0]
+
+
+def written(script: str, folder: Path) -> list[float]:
+    """The losses of the script by itself."""
+    ending = f"\n\ndef done(loss):\n    losses.append(loss.item())\n    return len(losses) >= {STEPS}\n"
+    path = folder / "written.py"
+    path.write_text(PRELUDE + ending + script + "\nprint(json.dumps(losses))\n")
+    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout)
+
+
+def R(kind: RemedyKind, amount: float | None = None, **more: object) -> Remedy:  # noqa: N802
+    return Remedy(kind=kind, amount=amount, **more)  # type: ignore[arg-type]
+
+
+ZERO = "    optimizer.zero_grad()\n"
+PROBABILITIES = CLASSIFIER.replace("F.cross_entropy(model(a), b)", "F.cross_entropy(F.softmax(model(a), dim=1), b)")
+SQUASHED = CLASSIFIER.replace("nn.Linear(24, 3))", "nn.Linear(24, 3), nn.Softmax(dim=1))")
+NLL = CLASSIFIER.replace("F.cross_entropy(model(a), b)", "F.nll_loss(model(a), b)")
+WRONG_AXIS = CLASSIFIER.replace("F.cross_entropy(model(a), b)", "F.nll_loss(F.log_softmax(model(a), dim=0), b)")
+ONE_UNIT = REGRESSION.replace("F.mse_loss(model(a), b)", "F.binary_cross_entropy(model(a).softmax(1), (b > 0).float())")
+BROADCAST = REGRESSION.replace("F.mse_loss(model(a), b)", "F.mse_loss(model(a), b.squeeze(1))")
+BY_HAND = REGRESSION.replace("F.mse_loss(model(a), b)", "((model(a) - b.squeeze(1)) ** 2).mean()")
+HALF = CLASSIFIER.replace("model.parameters()", "model[2].parameters()")
+DECAY = "decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)\nfor step"
+SCHEDULED = CLASSIFIER.replace("for step", DECAY).replace("    if done", "    decay.step()\n    if done")
+STEP = "    optimizer.step()"
+WARMED = CLASSIFIER.replace(STEP, "    optimizer.param_groups[0]['lr'] = 0.2 * min(1.0, (step + 1) / 10)\n" + STEP)
+CLIPPED = CLASSIFIER.replace(STEP, "    nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n" + STEP)
+DIVIDED = CLASSIFIER.replace("loss.backward()", "(loss / 8).backward()")
+DROPPED = CLASSIFIER.replace("nn.ReLU(),", "nn.ReLU(), nn.Dropout(0.4),")
+EVAL = DROPPED.replace("for step", "model.eval()\nfor step")
+PENALTY = CLASSIFIER.replace("momentum=0.9", "momentum=0.9, weight_decay=0.3")
+RATE_AT = "optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)"
+
+CASES = {
+    "rate": (CLASSIFIER, R(RemedyKind.RATE, 0.5), CLASSIFIER.replace("0.2,", "0.1,")),
+    "warm-up": (CLASSIFIER, R(RemedyKind.WARM_UP, 10), WARMED),
+    "clip": (CLASSIFIER, R(RemedyKind.CLIP, 0.1), CLIPPED),
+    "divide the loss": (CLASSIFIER, R(RemedyKind.DIVIDE_LOSS, 8), DIVIDED),
+    "zero": (CLASSIFIER.replace(ZERO, ""), R(RemedyKind.ZERO_GRADIENTS), CLASSIFIER),
+    "zero, misplaced": (
+        CLASSIFIER.replace(ZERO, "").replace(STEP, ZERO + STEP),
+        R(RemedyKind.ZERO_GRADIENTS),
+        CLASSIFIER,
+    ),
+    "leave out": (
+        PROBABILITIES,
+        R(RemedyKind.LEAVE_OUT, subject="softmax", site=lines(PROBABILITIES, "F.softmax")),
+        CLASSIFIER,
+    ),
+    "leave out a module": (
+        SQUASHED,
+        R(RemedyKind.LEAVE_OUT, subject="softmax", site=lines(SQUASHED, "nn.Softmax")),
+        CLASSIFIER,
+    ),
+    "log-probabilities": (NLL, R(RemedyKind.LOG_PROBABILITIES), CLASSIFIER),
+    "axis": (
+        WRONG_AXIS,
+        R(RemedyKind.SOFTMAX_AXIS, 1.0, subject="log_softmax", site=lines(WRONG_AXIS, "F.log_softmax")),
+        WRONG_AXIS.replace("dim=0", "dim=1"),
+    ),
+    "sigmoid": (
+        ONE_UNIT,
+        R(RemedyKind.SIGMOID, subject="softmax", site=lines(ONE_UNIT, "softmax(1)")),
+        ONE_UNIT.replace("softmax(1)", "sigmoid()"),
+    ),
+    "shapes": (BROADCAST, R(RemedyKind.MATCH_SHAPES), REGRESSION),
+    "shapes by hand": (BY_HAND, R(RemedyKind.MATCH_SHAPES, site=lines(BY_HAND, "- b.squeeze")), REGRESSION),
+    "all parameters": (HALF, R(RemedyKind.ADD_PARAMETERS), CLASSIFIER),
+    "rate held": (SCHEDULED, R(RemedyKind.HOLD_RATE), CLASSIFIER),
+    "leaky": (CLASSIFIER, R(RemedyKind.LEAKY_UNITS), CLASSIFIER.replace("nn.ReLU()", "nn.LeakyReLU(0.01)")),
+    "two together": (
+        CLASSIFIER.replace(ZERO, ""),
+        (R(RemedyKind.ZERO_GRADIENTS), R(RemedyKind.RATE, 0.5)),
+        CLASSIFIER.replace("0.2,", "0.1,"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_trial_is_what_the_rewritten_script_does(case, audited, tmp_path, monkeypatch):
+    faulty, remedies, rewritten = CASES[case]
+    if isinstance(remedies, tuple):
+        # Only together: each by itself counts as tried.
+        monkeypatch.setattr("auditor.trials.candidates", lambda given: [tuple(given)] if given else [])
+        run = trial(audited(faulty, *remedies))
+    else:
+        run = trial(audited(faulty, remedies))
+    assert run.looks, run.refused
+    expected = written(rewritten, tmp_path)
+    heard = run.looks[0].treated[:STEPS]
+    if run.metric == "loss":
+        assert heard == pytest.approx(expected, rel=2e-3, abs=1e-4)
+    else:  # of other figures it is enough that they are not those of the script as it is
+        assert len(heard) == STEPS
+        assert run.looks[0].treated != run.looks[0].control
+
+
+def test_the_metric_is_the_share_of_wrong_answers_where_the_loss_changes_its_meaning(audited):
+    run = trial(audited(PROBABILITIES, CASES["leave out"][1]))
+    assert run.metric == "error rate"
+    assert all(0 <= rate <= 1 for look in run.looks for rate in (*look.control, *look.treated))
+
+
+def test_a_remedy_that_helps_is_shown_with_both_curves_and_an_interval(audited):
+    audit = audited(CLASSIFIER.replace(ZERO, ""), R(RemedyKind.ZERO_GRADIENTS))
+    [finding] = audit.findings
+    shown = finding.fix.trial
+    assert shown is not None
+    assert shown.helped
+    assert shown.looks == 2
+    assert shown.after < 0.5 * shown.before
+    assert shown.high is None or shown.high < 0
+    assert len(shown.control) == len(shown.treated) == shown.steps
+    assert finding.proof == "trial"
+    assert finding.confidence == "confirmed"
+
+
+def test_a_remedy_that_does_not_help_says_so_and_the_next_one_is_tried(audited):
+    audit = audited(CLASSIFIER, R(RemedyKind.CLIP, 0.001), R(RemedyKind.RATE, 0.001))
+    [finding] = audit.findings
+    assert finding.fix.trial is not None
+    assert not finding.fix.trial.helped
+    assert audit.evidence.trials.runs[0].remedies[0].kind is RemedyKind.CLIP
+    assert len(audit.evidence.trials.runs) == 3  # each by itself, and both together
+    assert len(finding.fix.others) == 2
+    assert finding.confidence == "suspected"
+
+
+@pytest.mark.parametrize(
+    ("remedy", "reason"),
+    [
+        (R(RemedyKind.RATE), "does not say by how much"),
+        (R(RemedyKind.MATCH_SHAPES), "was not met"),
+        (R(RemedyKind.STANDARDIZE_TARGETS), "no regression loss"),
+        (R(RemedyKind.ADD_PARAMETERS), "no parameter that it lacks"),
+        (R(RemedyKind.LEAVE_OUT), "not known which call"),
+        (R(RemedyKind.TRAINING_MODE), "made no difference"),
+        (R(RemedyKind.REINITIALIZE, layers=("nowhere",)), "none of these layers"),
+    ],
+)
+def test_what_cannot_be_tried_says_why(remedy, reason, audited):
+    [finding] = audited(CLASSIFIER, remedy).findings
+    assert finding.fix.trial is None
+    assert reason in finding.fix.untried
+
+
+def test_a_short_loop_is_started_again_for_its_trials(audited):
+    audit = audited(CLASSIFIER.replace(ZERO, ""), R(RemedyKind.ZERO_GRADIENTS), loop_steps=240, steps=150)
+    [finding] = audit.findings
+    assert finding.fix.trial is not None, audit.run.phases
+    assert finding.fix.trial.helped
+
+
+def test_nothing_is_tried_where_nothing_is_named_or_trials_are_off(audited):
+    assert audited(CLASSIFIER).evidence.trials is None
+    assert audited(CLASSIFIER, R(RemedyKind.RATE, 0.5), trials=False).evidence.trials is None
+
+
+def test_a_script_that_fails_under_a_trial_costs_that_trial_alone(audited):
+    call = "F.nll_loss(check(F.softmax(model(a), dim=1)).log(), b)"
+    script = CLASSIFIER.replace("F.cross_entropy(model(a), b)", call)
+    script = "def check(p):\n    assert bool((p >= 0).all())\n    return p\n\n" + script
+    broken = R(RemedyKind.LEAVE_OUT, subject="softmax", site=lines(script, "F.softmax"))
+    audit = audited(script, broken, R(RemedyKind.RATE, 0.5))
+    [finding] = audit.findings
+    assert audit.run.status == "completed"
+    assert {run.remedies[0].kind for run in audit.evidence.trials.runs} == {RemedyKind.LEAVE_OUT, RemedyKind.RATE}
+    assert finding.fix.trial is not None

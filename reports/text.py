@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from io import StringIO
-from typing import TYPE_CHECKING
 
 from auditor.evidence import Location
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
 from . import clean, story, words
-
-if TYPE_CHECKING:
-    from rich.text import Text
+from .terminal import Page
 
 FORMAT = "text"
 SUFFIXES = (".txt",)
 
-_SIGNS = {
-    "error": ("✖", "x"),
-    "warning": ("⚠", "!"),
-    "note": ("•", "*"),
-    "pass": ("✔", "+"),
-    "not-applicable": ("–", "-"),
-    "inconclusive": ("?", "?"),
-    "suppressed": ("○", "o"),
-    "broken": ("✖", "x"),
-}
 _COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold blue", "pass": "green", "broken": "bold red"}
 _VERDICTS = {
     "not-ready": ("error", "bold red"),
@@ -35,12 +21,11 @@ _VERDICTS = {
     "inconclusive": ("inconclusive", "bold yellow"),
 }
 _MOST_REASONS = 8
-_NARROWEST = 40
 
 
 def render(audit: Audit, *, width: int = 80, color: bool = False, unicode: bool = True) -> str:
     """The report in lines no longer than `width` cells; plain ASCII without `unicode`, no escapes without `color`."""
-    page = _Page(max(width, _NARROWEST), color, unicode)
+    page = Page(width, color, unicode)
     _headline(page, audit)
     groups = story.groups(audit)
     for number, group in enumerate(groups[: story.FIRST], 1):
@@ -53,87 +38,7 @@ def render(audit: Audit, *, width: int = 80, color: bool = False, unicode: bool 
     return page.text()
 
 
-class _Page:
-    """Lines of styled text, wrapped to the width."""
-
-    def __init__(self, width: int, color: bool, unicode: bool) -> None:
-        from rich.console import Console
-
-        self.width, self.color, self.unicode = width, color, unicode
-        self._out = StringIO()
-        self._console = Console(
-            file=self._out,
-            width=width,
-            force_terminal=color,
-            color_system="standard" if color else None,
-            no_color=not color,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            legacy_windows=False,
-            _environ={},  # the caller has decided; NO_COLOR and COLUMNS were its business
-        )
-
-    def text(self) -> str:
-        rows = (row.rstrip() for row in self._out.getvalue().strip("\n").split("\n"))
-        return "\n".join(rows) + "\n"
-
-    def plain(self, text: str) -> str:
-        """Text that this terminal can show."""
-        return text if self.unicode else clean.ascii_only(text)
-
-    def sign(self, kind: str) -> str:
-        return _SIGNS[kind][0 if self.unicode else 1]
-
-    def styled(self, *parts: str | tuple[str, str]) -> Text:
-        from rich.text import Text
-
-        line = Text()
-        for part in parts:
-            words_, style = (part, "") if isinstance(part, str) else part
-            line.append(self.plain(words_), style)
-        return line
-
-    def put(self, *parts: str | tuple[str, str], indent: int = 0, hang: int = 0) -> None:
-        """One paragraph; its further lines are indented by `hang` more."""
-        room = max(self.width - indent - hang, 16)
-        for number, row in enumerate(self.styled(*parts).wrap(self._console, room, overflow="fold")):
-            row.rstrip()
-            self._write(row, indent + (hang if number else 0))
-
-    def flow(self, chunks: Iterable[tuple[str, str]], between: str = "  ", indent: int = 0) -> None:
-        """Chunks side by side, each kept whole where it can be, as many a line as the width has room for."""
-        row, room = self.styled(), self.width - indent
-        for chunk in chunks:
-            piece = self.styled((between, chunk[1]) if row else "", chunk)
-            if row and row.cell_len + piece.cell_len > room:
-                self._write(row, indent)
-                row, piece = self.styled(), self.styled(chunk)
-            row.append_text(piece)
-            *full, row = row.wrap(self._console, room, overflow="fold") if row.cell_len > room else [row]
-            for line in full:
-                self._write(line, indent)
-        self._write(row, indent)
-
-    def _write(self, row: Text, indent: int) -> None:
-        from rich.text import Text
-
-        self._console.print(Text(" " * indent).append_text(row), no_wrap=True, overflow="ignore", crop=False)
-
-    def cut(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
-        """One line of code, cut at the width."""
-        line = self.styled(*parts)
-        room = self.width - indent
-        if line.cell_len > room:
-            line.truncate(room - (1 if self.unicode else 3))
-            line.append("…" if self.unicode else "...", "dim")
-        self._write(line, indent)
-
-    def gap(self) -> None:
-        self._console.print()
-
-
-def _headline(page: _Page, audit: Audit) -> None:
+def _headline(page: Page, audit: Audit) -> None:
     found = story.conclusion(audit)
     kind, style = _VERDICTS[found.kind]
     page.put((f"{page.sign(kind)} ", style), (found.sentence, style), hang=2)
@@ -157,7 +62,7 @@ def _called(said: ReportedFinding | Verdict) -> str:
     return f"{clean.name(said.code, 16)} {clean.name(said.rule)}"
 
 
-def _finding(page: _Page, audit: Audit, number: int, group: story.Group) -> None:
+def _finding(page: Page, audit: Audit, number: int, group: story.Group) -> None:
     finding = group.cause
     style = _COLOURS[finding.severity]
     page.gap()
@@ -182,7 +87,7 @@ def _under(finding: ReportedFinding) -> str:
     return clean.name(finding.where, 60)
 
 
-def _frame(page: _Page, source: Iterable[SourceLine], place: Location | None, style: str, note: str) -> None:
+def _frame(page: Page, source: Iterable[SourceLine], place: Location | None, style: str, note: str) -> None:
     """The user's lines with the marked one underlined, as compilers show them."""
     if place is None:
         if note:
@@ -208,7 +113,7 @@ def _frame(page: _Page, source: Iterable[SourceLine], place: Location | None, st
     page.cut((" " * gutter + " |", "cyan"), indent=2)
 
 
-def _facts_of(page: _Page, audit: Audit, finding: ReportedFinding) -> None:
+def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
     measured = words.measured(finding.measured, finding.limit)
     if measured:
         page.put(("= measured ", "cyan"), measured, indent=2, hang=2)
@@ -221,7 +126,7 @@ def _facts_of(page: _Page, audit: Audit, finding: ReportedFinding) -> None:
         page.put(("= ", "cyan"), clean.line(detail, 300), indent=2, hang=2)
 
 
-def _fix(page: _Page, finding: ReportedFinding) -> None:
+def _fix(page: Page, finding: ReportedFinding) -> None:
     first = True
     for block in story.blocks(finding.fix.text):
         if block.code and finding.fix.diff:  # the diff shows the same in its place
@@ -245,7 +150,7 @@ def _fix(page: _Page, finding: ReportedFinding) -> None:
         page.put(("= tried ", "bold green" if helped else "yellow"), story.trial(finding.fix.trial), indent=2, hang=2)
 
 
-def _more(page: _Page, rest: list[story.Group]) -> None:
+def _more(page: Page, rest: list[story.Group]) -> None:
     findings = [finding for group in rest for finding in (group.cause, *group.consequences)]
     if findings:
         page.gap()
@@ -253,7 +158,7 @@ def _more(page: _Page, rest: list[story.Group]) -> None:
         page.put(words.plural(len(findings), "more finding") + ": ", codes, hang=2)
 
 
-def _crash(page: _Page, audit: Audit) -> None:
+def _crash(page: Page, audit: Audit) -> None:
     crash = audit.run.crash
     if crash is None:
         return
@@ -266,7 +171,7 @@ def _crash(page: _Page, audit: Audit) -> None:
         page.cut(("| ", "cyan"), row, indent=2)
 
 
-def _counts(page: _Page, audit: Audit) -> None:
+def _counts(page: Page, audit: Audit) -> None:
     page.gap()
     page.flow(
         (f"{page.sign(kind)} {text}", _COLOURS.get(kind, "") if count else "dim")
@@ -274,7 +179,7 @@ def _counts(page: _Page, audit: Audit) -> None:
     )
 
 
-def _undecided(page: _Page, audit: Audit) -> None:
+def _undecided(page: Page, audit: Audit) -> None:
     if not audit.run.steps:
         return  # without a step every rule is undecided for the one reason that the verdict names
     for outcome, verb in ((Outcome.INCONCLUSIVE, "inconclusive"), (Outcome.ERROR, "broken")):
@@ -286,7 +191,7 @@ def _undecided(page: _Page, audit: Audit) -> None:
             page.put((f"  and {len(verdicts) - _MOST_REASONS} more", "dim"))
 
 
-def _aside(page: _Page, audit: Audit) -> None:
+def _aside(page: Page, audit: Audit) -> None:
     run = audit.run
     if run.diverted or run.notes or audit.notes:
         page.gap()

@@ -41,6 +41,12 @@ def lines(text: str, most: int = 40, limit: int = 400) -> list[str]:
     return [*found[:head], f"… {left_out} lines left out …", *found[-(most - head) :]]
 
 
+def head(text: str, most: int, limit: int = 400) -> tuple[list[str], int]:
+    """The first lines of a diff, and how many more there are."""
+    rows = text.splitlines()
+    return [code(row, limit) for row in rows[:most]], len(rows[most:])
+
+
 def ascii_only(text: str) -> str:
     """`text` in ASCII: usual signs by their likenesses, the rest as escapes."""
     return text.translate(_PLAIN).encode("ascii", "backslashreplace").decode("ascii")

@@ -29,8 +29,8 @@ def loss(evidence: Evidence) -> Chart | None:
     conclusion = _course(values)
     legend = [("s1", "loss of the step")]
     if y is None:
-        return Chart("chart-loss", "Loss", conclusion, _nothing(), rules=_LOSS_RULES, wide=True)
-    smooth, window = _smoothed(values)
+        return Chart("chart-loss", "Loss", conclusion, nothing(), rules=_LOSS_RULES, wide=True)
+    smooth, window = smoothed(values)
     paths = svg.line(steps, values, x, y, "s1 faint" if smooth else "s1")
     if smooth:
         paths += svg.line(steps, smooth, x, y, "s1 bold")
@@ -57,7 +57,7 @@ def loss(evidence: Evidence) -> Chart | None:
     )
     rows = {"loss": values, "gradient norm": path.grad_norms, "learning rate": path.learning_rates}
     return Chart(
-        "chart-loss", "Loss", conclusion, figure, tuple(legend), _columns("step", steps, rows), _LOSS_RULES, True
+        "chart-loss", "Loss", conclusion, figure, tuple(legend), columns("step", steps, rows), _LOSS_RULES, True
     )
 
 
@@ -80,7 +80,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(value / len(values) for value in values)
 
 
-def _smoothed(values: Sequence[float]) -> tuple[list[float], int]:
+def smoothed(values: Sequence[float]) -> tuple[list[float], int]:
     """The mean of each value and its neighbours, and how many that are; centred, so that it does not lag behind."""
     around = min(len(values) // 24, 25)
     if len(values) < _SMOOTHED_FROM or not around:
@@ -201,7 +201,7 @@ def _compared(
     x = steps_axis(len(steps))
     y = axis([value for _, values in lines for value in values] + [mark for mark, _, _ in marks if mark])
     if y is None:
-        return Chart(key, title, conclusion, _nothing(), rules=rules)
+        return Chart(key, title, conclusion, nothing(), rules=rules)
     paths = "".join(svg.line(steps, values, x, y, f"s{n}") for n, (_, values) in enumerate(lines, 1))
     under = "".join(svg.gaps(steps, values, x) for _, values in lines)
     over = "".join(svg.across(value, y, label, style, left=style == "floor") for value, label, style in marks)
@@ -210,7 +210,7 @@ def _compared(
     figure = svg.plot(
         key, title, conclusion, x, y, paths=paths, under=under, over=over, x_title=x_title, y_title=y_title
     )
-    return Chart(key, title, conclusion, figure, tuple(legend), _columns("step", steps, dict(lines)), rules)
+    return Chart(key, title, conclusion, figure, tuple(legend), columns("step", steps, dict(lines)), rules)
 
 
 def sweep(evidence: Evidence) -> Chart | None:
@@ -227,7 +227,7 @@ def sweep(evidence: Evidence) -> Chart | None:
     top = 2.5 * max(usual[: max(1, len(usual) // 4)]) if usual else math.inf  # divergence must not flatten the rest
     y = axis([min(value, top) for value in usual], log=None if min(usual, default=0) > 0 else False)
     if x is None or y is None:
-        return Chart("chart-sweep", "Learning-rate sweep", conclusion, _nothing(), rules=rules)
+        return Chart("chart-sweep", "Learning-rate sweep", conclusion, nothing(), rules=rules)
     paths = svg.line(part.rates, part.losses, x, y, "s1 faint") + svg.line(part.rates, part.smoothed, x, y, "s1 bold")
     over = svg.down(part.suggested, x, f"suggested {number(part.suggested)}", "good", 0)
     over += svg.down(part.user_rate, x, f"yours {number(part.user_rate)}", "yours", 1)
@@ -243,19 +243,21 @@ def sweep(evidence: Evidence) -> Chart | None:
         x_title="learning rate",
         y_title="loss",
     )
-    table = _columns("rate", part.rates, {"loss": part.losses, "smoothed": part.smoothed})
+    table = columns("rate", part.rates, {"loss": part.losses, "smoothed": part.smoothed})
     legend = (("s1", "smoothed loss (faint: as measured)"),)
     return Chart("chart-sweep", "Learning-rate sweep", conclusion, figure, legend, table, rules)
 
 
-def _columns(first: str, xs: Sequence[float], columns: Mapping[str, Sequence[float]]) -> Table:
+def columns(first: str, xs: Sequence[float], series: Mapping[str, Sequence[float]]) -> Table:
+    """The numbers behind curves: a row a step or rate, a column a curve."""
     kept, note = svg.sampled(len(xs))
-    used = {name: values for name, values in columns.items() if values}
+    used = {name: values for name, values in series.items() if values}
     rows = tuple(
         (number(xs[i]), *(number(values[i]) if i < len(values) else "" for values in used.values())) for i in kept
     )
     return Table((first, *used), rows, note)
 
 
-def _nothing() -> str:
+def nothing() -> str:
+    """In place of a picture."""
     return '<p class="nothing">Not one value was finite: there is nothing to draw.</p>'

@@ -88,7 +88,6 @@ def _page(audit: Audit, most: int, tables: list[page.Grid], prose: tuple[Prose, 
         diverted=[words.path(file) for file in audit.run.diverted[:100]],
         notes=[clean.line(note) for note in (*audit.run.notes, *audit.notes)[:100]],
         confidence=_CONFIDENCE,
-        trial=story.trial,
         effort=story.effort(audit),
     )
 

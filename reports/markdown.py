@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, story, words
+from . import clean, markdown_fix, story, words
+from .inert import details, fenced, html, inert, prose, sentence, ticked
 
 FORMAT = "markdown"
 SUFFIXES = (".md",)
@@ -39,15 +39,15 @@ def render(audit: Audit) -> str:
             page += section.strip("\n") + "\n\n"
     if left_out:
         page += f"*{words.plural(left_out, 'section')} left out here for want of room; the other formats have all.*\n\n"
-    tool = f"{_inert(audit.tool.name, 40)} {_inert(audit.tool.version, 20)}"
-    return page + f"<sub>{tool} · {_inert(story.effort(audit))}</sub>\n"
+    tool = f"{inert(audit.tool.name, 40)} {inert(audit.tool.version, 20)}"
+    return page + f"<sub>{tool} · {inert(story.effort(audit))}</sub>\n"
 
 
 def _sections(audit: Audit) -> Iterator[str]:
     # The marker lets a bot find its own comment again. A hash, because a file name could end the HTML comment.
     yield f"<!-- training-auditor:{hashlib.sha256(audit.run.target.encode('utf-8', 'replace')).hexdigest()[:12]} -->"
     found = story.conclusion(audit)
-    yield f"## {_VERDICTS[found.kind]} {_inert(found.sentence)}"
+    yield f"## {_VERDICTS[found.kind]} {inert(found.sentence)}"
     yield _facts(audit)
     yield _counts(audit)
     if audit.run.crash:
@@ -65,83 +65,16 @@ def _sections(audit: Audit) -> Iterator[str]:
     yield from _asides(audit)
 
 
-# ---------------------------------------------------------------------------------------------------------- escaping
-
-_SPECIAL = re.compile(r"([\\`*_\[\]|~$]|^[-+=])")
-_NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
-_LINKING = re.compile(r"[@#]|://|\bwww\.|\bGH-", re.IGNORECASE)
-_SPAN = re.compile(r"(`[^`\n]+`)")
-
-
-def _html(text: str, limit: int = clean.LONGEST_SENTENCE) -> str:
-    """Observed text that opens no HTML, links to nothing and pings nobody."""
-    text = clean.line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # A host looks for mentions and links in the rendered text, so an entity for @ would not do; a space of no width
-    # in or after it does.
-    return _LINKING.sub(lambda found: f"{found[0][:1]}&#8203;{found[0][1:]}", text)
-
-
-def _inert(text: str, limit: int = clean.LONGEST_SENTENCE) -> str:
-    """The same where Markdown is read: it formats nothing and breaks no table."""
-    return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", _html(text, limit)))
-
-
-def _ticked(text: str, limit: int = clean.LONGEST_NAME) -> str:
-    """Observed text as a code span."""
-    text = clean.line(text, limit)
-    if not text:
-        return ""
-    return f"<code>{_inert(text, limit)}</code>" if set(text) & set("`|\\@") else f"`{text}`"
-
-
-def _sentence(text: str, limit: int = clean.LONGEST_SENTENCE) -> str:
-    """One paragraph in which `code` may stand; everything else is inert."""
-    parts = []
-    for part in _SPAN.split(clean.line(text, limit)):
-        if _SPAN.fullmatch(part):
-            parts.append(_ticked(part.strip("`"), 200))
-        elif part:
-            around = (" " if part[0] == " " else "", " " if part[-1] == " " and part.strip() else "")
-            parts.append(around[0] + _inert(part, limit) + around[1])
-    return "".join(parts)
-
-
-def _prose(markdown: str) -> str:
-    """A rule's page: paragraphs, lists, bold and code stay; HTML, links, images and mentions do not."""
-    return "\n\n".join(_paragraph(block) for block in story.blocks(markdown))
-
-
-def _paragraph(block: story.Block) -> str:
-    if block.code:
-        return _fenced(block.text.splitlines(), "python")
-    bullet = block.text.startswith(("- ", "* "))
-    return ("- " if bullet else "") + _sentence(block.text[2 * bullet :], 1200).replace("\\*", "*")
-
-
-def _fenced(rows: Iterable[str], language: str) -> str:
-    rows = list(rows)
-    longest = max((len(run) for row in rows for run in re.findall(r"`+", row)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return "\n".join([fence + language, *rows, fence])
-
-
-def _details(summary: str, body: str) -> str:
-    return f"<details>\n<summary>{summary}</summary>\n\n{body}\n\n</details>"
-
-
-# ---------------------------------------------------------------------------------------------------------- sections
-
-
 def _facts(audit: Audit) -> str:
     run = audit.run
     if run.source_only:
-        return _ticked(words.command(run), 200)
+        return ticked(words.command(run), 200)
     facts = [
-        _ticked(words.command(run), 200),
+        ticked(words.command(run), 200),
         words.plural(run.steps, "step") + f" in {words.seconds(run.seconds)}",
         f"overhead {words.number(run.overhead)}×" if run.overhead is not None else "",
-        _inert(run.device, 40),
-        f"torch {_inert(run.torch, 40)}" if run.torch else "",
+        inert(run.device, 40),
+        f"torch {inert(run.torch, 40)}" if run.torch else "",
     ]
     return " · ".join(fact for fact in facts if fact)
 
@@ -153,10 +86,10 @@ def _counts(audit: Audit) -> str:
 def _crash(audit: Audit) -> str:
     crash = audit.run.crash
     assert crash is not None
-    where = f" at {_ticked(words.place(crash.location))}" if crash.location else ""
-    text = f"**The script ended with {_inert(crash.name, 80)}**{where}: {_inert(crash.message)}"
+    where = f" at {ticked(words.place(crash.location))}" if crash.location else ""
+    text = f"**The script ended with {inert(crash.name, 80)}**{where}: {inert(crash.message)}"
     rows = clean.lines(crash.traceback, most=30, limit=200)
-    return f"{text}\n\n{_fenced(rows, 'text')}" if rows else text
+    return f"{text}\n\n{fenced(rows, 'text')}" if rows else text
 
 
 def _table(groups: list[story.Group]) -> str:
@@ -168,8 +101,8 @@ def _table(groups: list[story.Group]) -> str:
         cells = (
             f"{_SIGNS[finding.severity]} {finding.severity}",
             ("↳ " if follows else "") + _called(finding),
-            _sentence(finding.message, 240),
-            _ticked(words.place(finding.location)) or _ticked(finding.where),
+            sentence(finding.message, 240),
+            ticked(words.place(finding.location)) or ticked(finding.where),
             words.number(finding.measured),
             words.number(finding.limit),
         )
@@ -180,51 +113,59 @@ def _table(groups: list[story.Group]) -> str:
 
 
 def _called(said: ReportedFinding | Verdict) -> str:
-    return f"**{_inert(said.code, 16)}** {_inert(said.rule, 60)}"
+    return f"**{inert(said.code, 16)}** {inert(said.rule, 60)}"
 
 
 def _finding(audit: Audit, group: story.Group) -> str:
     finding = group.cause
     title = (
-        f"{_SIGNS[finding.severity]} {finding.severity} · <b>{_html(finding.code, 16)}</b> {_html(finding.rule, 60)}"
+        f"{_SIGNS[finding.severity]} {finding.severity} · <b>{html(finding.code, 16)}</b> {html(finding.rule, 60)}"
         f" · {finding.confidence}"
     )
-    return _details(title, "\n\n".join(part for part in _body(audit, group) if part))
+    return details(title, "\n\n".join(part for part in _body(audit, group) if part))
 
 
 def _body(audit: Audit, group: story.Group) -> Iterator[str]:
     finding = group.cause
-    yield _sentence(finding.message)
-    yield _prose(finding.why)
+    yield sentence(finding.message)
+    yield prose(finding.why)
     yield _evidence(audit, finding)
     if finding.location:
-        yield _ticked(words.place(finding.location), 140)
+        yield ticked(words.place(finding.location), 140)
         yield _frame(finding.source, finding.location.line)
-    yield "**Fix.** " + _prose(finding.fix.text)
-    if finding.fix.diff:
-        yield _fenced(clean.lines(finding.fix.diff, limit=200), "diff")
-    if finding.fix.trial:
-        yield f"**Tried on this loop.** {_inert(_capital(story.trial(finding.fix.trial)))}"
+    yield from markdown_fix.parts(audit.run, finding.fix)
     if finding.doubt:
-        yield "**When this may be wrong.** " + _prose(finding.doubt)
-    for consequence in group.consequences:
-        yield f"↳ {_SIGNS[consequence.severity]} {_called(consequence)}: {_sentence(consequence.message)}"
+        yield "**When this may be wrong.** " + prose(finding.doubt)
+    if group.consequences:
+        yield details(inert(story.consequences(group)), "\n".join(_consequences(group)))
+
+
+def _consequences(group: story.Group) -> Iterator[str]:
+    """A list item a consequence: what was seen, and what would be done about it alone."""
+    for finding in group.consequences[:_MOST_ROWS]:
+        said = f"- {_SIGNS[finding.severity]} {_called(finding)}: {sentence(finding.message)}"
+        between = story.step_between(finding, group.cause)
+        evidence = [
+            f"by way of {inert(between)}" if between else "",
+            f"measured {words.measured(finding.measured, finding.limit)}" if finding.measured is not None else "",
+            words.since(finding.since),
+            ticked(words.place(finding.location), 140),
+        ]
+        yield f"{said} ({', '.join(part for part in evidence if part)})" if any(evidence) else said
+    if len(group.consequences) > _MOST_ROWS:
+        yield f"- and {len(group.consequences) - _MOST_ROWS} more"
 
 
 def _evidence(audit: Audit, finding: ReportedFinding) -> str:
-    rows = []
-    if finding.measured is not None:
-        rows.append(f"- measured {words.measured(finding.measured, finding.limit)}")
+    measured, since = words.measured(finding.measured, finding.limit), words.since(finding.since)
+    seen = [f"measured {measured}" if measured else "", since if measured or not since else f"there {since}"]
+    rows = ["- " + ", ".join(part for part in seen if part)] if any(seen) else []
     numbers = story.series(finding, audit.evidence)
     if numbers:
         tail = f" {words.ends(numbers.values)}" if numbers.ordered else ""
         rows.append(f"- {numbers.label} `{words.sparkline(numbers.values)}`{tail}")
-    rows += [f"- {_sentence(detail, 300)}" for detail in finding.detail[:8]]
+    rows += [f"- {sentence(detail, 300)}" for detail in finding.detail[:8]]
     return "\n".join(rows)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _frame(source: tuple[SourceLine, ...], marked: int) -> str:
@@ -232,7 +173,7 @@ def _frame(source: tuple[SourceLine, ...], marked: int) -> str:
         return ""
     gutter = len(str(max(row.number for row in source)))
     rows = story.dedent([clean.code(row.text, 160) for row in source])
-    return _fenced(
+    return fenced(
         (f"{'>' if row.number == marked else ' '} {row.number:>{gutter}}  {text}".rstrip()
          for row, text in zip(source, rows, strict=True)),
         "text",
@@ -245,24 +186,24 @@ def _folded(title: str, audit: Audit, outcome: Outcome) -> Iterator[str]:
         return
     rows = []
     for verdict in verdicts[: 3 * _MOST_ROWS]:
-        said = [words.measured(verdict.measured, verdict.limit), _sentence(verdict.reason, 240)]
+        said = [words.measured(verdict.measured, verdict.limit), sentence(verdict.reason, 240)]
         rows.append(f"- {_called(verdict)}" + "".join(f" · {part}" for part in said if part))
     if len(verdicts) > len(rows):
         rows.append(f"- and {len(verdicts) - len(rows)} more")
-    yield _details(f"{title} ({len(verdicts)})", "\n".join(rows))
+    yield details(f"{title} ({len(verdicts)})", "\n".join(rows))
 
 
 def _suppressed(audit: Audit) -> Iterator[str]:
     if audit.suppressed:
         rows = (
-            f"- {_called(waived.finding)}, by {waived.by}: {_sentence(waived.reason, 240) or 'no reason given'}"
+            f"- {_called(waived.finding)}, by {waived.by}: {sentence(waived.reason, 240) or 'no reason given'}"
             for waived in audit.suppressed[:_MOST_ROWS]
         )
-        yield _details(f"Suppressed ({len(audit.suppressed)})", "\n".join(rows))
+        yield details(f"Suppressed ({len(audit.suppressed)})", "\n".join(rows))
 
 
 def _asides(audit: Audit) -> Iterator[str]:
-    rows = [f"- diverted, your own file was left alone: {_ticked(file)}" for file in audit.run.diverted[:_MOST_ROWS]]
-    rows += [f"- {_sentence(note, 300)}" for note in (*audit.run.notes, *audit.notes)[:_MOST_ROWS]]
+    rows = [f"- diverted, your own file was left alone: {ticked(file)}" for file in audit.run.diverted[:_MOST_ROWS]]
+    rows += [f"- {sentence(note, 300)}" for note in (*audit.run.notes, *audit.notes)[:_MOST_ROWS]]
     if rows:
-        yield _details("Notes", "\n".join(rows))
+        yield details("Notes", "\n".join(rows))

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from auditor.evidence import Evidence, SamplePair
+from auditor.evidence import Evidence, Run, SamplePair
 from auditor.result import Audit, Outcome, ReportedFinding, Verdict
 
-from . import bars, clean, curves, heat, story, words
+from . import bars, clean, curves, heat, page_fix, painted, story, words
+from .page_fix import Repair
+from .painted import Line
 from .svg import Chart
 
 _MOST_PAIRS = 12
@@ -18,16 +20,6 @@ MOST_ROWS = 500
 _THUMBNAIL = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 _LARGEST_THUMBNAIL = 24_000
 _LINK = re.compile(r"https?://[^\s\"'<>\\^`{}|]{1,300}")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a code frame or a diff, in painted pieces."""
-
-    number: int
-    pieces: tuple[tuple[str, str], ...]
-    marked: bool = False
-    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,14 +32,17 @@ class Card:
     where: str
     place: str
     frame: tuple[Line, ...]
-    diff: tuple[Line, ...]
+    repair: Repair
     measured: str
     limit: str
+    since: str
     details: tuple[str, ...]
     links: tuple[tuple[str, bool], ...]
     charts: list[Chart] = field(default_factory=list)
     elsewhere: list[tuple[str, str]] = field(default_factory=list)
     consequences: tuple[Card, ...] = ()
+    folded: str = ""  # what the fold with the consequences says
+    between: str = ""  # the rule through which a consequence follows
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,12 @@ def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
     homes: dict[str, Card] = {}
     result = []
     for group in story.groups(audit)[:most]:
-        consequences = tuple(_card(finding, anchors, ()) for finding in group.consequences[:most])
-        result.append(_card(group.cause, anchors, consequences))
+        cause = _card(audit.run, group.cause, anchors)
+        below = tuple(
+            replace(_card(audit.run, finding, anchors), between=story.step_between(finding, group.cause))
+            for finding in group.consequences[:most]
+        )
+        result.append(replace(cause, consequences=below, folded=story.consequences(group)))
     every = [card for top in result for card in (top, *top.consequences)]
     for card in every:
         for chart in free:
@@ -108,21 +107,22 @@ def charts(evidence: Evidence) -> list[Chart]:
     return [chart for chart in drawn if chart is not None]
 
 
-def _card(finding: ReportedFinding, anchors: set[str], consequences: tuple[Card, ...]) -> Card:
+def _card(run: Run, finding: ReportedFinding, anchors: set[str]) -> Card:
     location = finding.location
+    anchor = _anchor(finding.id, anchors)
     return Card(
-        anchor=_anchor(finding.id, anchors),
+        anchor=anchor,
         finding=finding,
         message=clean.line(finding.message),
         where=clean.name(finding.where),
         place=words.place(location) + words.inside(location),
-        frame=_frame(finding),
-        diff=tuple(_diff(finding.fix.diff or "")),
+        frame=painted.frame(finding),
+        repair=page_fix.repair(run, finding.fix, _anchor(f"{anchor}-tried", anchors)),
         measured=words.number(finding.measured) if finding.measured is not None else "",
         limit=words.number(finding.limit) if finding.limit is not None else "",
+        since=words.since(finding.since),
         details=tuple(clean.line(detail) for detail in finding.detail[:12]),
         links=tuple((clean.line(link, 300), bool(_LINK.fullmatch(link))) for link in finding.references[:12]),
-        consequences=consequences,
     )
 
 
@@ -134,43 +134,6 @@ def _anchor(wanted: str, taken: set[str]) -> str:
         anchor, number = f"{base}-{number}", number + 1
     taken.add(anchor)
     return anchor
-
-
-# -------------------------------------------------------------------------------------------------------------- code
-
-_PYTHON = re.compile(
-    r"(?P<comment>#.*)"
-    r"|(?P<string>[rbfuRBFU]{0,2}(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'))"
-    r"|(?P<keyword>\b(?:and|as|assert|async|await|break|class|continue|def|del|elif|else|except|False|finally|for|from"
-    r"|global|if|import|in|is|lambda|None|nonlocal|not|or|pass|raise|return|True|try|while|with|yield)\b)"
-    r"|(?P<value>\b\d[\d_.eE]*\b)"
-)
-
-
-def painted(code: str) -> tuple[tuple[str, str], ...]:
-    """(class, text) pieces of one line of Python; a rough painter, as half a statement is no program."""
-    pieces: list[tuple[str, str]] = []
-    end = 0
-    for match in _PYTHON.finditer(code):
-        if match.start() > end:
-            pieces.append(("", code[end : match.start()]))
-        pieces.append((str(match.lastgroup), match[0]))
-        end = match.end()
-    return (*pieces, ("", code[end:])) if code[end:] else tuple(pieces)
-
-
-def _frame(finding: ReportedFinding) -> tuple[Line, ...]:
-    rows = story.dedent([clean.code(row.text, 200) for row in finding.source])
-    marked = finding.location.line if finding.location else 0
-    return tuple(
-        Line(row.number, painted(text), row.number == marked) for row, text in zip(finding.source, rows, strict=True)
-    )
-
-
-def _diff(diff: str) -> Iterable[Line]:
-    for row in clean.lines(diff, most=60, limit=200):
-        kind = {"+": "added", "-": "removed", "@": "hunk"}.get(row[:1], "")
-        yield Line(0, ((("", row),) if kind == "hunk" else (("", row[:1]), *painted(row[1:]))), kind=kind)
 
 
 # -------------------------------------------------------------------------------------------------------------- pairs

@@ -39,7 +39,7 @@
   addEventListener("afterprint", () => closed.forEach((fold) => { fold.open = false; }));
   byId("print").addEventListener("click", () => print());
 
-  // Suppression comments are copied by a click.
+  // Suppression comments and commands are copied by a click.
   all("code.copy").forEach((code) => {
     if (!navigator.clipboard) return;
     code.title = "Click to copy";
@@ -49,10 +49,21 @@
     }, () => {}));
   });
 
+  // So is a diff, which is shown whole.
+  all("button.take").forEach((button) => {
+    if (!navigator.clipboard) return;
+    const code = button.parentElement.querySelector("pre");
+    button.hidden = false;
+    button.addEventListener("click", () => navigator.clipboard.writeText(code.textContent).then(() => {
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    }, () => {}));
+  });
+
   // j and k go to the next and the previous finding.
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !["j", "k"].includes(event.key)) return;
-    const stops = all(".finding > details > summary");
+    const stops = all(".finding > .about > summary").filter((stop) => stop.getClientRects().length);
     const at = stops.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
     const next = stops[Math.max(0, Math.min(at, stops.length - 1))];
     if (next) { next.focus(); next.scrollIntoView({ block: "center" }); }

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from auditor.evidence import Evidence, Run, Status
-from auditor.result import Audit, Outcome, ReportedFinding, Trial, Verdict
+from auditor.result import Audit, Outcome, ReportedFinding, Verdict
 
 from . import clean
-from .words import number, plural
+from .words import listed, plural
 
 NO_EXPERIMENTS = frozenset(
     {"start-up", "observe", "look on", "compare data sets", "check that rewinding works"}
@@ -35,15 +35,48 @@ class Conclusion:
 
 
 def groups(audit: Audit) -> list[Group]:
-    """Findings with their consequences folded below them, in the audit's order."""
-    found: list[tuple[ReportedFinding, list[ReportedFinding]]] = []
+    """Findings with their consequences folded below them, however far down the chain, in the audit's order."""
+    causes: dict[str, str | None] = {}
     for finding in audit.findings:
-        home = next((g for g in found if finding.caused_by in {g[0].rule, *(f.rule for f in g[1])}), None)
-        if finding.caused_by is None or home is None:
+        causes.setdefault(finding.rule, finding.caused_by)
+    homes: dict[str, int] = {}
+    found: list[tuple[ReportedFinding, list[ReportedFinding]]] = []
+    folded: list[tuple[str, ReportedFinding]] = []
+    for finding in audit.findings:
+        root = _root(finding, causes)
+        if root == finding.rule:
+            homes.setdefault(finding.rule, len(found))
             found.append((finding, []))
         else:
-            home[1].append(finding)
+            folded.append((root, finding))
+    for root, finding in folded:
+        found[homes[root]][1].append(finding)
     return [Group(cause, tuple(consequences)) for cause, consequences in found]
+
+
+def _root(finding: ReportedFinding, causes: dict[str, str | None]) -> str:
+    """The rule at the top of the chain; the finding's own where a cause is missing or the chain bites its tail."""
+    seen, rule = {finding.rule}, finding.rule
+    cause = finding.caused_by
+    while cause is not None and cause in causes:
+        if cause in seen:
+            return finding.rule
+        seen.add(cause)
+        rule, cause = cause, causes[cause]
+    return rule
+
+
+def consequences(group: Group) -> str:
+    """'2 consequences: dead-units and loss-plateau'."""
+    found = group.consequences
+    rules = list(dict.fromkeys(clean.name(finding.rule) for finding in found))
+    return f"{plural(len(found), 'consequence')}: {listed(rules, 4)}" if found else ""
+
+
+def step_between(finding: ReportedFinding, cause: ReportedFinding) -> str:
+    """The rule through which `cause` leads to `finding`, or '' when it does so at once."""
+    between = finding.caused_by
+    return clean.name(between) if between and between != cause.rule else ""
 
 
 def conclusion(audit: Audit) -> Conclusion:
@@ -113,14 +146,6 @@ def effort(audit: Audit) -> str:
 
 def outcomes(audit: Audit, outcome: Outcome) -> list[Verdict]:
     return [verdict for verdict in audit.verdicts if verdict.outcome is outcome]
-
-
-def trial(found: Trial) -> str:
-    """'loss after 60 steps 2.3 → 0.41' of a fix that was tried, and whether it helped."""
-    moved = (
-        f"{clean.name(found.metric)} after {plural(found.steps, 'step')} {number(found.before)} → {number(found.after)}"
-    )
-    return moved if found.helped else f"{moved}: it did not help here"
 
 
 # ------------------------------------------------------------------------------------------- the numbers of a finding

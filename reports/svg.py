@@ -146,6 +146,24 @@ def down(value: float | None, x: Axis, label: str, style: str, row: int = 0) -> 
     return f'<line class="mark {style}" x1="{percent(at)}" x2="{percent(at)}" y1="0" y2="100%"/>{text}'
 
 
+_APART = 9.0  # percent of the height that two labels need
+
+
+def labels(ends: Sequence[tuple[float, float, str, str]], x: Axis, y: Axis) -> str:
+    """A name at each curve's end (x, y, name, style): above the uppermost curve, below the others, never on another."""
+    parts: list[str] = []
+    free = 100.0
+    for at, value, name, style in sorted((end for end in ends if finite(end[1])), key=lambda end: -end[1]):
+        height = min(max(y.at(value) - 7 if parts else min(y.at(value) + 7, 96), 3), free)
+        free = max(height - _APART, 3)
+        side = 'text-anchor="end" dx="-4"' if x.at(at) > 30 else 'dx="6"'
+        parts.append(
+            f'<text class="label curve {style}" x="{percent(x.at(at))}" y="{percent(100 - height)}" dy=".35em" {side}>'
+            f"{esc(name)}</text>"
+        )
+    return "".join(parts)
+
+
 # ------------------------------------------------------------------------------------------------------------- frame
 
 

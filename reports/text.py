@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from auditor.evidence import Location
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, story, words
+from . import clean, story, terminal_fix, words
 from .terminal import Page
 
 FORMAT = "text"
@@ -21,6 +21,7 @@ _VERDICTS = {
     "inconclusive": ("inconclusive", "bold yellow"),
 }
 _MOST_REASONS = 8
+_MOST_CONSEQUENCES = 12
 
 
 def render(audit: Audit, *, width: int = 80, color: bool = False, unicode: bool = True) -> str:
@@ -77,10 +78,8 @@ def _finding(page: Page, audit: Audit, number: int, group: story.Group) -> None:
     page.put((clean.line(finding.message), "bold"), indent=2)
     _frame(page, finding.source, finding.location, style, _under(finding))
     _facts_of(page, audit, finding)
-    _fix(page, finding)
-    if group.consequences:
-        names = [f"{_called(f)} ({f.severity})" for f in group.consequences]
-        page.put(("= leads to ", "cyan"), words.listed(names), indent=2, hang=2)
+    terminal_fix.show(page, audit.run, finding.fix)
+    _consequences(page, group)
 
 
 def _under(finding: ReportedFinding) -> str:
@@ -114,9 +113,10 @@ def _frame(page: Page, source: Iterable[SourceLine], place: Location | None, sty
 
 
 def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
-    measured = words.measured(finding.measured, finding.limit)
-    if measured:
-        page.put(("= measured ", "cyan"), measured, indent=2, hang=2)
+    measured, since = words.measured(finding.measured, finding.limit), words.since(finding.since)
+    if measured or since:
+        seen = ", ".join(part for part in (measured, since) if part)
+        page.put(("= measured " if measured else "= there ", "cyan"), seen, indent=2, hang=2)
     numbers = story.series(finding, audit.evidence)
     if numbers:
         line = words.sparkline(numbers.values, unicode=page.unicode)
@@ -126,36 +126,33 @@ def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
         page.put(("= ", "cyan"), clean.line(detail, 300), indent=2, hang=2)
 
 
-def _fix(page: Page, finding: ReportedFinding) -> None:
-    first = True
-    for block in story.blocks(finding.fix.text):
-        if block.code and finding.fix.diff:  # the diff shows the same in its place
-            continue
-        if block.code:
-            for row in story.dedent(block.text.splitlines()):
-                page.cut(("| ", "cyan"), (row, "green"), indent=4)
-        else:
-            page.put(
-                ("= fix ", "bold green") if first else "",
-                story.unemphasised(block.text),
-                indent=2 if first else 4,
-                hang=2 * first,
-            )
-        first = False
-    for row in clean.lines(finding.fix.diff or "", most=16):
-        style = "green" if row.startswith("+") else "red" if row.startswith("-") else "dim"
-        page.cut(("| ", "cyan"), (row, style), indent=4)
-    if finding.fix.trial:
-        helped = finding.fix.trial.helped
-        page.put(("= tried ", "bold green" if helped else "yellow"), story.trial(finding.fix.trial), indent=2, hang=2)
+def _consequences(page: Page, group: story.Group) -> None:
+    if not group.consequences:
+        return
+    page.put(("= leads to ", "cyan"), words.plural(len(group.consequences), "consequence"), indent=2, hang=2)
+    for finding in group.consequences[:_MOST_CONSEQUENCES]:
+        page.cut(
+            (f"{page.sign(finding.severity)} ", _COLOURS[finding.severity]),
+            _called(finding),
+            (f": {clean.line(finding.message)}", "dim"),
+            indent=4,
+        )
+    if len(group.consequences) > _MOST_CONSEQUENCES:
+        page.put((f"and {len(group.consequences) - _MOST_CONSEQUENCES} more", "dim"), indent=4)
 
 
 def _more(page: Page, rest: list[story.Group]) -> None:
-    findings = [finding for group in rest for finding in (group.cause, *group.consequences)]
-    if findings:
-        page.gap()
-        codes = words.listed([f"{page.sign(f.severity)} {_called(f)}" for f in findings], 12)
-        page.put(words.plural(len(findings), "more finding") + ": ", codes, hang=2)
+    if not rest:
+        return
+    page.gap()
+    count = sum(1 + len(group.consequences) for group in rest)
+    page.put(words.plural(count, "more finding") + ": ", words.listed([_briefly(page, g) for g in rest], 12), hang=2)
+
+
+def _briefly(page: Page, group: story.Group) -> str:
+    """A cause in a few words, with the number of its consequences."""
+    follow = words.plural(len(group.consequences), "consequence") if group.consequences else ""
+    return f"{page.sign(group.cause.severity)} {_called(group.cause)}" + (f" ({follow})" if follow else "")
 
 
 def _crash(page: Page, audit: Audit) -> None:

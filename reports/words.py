@@ -33,6 +33,14 @@ def number(value: float | None) -> str:
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
+def signed(value: float) -> str:
+    """A difference, two significant digits with its sign: +0.030, −1.7, 0."""
+    if not math.isfinite(value) or value == 0:
+        return number(value)
+    size = abs(float(f"{value:.2g}"))
+    return ("+" if value > 0 else "−") + (f"{size:#.2g}" if 1e-3 <= size < 10 else number(size))
+
+
 def percent(share: float) -> str:
     """A share as a percentage; never rounded to 0 % or 100 % when it is neither."""
     if not math.isfinite(share):
@@ -101,10 +109,17 @@ def command(run: Run) -> str:
 
 
 def measured(value: float | None, limit: float | None) -> str:
-    """'measured 1 against a limit of 0', or '' when nothing was measured."""
+    """'1 against a limit of 0', or '' when nothing was measured."""
     if value is None:
         return ""
     return f"{number(value)} against a limit of {number(limit)}" if limit is not None else number(value)
+
+
+def since(step: int | None) -> str:
+    """'from step 0' or 'since step 20', or '' when that is not known."""
+    if step is None or step < 0:
+        return ""
+    return f"since step {step:,}" if step else "from step 0"
 
 
 def counts(summary: Summary) -> list[tuple[str, int, str]]:
@@ -128,26 +143,32 @@ _ASCII_BLOCKS = "_.:-=+*#"
 
 def sparkline(values: Iterable[float | None], width: int = 24, *, unicode: bool = True) -> str:
     """Values as one row of bars, '' without any finite one; a value that is not finite shows as ×."""
-    shown = _thin([math.nan if value is None else float(value) for value in values], width)
-    finite = [value for value in shown if math.isfinite(value)]
+    return sparklines([values], width, unicode=unicode)[0]
+
+
+def sparklines(
+    series: Sequence[Iterable[float | None]], width: int = 24, *, unicode: bool = True, top: float = math.inf
+) -> list[str]:
+    """The same of several series on one scale, so that they can be compared; what lies above `top` shows as `top`."""
+    shown = [_thin([math.nan if v is None else min(float(v), top) if v < math.inf else v for v in s], width)
+             for s in series]  # fmt: skip
+    finite = [value for values in shown for value in values if math.isfinite(value)]
     if not finite:
-        return ""
+        return [""] * len(shown)
     if min(finite) > 0 and max(finite) / min(finite) > 1000:  # only a logarithm shows so wide a range
-        shown = [math.log(value) if math.isfinite(value) else value for value in shown]
-        finite = [value for value in shown if math.isfinite(value)]
-    low, high = min(finite), max(finite)
+        shown = [[math.log(value) if math.isfinite(value) else value for value in values] for values in shown]
+        finite = [value for values in shown for value in values if math.isfinite(value)]
+    low, span = min(finite), max(finite) - min(finite)
+    return ["".join(_bar(value, low, span, unicode) for value in values) for values in shown]
+
+
+def _bar(value: float, low: float, span: float, unicode: bool) -> str:
     blocks = _BLOCKS if unicode else _ASCII_BLOCKS
-    top = len(blocks) - 1
-    span = high - low
-
-    def bar(value: float) -> str:
-        if not math.isfinite(value):
-            return "×" if unicode else "x"
-        if not 0 < span < math.inf:
-            return blocks[top // 2]
-        return blocks[round(top * ((value - low) / span))]
-
-    return "".join(bar(value) for value in shown)
+    if not math.isfinite(value):
+        return "×" if unicode else "x"
+    if not 0 < span < math.inf:
+        return blocks[(len(blocks) - 1) // 2]
+    return blocks[round((len(blocks) - 1) * ((value - low) / span))]
 
 
 def _thin(values: Sequence[float], most: int) -> list[float]:

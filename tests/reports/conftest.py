@@ -23,7 +23,7 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-NAMES = ("faulty", "healthy", "crashed", "hostile", "deep")
+NAMES = ("faulty", "tried", "healthy", "crashed", "hostile", "deep")
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,8 @@ def samples() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def audits(samples: ModuleType) -> dict[str, Audit]:
-    return {name: make() for name, make in samples.ALL.items()}
+    trials = _load("trial_samples")  # made of the parts of `samples`
+    return {name: make() for name, make in {**samples.ALL, **trials.ALL}.items()}
 
 
 @pytest.fixture(params=NAMES)
@@ -45,6 +46,11 @@ def audit(request: pytest.FixtureRequest, audits: dict[str, Audit]) -> Audit:
 @pytest.fixture
 def faulty(audits: dict[str, Audit]) -> Audit:
     return audits["faulty"]
+
+
+@pytest.fixture
+def tried(audits: dict[str, Audit]) -> Audit:
+    return audits["tried"]
 
 
 @pytest.fixture

@@ -300,7 +300,7 @@ def faulty() -> Audit:
             text="Clear the gradients before each backward pass:\n\n```python\noptimizer.zero_grad()\n```",
             diff="@@ -24,3 +24,4 @@\n         loss = nn.functional.cross_entropy(model(x), y)\n"
             "+        optimizer.zero_grad()\n         loss.backward()\n         optimizer.step()",
-            trial=Trial(steps=60, before=2.25, after=0.41, helped=True),
+            trial=Trial(what="gradients cleared once an update", steps=60, before=2.25, after=0.41, helped=True),
         ),
     )  # fmt: skip
     explode = finding(
@@ -317,7 +317,8 @@ def faulty() -> Audit:
         "LEK101", "test-set-leakage", "leakage", "error",
         "250 of 10,250 held-out samples (2.4 %) are training samples, bit for bit.", 18, where="test_loader",
         measured=0.0244, limit=0.0, title="Held-out samples are also trained on.", why="The score is too good.",
-        fix="Split before you concatenate, and `assert` that the index sets are disjoint.",
+        fix=Fix(text="Split before you concatenate, and `assert` that the index sets are disjoint.",
+                untried="a score that is too good cannot be repaired in a few steps"),
         detail=("Labels agree in 100 % of the pairs.",),
     )  # fmt: skip
     dead = finding(
@@ -445,9 +446,14 @@ def hostile() -> Audit:
     found = [
         finding("FIT101", "cannot-overfit", "learning", "error", EVIL, where=EVIL, measured=nan, limit=inf, why=md,
                 doubt=md, title=EVIL, detail=(EVIL,), references=("javascript:alert(1)", EVIL),
-                fix=Fix(text=md, diff=EVIL, trial=Trial(metric=EVIL, steps=1, before=nan, after=inf, helped=False)),
+                fix=Fix(text=md, diff=EVIL, trial=Trial(
+                    metric=EVIL, what=EVIL, steps=1, before=nan, after=inf, helped=False, low=nan, high=inf, looks=-3,
+                    control=wild, treated=(nan, *wild, inf)), others=(Trial(
+                        what=EVIL, metric="accuracy", steps=1, before=inf, after=nan, helped=True),) * 20,
+                    untried=EVIL),
+                since=10**12, caused_by=EVIL,
                 source=(SourceLine(number=2, text=EVIL), SourceLine(number=3, text="\t" + EVIL)), **place),
-        finding(EVIL, EVIL, EVIL, "warning", EVIL, fix=EVIL),
+        finding(EVIL, EVIL, EVIL, "warning", EVIL, fix=Fix(text=EVIL, untried=EVIL), caused_by="cannot-overfit"),
     ]  # fmt: skip
     verdicts = [verdict(EVIL, EVIL, EVIL, o, EVIL, measured=nan, title=EVIL) for o in ("pass", "inconclusive", "error")]
     return Audit(

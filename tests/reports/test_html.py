@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from auditor.reports import html, page, scale
+from auditor.reports import html, page, painted, scale
 
 from auditor.result import Audit, Fix, ReportedFinding
 
@@ -178,7 +178,7 @@ def test_a_thumbnail_that_is_no_picture_is_left_out(hostile: Audit) -> None:
 
 def test_painting_keeps_the_code() -> None:
     code = "    x = f'a # b' + 1_000 if None else 'it\\'s'  # why not"
-    pieces = page.painted(code)
+    pieces = painted.painted(code)
     assert "".join(text for _, text in pieces) == code
     assert ("comment", "# why not") in pieces
     assert ("keyword", "None") in pieces

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from auditor.reports import markdown
+from auditor.reports import inert, markdown
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -81,6 +81,6 @@ def test_rendering_is_deterministic(audit: Audit) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_inert(text: str) -> None:
-    shown = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render("x " + markdown._inert(text))
+    shown = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render("x " + inert.inert(text))
     assert not re.search(r"<(?!/?p>)", shown)
     assert not re.search(r"@\w", shown)

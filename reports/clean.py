@@ -42,9 +42,9 @@ def lines(text: str, most: int = 40, limit: int = 400) -> list[str]:
 
 
 def head(text: str, most: int, limit: int = 400) -> tuple[list[str], int]:
-    """The first lines of a diff, and how many more there are."""
+    """The first lines of a diff, and how many more there are; an empty line of context keeps its blank."""
     rows = text.splitlines()
-    return [code(row, limit) for row in rows[:most]], len(rows[most:])
+    return [code(row, limit) or " " * row.startswith(" ") for row in rows[:most]], len(rows[most:])
 
 
 def ascii_only(text: str) -> str:

@@ -22,6 +22,7 @@ class Attempt:
     helped: bool
     change: str
     result: str
+    backing: str = ""  # what the numbers can bear
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,17 @@ class Repair:
     untried: str
 
 
-def repair(run: Run, fix: Fix, anchor: str) -> Repair:
-    """The fix of the finding with this anchor."""
+def repair(run: Run, fix: Fix, chart_key: str) -> Repair:
+    """The fix of one finding; the chart of its trial gets this anchor."""
     rows, more = clean.head(fix.diff or "", _MOST_DIFF)
+    chart = trial_chart.draw(fix.trial, chart_key) if fix.trial else None
     return Repair(
         diff=tuple(painted.diff(rows)),
         more=more,
         whole=rows == (fix.diff or "").splitlines(),
         command=tried.apply_command(run, fix),
-        best=_best(fix.trial),
-        chart=trial_chart.draw(fix.trial, f"{anchor}-tried") if fix.trial else None,
+        best=_best(fix.trial, chart) if fix.trial else None,
+        chart=chart,
         others=tuple(
             Attempt(other.helped, tried.change(other), tried.result(other, fix.trial))
             for other in fix.others[:_MOST_OTHERS]
@@ -58,5 +60,8 @@ def repair(run: Run, fix: Fix, anchor: str) -> Repair:
     )
 
 
-def _best(trial: Trial | None) -> Attempt | None:
-    return Attempt(trial.helped, tried.change(trial), tried.course(trial)) if trial else None
+def _best(trial: Trial, chart: Chart | None) -> Attempt:
+    """The numbers; how the curves ended only where no chart says it."""
+    backing = [tried.backing(trial), "" if chart else tried.ending(trial)]
+    text = "; ".join(part for part in backing if part)
+    return Attempt(trial.helped, tried.change(trial), tried.moved(trial), text)

@@ -149,19 +149,26 @@ def down(value: float | None, x: Axis, label: str, style: str, row: int = 0) -> 
 _APART = 9.0  # percent of the height that two labels need
 
 
-def labels(ends: Sequence[tuple[float, float, str, str]], x: Axis, y: Axis) -> str:
-    """A name at each curve's end (x, y, name, style): above the uppermost curve, below the others, never on another."""
+def names(ends: Sequence[tuple[float, str, str]], y: Axis) -> str:
+    """The names of curves right of the plot, each where its curve ends (value, name, style), none on another."""
     parts: list[str] = []
     free = 100.0
-    for at, value, name, style in sorted((end for end in ends if finite(end[1])), key=lambda end: -end[1]):
-        height = min(max(y.at(value) - 7 if parts else min(y.at(value) + 7, 96), 3), free)
-        free = max(height - _APART, 3)
-        side = 'text-anchor="end" dx="-4"' if x.at(at) > 30 else 'dx="6"'
-        parts.append(
-            f'<text class="label curve {style}" x="{percent(x.at(at))}" y="{percent(100 - height)}" dy=".35em" {side}>'
-            f"{esc(name)}</text>"
-        )
+    for value, name, style in sorted((end for end in ends if finite(end[0])), key=lambda end: -end[0]):
+        height = max(min(y.at(value), free), 0)
+        free = height - _APART
+        parts.append(_name("100%", 100 - height, f"curve {style}", 'dx="7"', name))
     return "".join(parts)
+
+
+def beside(px: float, py: float, x: Axis, y: Axis, name: str, style: str) -> str:
+    """The name of a curve that ends within the plot, before its end where there is room."""
+    at = x.at(px)
+    side = 'dx="-8" text-anchor="end"' if at > 20 else 'dx="8"'
+    return _name(percent(at), min(max(100 - y.at(py), 5), 95), f"curve {style}", side, name)
+
+
+def _name(at: str, top: float, style: str, side: str, text: str) -> str:
+    return f'<text class="label {style}" x="{at}" y="{percent(top)}" dy=".35em" {side}>{esc(text)}</text>'
 
 
 # ------------------------------------------------------------------------------------------------------------- frame
@@ -179,6 +186,7 @@ def plot(
     over: str = "",
     x_title: str = "step",
     y_title: str = "",
+    style: str = "",
 ) -> str:
     """A framed plot: grid and ticks, `under` and `over` in percentages, `paths` in the stretched picture."""
     body = (
@@ -186,7 +194,7 @@ def plot(
         f'<text class="name" x="0" y="0" dx="-8" dy="-.7em">{esc(y_title + " (log)" * y.log)}</text>'
     )
     domain = f' data-x="{x.low!r} {x.high!r} {int(x.log)}"'
-    return canvas(key, title, conclusion, 220, body, data=domain)
+    return canvas(key, title, conclusion, 220, body, style=style, data=domain)
 
 
 def canvas(key: str, title: str, conclusion: str, height: int, body: str, *, style: str = "", data: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from auditor.result import Trial
 
@@ -10,63 +11,97 @@ from . import curves, svg, tried
 from .scale import Axis, axis, finite, steps_axis
 from .svg import Chart
 
-_STYLES = ("s1", "s2")  # solid and dashed, beside their colours
+
+@dataclass(frozen=True)
+class _Curve:
+    """One course: its name, its line's style, the values, and their smoothed course where they are many."""
+
+    name: str
+    style: str
+    values: tuple[float, ...]
+    smooth: tuple[float, ...]
+    window: int
 
 
 def draw(trial: Trial, key: str) -> Chart | None:
     """Both curves in one plot, or None when the trial kept none."""
-    pair = tried.curves(trial)
+    pair = [_curve(trial, *row) for row in zip(tried.curves(trial), ("s1", "s2"), strict=False)]
     if not pair:
         return None
-    steps = list(range(max(len(values) for _, values in pair)))
+    steps = list(range(max(len(curve.values) for curve in pair)))
     roof = tried.top(trial)
     x = steps_axis(len(steps))
-    y = axis([min(value, roof) for _, values in pair for value in values if finite(value)])
+    y = axis([min(value, roof) for curve in pair for value in curve.values if finite(value)])
+    if y is None:
+        return None
     name = tried.metric(trial)
     title = f"{name[:1].upper()}{name[1:]} {tried.AS_IT_IS} and {tried.WITH_FIX}"
     said = conclusion(trial)
-    table = curves.columns("step", steps, dict(pair))
-    if y is None:
-        return Chart(key, title, said, curves.nothing(), table=table, wide=True)
-    paths = "".join(_curve(steps, values, x, y, style) for (_, values), style in zip(pair, _STYLES, strict=True))
-    figure = svg.plot(key, title, said, x, y, paths=paths, over=_names(pair, x, y), y_title=name)
+    paths = "".join(_path(steps, curve, x, y) for curve in pair)
+    over = "".join(_ending(curve, x, y, roof, row) for row, curve in enumerate(pair, 1))
+    over += svg.names([(_last(curve), curve.name, curve.style) for curve in pair if not _ends_early(curve, roof)], y)
+    unit = f"{name}, %" if trial.metric == "accuracy" else name
+    figure = svg.plot(key, title, said, x, y, paths=paths, over=over, y_title=unit, style="named")
+    table = curves.columns("step", steps, {curve.name: curve.values for curve in pair})
     return Chart(key, title, said, figure, _legend(pair), table, wide=True)
 
 
 def conclusion(trial: Trial) -> str:
     """One sentence: what the two curves say."""
-    name, after = tried.metric(trial), tried.level(trial, trial.after)
-    before = tried.level(trial, trial.before)
+    name = tried.metric(trial)
+    before, after = tried.level(trial, trial.before), tried.level(trial, trial.after)
     broke = tried.diverged(trial.control)
     if not trial.helped:
-        return f"With {tried.change(trial)}, the {name} ended at {after}, and without at {before}: no help."
+        return f"No help: the {name} ended at {after} with this change, and at {before} as it is."
     if broke is not None and not finite(trial.before):
-        return f"As it is, the loop diverged at step {broke}; with {tried.change(trial)}, the {name} ended at {after}."
-    return f"With {tried.change(trial)}, the {name} ended at {after} instead of {before}."
+        return f"As it is, the loop diverged at step {broke}; with this change, the {name} ended at {after}."
+    return f"With this change, the {name} ended at {after} instead of {before}."
 
 
-def _curve(steps: Sequence[int], values: Sequence[float], x: Axis, y: Axis, style: str) -> str:
+def _curve(trial: Trial, course: tuple[str, tuple[float, ...]], style: str) -> _Curve:
+    name, values = course
+    if trial.metric == "accuracy":
+        values = tuple(100 * value for value in values)
+    smooth, window = curves.smoothed(values)
+    return _Curve(name, style, values, tuple(smooth), window)
+
+
+def _path(steps: Sequence[int], curve: _Curve, x: Axis, y: Axis) -> str:
     """The curve; a long noisy one faintly, below its smoothed course."""
-    smooth, _ = curves.smoothed(values)
-    if not smooth:
-        return svg.line(steps, values, x, y, style)
-    return svg.line(steps, values, x, y, f"{style} faint") + svg.line(steps, smooth, x, y, f"{style} bold")
+    if not curve.smooth:
+        return svg.line(steps, curve.values, x, y, curve.style)
+    faint = svg.line(steps, curve.values, x, y, f"{curve.style} faint")
+    return faint + svg.line(steps, curve.smooth, x, y, f"{curve.style} bold")
 
 
-def _names(pair: Sequence[tuple[str, Sequence[float]]], x: Axis, y: Axis) -> str:
-    """Each curve's name at its end; where one diverged, a mark says at which step."""
-    marks, ends = "", []
-    for row, ((name, values), style) in enumerate(zip(pair, _STYLES, strict=True)):
-        broke = tried.diverged(values)
-        if broke is not None:
-            marks += svg.down(broke, x, f"{name}: diverged at step {broke}", "bad", row)
-        else:
-            smooth, _ = curves.smoothed(values)
-            ends.append((len(values) - 1, (smooth or values)[-1], name, style))
-    return marks + svg.labels(ends, x, y)
+def _last(curve: _Curve) -> float:
+    return (curve.smooth or curve.values)[-1]
 
 
-def _legend(pair: Sequence[tuple[str, Sequence[float]]]) -> tuple[tuple[str, str], ...]:
-    window = max(curves.smoothed(values)[1] for _, values in pair)
+def _end(curve: _Curve, roof: float) -> int | None:
+    """The step at which the curve leaves the plot or breaks off, or None when it goes through."""
+    return next((step for step, value in enumerate(curve.values) if not finite(value) or value > roof), None)
+
+
+def _ends_early(curve: _Curve, roof: float) -> bool:
+    return tried.diverged(curve.values) is not None or not _last(curve) <= roof
+
+
+def _ending(curve: _Curve, x: Axis, y: Axis, roof: float, row: int) -> str:
+    """Of a curve that does not go through: its name where it ends, and a mark where it diverged."""
+    if not _ends_early(curve, roof):
+        return ""
+    broke, end = tried.diverged(curve.values), _end(curve, roof)
+    name = ""
+    if end:
+        height = roof if finite(curve.values[end]) else curve.values[end - 1]
+        name = svg.beside(end - 1, height, x, y, curve.name, curve.style)
+    label = f"diverged at step {broke}" if name else f"{curve.name}: diverged at step {broke}"
+    return name + svg.down(broke, x, label, "bad", row)
+
+
+def _legend(pair: Sequence[_Curve]) -> tuple[tuple[str, str], ...]:
+    window = max(curve.window for curve in pair)
     bold = f"; bold: mean of {window} steps around it" if window else ""
-    return ((_STYLES[0], f"{pair[0][0]} (solid{bold})"), (_STYLES[1], f"{pair[1][0]} (dashed)"))
+    first, second = pair
+    return ((first.style, f"{first.name} (solid{bold})"), (second.style, f"{second.name} (dashed)"))

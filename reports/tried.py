@@ -104,7 +104,9 @@ def curves(trial: Trial) -> list[tuple[str, tuple[float, ...]]]:
 
 
 def top(trial: Trial) -> float:
-    """The highest value worth drawing: a curve that runs away must not flatten the other."""
+    """The highest loss worth drawing: a curve that runs away must not flatten the other."""
+    if trial.metric == "accuracy":
+        return math.inf
     starts = [next(filter(finite, values), 0.0) for _, values in curves(trial)]
     middles = [statistics.median(kept) for _, values in curves(trial) if (kept := [v for v in values if finite(v)])]
     highest = max([*starts, min(middles, default=0.0)], default=0.0)

@@ -293,7 +293,8 @@ def faulty() -> Audit:
     zero = finding(
         "OPT101", "missing-zero-grad", "optimizer", "error",
         "The gradients of earlier steps were still there in 59 of 60 steps: nothing clears them.", 26,
-        where="SGD", measured=0.983, limit=0.0, title="Gradients pile up because nothing clears them.", why=WHY,
+        where="SGD", measured=0.983, limit=0.0, since=0, why=WHY,
+        title="Gradients pile up because nothing clears them.",
         doubt=DOUBT, detail=("zero_grad() was called 0 times.", "The gradient norm grew from 0.42 to 20.4."),
         references=("https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.zero_grad.html",),
         fix=Fix(

@@ -67,6 +67,13 @@ def faulty_file(faulty: Audit, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def tried_file(tried: Audit, tmp_path: Path) -> Path:
+    path = tmp_path / "tried.html"
+    path.write_text(html.render(tried), encoding="utf-8")
+    return path
+
+
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "blocked"])
 def test_it_draws_without_complaint_or_request(browser: Browser, file: Path, scripts: bool) -> None:
     with Opened(browser, file, java_script_enabled=scripts) as opened:
@@ -122,6 +129,26 @@ def test_a_deep_link_opens_its_finding(browser: Browser, faulty: Audit, faulty_f
             opened.page.locator(anchor).wait_for(state="visible", timeout=5000)
 
 
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "blocked"])
+def test_a_deep_link_opens_the_fold_of_a_consequence(
+    browser: Browser, tried: Audit, tried_file: Path, scripts: bool
+) -> None:
+    anchor = f"#{tried.findings[2].id}"
+    with Opened(browser, tried_file, java_script_enabled=scripts) as opened:
+        assert not opened.page.locator(anchor).is_visible()
+    with Opened(browser, tried_file, anchor, java_script_enabled=scripts) as opened:
+        opened.page.locator(anchor).wait_for(state="visible", timeout=5000)
+
+
+def test_a_diff_is_copied_as_it_is(browser: Browser, tried: Audit, tried_file: Path) -> None:
+    with Opened(browser, tried_file, permissions=["clipboard-read", "clipboard-write"]) as opened:
+        button = opened.page.locator("button.take").first
+        button.click()
+        opened.page.get_by_text("Copied").wait_for(timeout=5000)
+        assert opened.page.evaluate("navigator.clipboard.readText()") == tried.findings[0].fix.diff
+        assert opened.said == []
+
+
 def test_curves_have_a_shape_without_scripts(browser: Browser, faulty_file: Path) -> None:
     with Opened(browser, faulty_file, java_script_enabled=False) as opened:
         box = opened.page.locator("#chart-loss path.line.bold").bounding_box()
@@ -173,8 +200,11 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: Browser, faulty_file: Path, scheme: str) -> None:
-    with Opened(browser, faulty_file, color_scheme=scheme) as opened:
+@pytest.mark.parametrize("name", ["faulty", "tried"])
+def test_text_stands_out_from_its_ground(
+    browser: Browser, request: pytest.FixtureRequest, name: str, scheme: str
+) -> None:
+    with Opened(browser, request.getfixturevalue(f"{name}_file"), color_scheme=scheme) as opened:
         opened.page.locator("#unfold").click()
         assert opened.page.evaluate(CONTRAST) == []
 

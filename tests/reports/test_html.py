@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from auditor.reports import html, page, painted, scale
+from auditor.reports import html, page, painted, scale, words
 
 from auditor.result import Audit, Fix, ReportedFinding
 
@@ -151,7 +151,9 @@ def test_the_faulty_page_tells_everything(faulty: Audit) -> None:
     shown = " ".join("".join(Reader(html.render(faulty)).text).split())
     for said in (
         "Not ready: 3 errors would waste this run.", "train.py --epochs 10", "Fix these first", "1.04×", "2.13.0",
-        "Tried on this loop: loss after 60 steps 2.25 → 0.41", "# audit: ignore[OPT101] reason", "It also explains",
+        "Tried on your loop: it helped", "Gradients cleared once an update: loss after 60 steps 2.25 → 0.41",
+        "audit fix train.py applies it.", "# audit: ignore[OPT101] reason", "from step 0",
+        "2 consequences: exploding-gradients and lr-too-high", "a score that is too good cannot be repaired",
         "Loops that accumulate over several micro-batches", "labels differ", "242 further pairs", "ln 10 = 2.303",
         "suggested 0.0032", "yours 0.5", "diverged 0.62", "features.0", "seeds differ between runs on purpose",
         "needs 200 steps, saw 60", "autocast is not used", "CosineAnnealingLR", "checkpoints/best.pt",
@@ -162,8 +164,62 @@ def test_the_faulty_page_tells_everything(faulty: Audit) -> None:
 
 def test_every_chart_stands_on_the_page_once(faulty: Audit) -> None:
     keys = [attrs["id"] for tag, attrs in Reader(html.render(faulty)).tags if tag == "figure" and "id" in attrs]
+    keys = [key for key in keys if not key.endswith("-tried")]
     assert sorted(keys) == sorted(chart.key for chart in page.charts(faulty.evidence))
     assert len(keys) == 10
+
+
+def test_curves_of_a_trial_are_drawn_named_and_listed(tried: Audit) -> None:
+    read = Reader(html.render(tried))
+    figures = [attrs["id"] for tag, attrs in read.tags if tag == "figure" and attrs.get("id", "").endswith("-tried")]
+    assert figures == [f"{tried.findings[i].id}-tried" for i in (0, 3, 6, 7)]
+    shown = " ".join("".join(read.text).split())
+    for said in (
+        "As it is, the loop diverged at step 38; with this change, the loss ended at 0.41.", "diverged at step 38",
+        "as it is (solid; bold: mean of 5 steps around it)", "with the fix (dashed)",
+        "No help: the loss ended at 2.24 with this change, and at 2.21 as it is.",
+        "Tried on your loop: it did not help",
+        "accuracy after 24 steps 12 % → 48 %", "+31 to +42 points", "Not tried on your loop",
+        "the learning rate times 0.25: helped less (NaN → 0.87)", "by way of dead-units",
+    ):  # fmt: skip
+        assert said in shown, said
+
+
+def test_a_curve_has_a_gap_where_it_is_no_number(tried: Audit) -> None:
+    chart = page.layout(tried).cards[0].repair.chart
+    assert chart
+    assert chart.table
+    assert [row[1] for row in chart.table.rows[37:40]] == [
+        words.number(tried.findings[0].fix.trial.control[37]),
+        "∞",
+        "NaN",
+    ]
+    faint = re.findall(r'<path class="line s1 faint" d="([^"]*)"', chart.figure)
+    assert len(faint) == 1
+    assert faint[0].count("M") == 1
+    assert faint[0].count("L") == 37
+
+
+def test_what_did_not_help_is_never_green(tried: Audit) -> None:
+    shown = html.render(tried)
+    section = re.search(r'<section class="tried"><h4>.*?did not help.*?</section>', shown, re.S)
+    assert section
+    assert "#i-pass" not in section[0]
+    assert shown.count('class="fix refuted"') == 1
+    assert shown.count('<section class="tried helped">') == 3
+
+
+def test_a_diff_is_marked_by_more_than_colour(tried: Audit) -> None:
+    read = Reader(html.render(tried))
+    assert [tag for tag, attrs in read.tags if attrs.get("class", "").startswith("row ")].count("ins") == 2 + 10
+    assert "-optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)" in "".join(read.text)
+    assert "".join(read.text).count("applies it.") == 1  # not where the trial did not help
+
+
+def test_first_are_causes_only(tried: Audit) -> None:
+    shown = html.render(tried)
+    first = shown[shown.index('id="first"') : shown.index('id="findings"')]
+    assert re.findall(r'<a href="#([^"]+)"', first) == [tried.findings[i].id for i in (0, 3, 6)]
 
 
 def test_equal_ids_become_different_anchors(faulty: Audit) -> None:

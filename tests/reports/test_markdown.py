@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from syrupy.assertion import SnapshotAssertion
 
-from auditor.result import Audit
+from auditor.result import Audit, Fix
 
 
 def outside_code(page: str) -> str:
@@ -20,7 +20,7 @@ def outside_code(page: str) -> str:
     return re.sub(r"`[^`\n]+`", "", page)
 
 
-@pytest.mark.parametrize("name", ["faulty", "healthy", "crashed"])
+@pytest.mark.parametrize("name", ["faulty", "tried", "healthy", "crashed"])
 def test_snapshot(audits: dict[str, Audit], name: str, snapshot: SnapshotAssertion) -> None:
     assert markdown.render(audits[name]) == snapshot
 
@@ -50,9 +50,21 @@ def test_every_row_of_the_table_has_six_cells(audit: Audit) -> None:
 
 def test_findings_unfold(faulty: Audit) -> None:
     page = markdown.render(faulty)
-    assert page.count("<details>") == 5 + 6
+    assert page.count("<details>") == 5 + 1 + 6
+    assert "<summary>2 consequences: exploding-gradients and lr-too-high</summary>" in page
     assert "```diff\n" in page
     assert "> 26  optimizer.step()" in page
+
+
+def test_a_diff_cannot_end_its_fence(tried: Audit) -> None:
+    evil = Fix(
+        text="Change it.",
+        diff="@@ -1 +1 @@\n-a\n+```\n+````\n+<img src=x> @octocat",
+        others=(tried.findings[0].fix.others),
+    )
+    page = markdown.render(tried.model_copy(update={"findings": (tried.findings[0].model_copy(update={"fix": evil}),)}))
+    assert "`````diff\n" in page
+    assert not re.search(r"@\w|<img", outside_code(page))
 
 
 def test_a_long_report_is_cut_and_says_so(faulty: Audit) -> None:

@@ -44,13 +44,43 @@ def test_hostile_names_cannot_move_the_cursor(hostile: Audit) -> None:
     assert "\x07" not in shown
 
 
-@pytest.mark.parametrize("name", ["faulty", "healthy", "crashed"])
+@pytest.mark.parametrize("name", ["faulty", "tried", "healthy", "crashed"])
 def test_snapshot(audits: dict[str, Audit], name: str, snapshot: SnapshotAssertion) -> None:
     assert text.render(audits[name]) == snapshot
 
 
 def test_snapshot_ascii_narrow(faulty: Audit, snapshot: SnapshotAssertion) -> None:
     assert text.render(faulty, width=60, unicode=False) == snapshot
+
+
+def test_consequences_are_a_line_each(tried: Audit) -> None:
+    shown = text.render(tried, width=60)
+    assert "= leads to 2 consequences\n    ✖ ACT101 dead-units: 41 of 64 units of features.2 were …\n" in shown
+    assert "\n    ⚠ FIT104 loss-plateau: The loss did not fall" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_both_curves_stand_on_one_scale(tried: Audit, width: int) -> None:
+    rows = text.render(tried, width=width).splitlines()
+    at = next(number for number, row in enumerate(rows) if row.startswith("    as it is"))
+    assert rows[at].endswith("×" * 12)
+    assert rows[at + 1].startswith("    with the fix ▃")
+    assert len(rows[at]) == len(rows[at + 1]) == 57
+    assert "as it is  " not in text.render(tried, width=width, unicode=False)
+
+
+def test_what_did_not_help_is_never_green(tried: Audit) -> None:
+    shown = text.render(tried, color=True, width=200)
+    row = next(row for row in shown.splitlines() if "no help; loss" in row)
+    assert "\x1b[33m= tried" in row
+    assert "\x1b[32m" not in row
+    assert "\x1b[1;32m" not in row
+
+
+def test_a_long_diff_is_cut_and_counted(tried: Audit) -> None:
+    shown = text.render(tried)
+    assert "    | … 23 more lines\n" in shown
+    assert shown.count("= apply audit fix train.py") == 1
 
 
 def test_the_verdict_comes_first(faulty: Audit) -> None:

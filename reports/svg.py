@@ -134,12 +134,12 @@ def across(value: float | None, y: Axis, label: str, style: str, *, left: bool =
     )
 
 
-def down(value: float | None, x: Axis, label: str, style: str, row: int = 0) -> str:
-    """A vertical reference line; its label stands in the given row at the top."""
+def down(value: float | None, x: Axis, label: str, style: str, row: int = 0, *, turn: float = 60) -> str:
+    """A vertical reference line; its label stands in the given row at the top, left of the line beyond `turn`."""
     if value is None or not finite(value) or not 0 <= x.at(value) <= 100:
         return ""
     at = x.at(value)
-    side = 'text-anchor="end" dx="-4"' if at > 60 else 'dx="4"'
+    side = 'text-anchor="end" dx="-4"' if at > turn else 'dx="4"'
     text = (
         f'<text class="label {style}" x="{percent(at)}" y="{14 + 15 * row}" {side}>{esc(label)}</text>' if label else ""
     )

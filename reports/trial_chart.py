@@ -97,7 +97,7 @@ def _ending(curve: _Curve, x: Axis, y: Axis, roof: float, row: int) -> str:
         height = roof if finite(curve.values[end]) else curve.values[end - 1]
         name = svg.beside(end - 1, height, x, y, curve.name, curve.style)
     label = f"diverged at step {broke}" if name else f"{curve.name}: diverged at step {broke}"
-    return name + svg.down(broke, x, label, "bad", row)
+    return name + svg.down(broke, x, label, "bad", row, turn=75)
 
 
 def _legend(pair: Sequence[_Curve]) -> tuple[tuple[str, str], ...]:

@@ -63,7 +63,7 @@
   // j and k go to the next and the previous finding.
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !["j", "k"].includes(event.key)) return;
-    const stops = all(".finding > .about > summary").filter((stop) => stop.getClientRects().length);
+    const stops = all(".finding > .about > summary").filter((stop) => !stop.checkVisibility || stop.checkVisibility());
     const at = stops.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
     const next = stops[Math.max(0, Math.min(at, stops.length - 1))];
     if (next) { next.focus(); next.scrollIntoView({ block: "center" }); }

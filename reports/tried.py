@@ -54,8 +54,8 @@ def interval(trial: Trial) -> str:
 
 
 def looks(trial: Trial) -> str:
-    """'in 2 looks at other batches each', or '' for a single look."""
-    return f"{trial.looks} looks, on other batches each" if trial.looks > 1 else ""
+    """'2 looks, each on other batches', or '' for a single look."""
+    return f"{trial.looks} looks, each on other batches" if trial.looks > 1 else ""
 
 
 def backing(trial: Trial) -> str:

@@ -140,6 +140,21 @@ def test_a_deep_link_opens_the_fold_of_a_consequence(
         opened.page.locator(anchor).wait_for(state="visible", timeout=5000)
 
 
+def test_keys_go_from_cause_to_cause_and_into_open_folds(browser: Browser, tried_file: Path) -> None:
+    focused = "document.activeElement.querySelector('.rule').textContent"
+    with Opened(browser, tried_file) as opened:
+        seen = []
+        for key in "jjk":
+            opened.page.keyboard.press(key)
+            seen.append(opened.page.evaluate(focused))
+        assert seen == ["lr-too-high", "uncentered-inputs", "lr-too-high"]
+        opened.page.locator(".consequences > summary").first.click()
+        opened.page.evaluate("document.activeElement.blur()")
+        opened.page.keyboard.press("j")
+        opened.page.keyboard.press("j")
+        assert opened.page.evaluate(focused) == "dead-units"
+
+
 def test_a_diff_is_copied_as_it_is(browser: Browser, tried: Audit, tried_file: Path) -> None:
     with Opened(browser, tried_file, permissions=["clipboard-read", "clipboard-write"]) as opened:
         button = opened.page.locator("button.take").first

@@ -26,9 +26,9 @@ def show(page: Page, run: Run, fix: Fix) -> None:
     if len(fix.others) > _MOST_OTHERS:
         page.put((f"and {len(fix.others) - _MOST_OTHERS} more", "dim"), indent=4)
     if reason := tried.untried(fix):
-        page.put(("= not tried ", "cyan"), reason, indent=2, hang=2)
+        page.put(("= not tried: ", "cyan"), reason, indent=2, hang=2)
     if command := tried.apply_command(run, fix):
-        page.put(("= apply ", "bold green"), command, indent=2, hang=2)
+        page.put(("= apply it: ", "bold green"), command, indent=2, hang=2)
 
 
 def _text(page: Page, fix: Fix) -> None:

@@ -80,7 +80,7 @@ def test_what_did_not_help_is_never_green(tried: Audit) -> None:
 def test_a_long_diff_is_cut_and_counted(tried: Audit) -> None:
     shown = text.render(tried)
     assert "    | … 23 more lines\n" in shown
-    assert shown.count("= apply audit fix train.py") == 1
+    assert shown.count("= apply it: audit fix train.py") == 1
 
 
 def test_the_verdict_comes_first(faulty: Audit) -> None:

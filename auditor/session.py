@@ -104,7 +104,8 @@ def conduct(
     settings = settings or Settings()
     known = tuple(rules) if rules is not None else installed()
     try:
-        parts = parts_wanted(settings.selected(known), known)
+        tries = request.experiments and settings.trials
+        parts = parts_wanted(settings.selected(known), known, trials=tries)
     except UnknownRule as why:
         raise AuditError(str(why)) from None
     started = time.monotonic()
@@ -137,13 +138,14 @@ def conduct(
     return Outcome(judge(evidence(endings), known, settings), interrupts.signal if endings[-1].interrupted else None)
 
 
-def parts_wanted(chosen: Sequence[Rule], known: Sequence[Rule]) -> tuple[str, ...]:
-    """Evidence fields that the chosen rules need; empty, which means all, when every rule is chosen."""
+def parts_wanted(chosen: Sequence[Rule], known: Sequence[Rule], *, trials: bool = False) -> tuple[str, ...]:
+    """Evidence fields that the chosen rules need, and the trials of what they find; empty, which means all, when every
+    rule is chosen."""
     if len(chosen) == len(known):
         return ()
     needed = {need.evidence for rule in chosen for need in rule.needs} - {"run"}
-    if needed - {"source"}:
-        needed.add("trials")  # of what is found
+    if trials and needed - {"source"}:
+        needed.add("trials")
     return tuple(name for name in part_types() if name in needed) or ("program",)
 
 

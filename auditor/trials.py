@@ -179,9 +179,9 @@ def interval(looks: Sequence[PairedReplay]) -> tuple[float | None, float | None]
     """95 % interval of the paired difference, treated less control, over the last third of each look.
 
     The signed-rank interval around the Hodges-Lehmann estimate, which a few steps of a loop that blows up do not move
-    (Hollander and Wolfe, Nonparametric Statistical Methods, 3.4), wider where neighbouring differences are alike: by
-    the root of how many steps count as one (effective sample size of a first-order autoregression, Bayley and Hammersley
-    1946, doi 10.2307/2983560). None where an arm did not stay finite, or where there are too few steps.
+    (Hollander and Wolfe, Nonparametric Statistical Methods, 3.4). It is wider where neighbouring differences are alike,
+    by the root of how many steps count as one (effective sample size of a first-order autoregression, Bayley and
+    Hammersley 1946, doi 10.2307/2983560). None where an arm did not stay finite, or where there are too few steps.
     """
     parts: list[list[float]] = []
     for look in looks:

@@ -40,7 +40,7 @@ def draw(trial: Trial, key: str) -> Chart | None:
     paths = "".join(_path(steps, curve, x, y) for curve in pair)
     over = "".join(_ending(curve, x, y, roof, row) for row, curve in enumerate(pair, 1))
     over += svg.names([(_last(curve), curve.name, curve.style) for curve in pair if not _ends_early(curve, roof)], y)
-    unit = f"{name}, %" if trial.metric == "accuracy" else name
+    unit = f"{name}, %" if tried.is_share(trial) else name
     figure = svg.plot(key, title, said, x, y, paths=paths, over=over, y_title=unit, style="named")
     table = curves.columns("step", steps, {curve.name: curve.values for curve in pair})
     return Chart(key, title, said, figure, _legend(pair), table, wide=True)
@@ -60,7 +60,7 @@ def conclusion(trial: Trial) -> str:
 
 def _curve(trial: Trial, course: tuple[str, tuple[float, ...]], style: str) -> _Curve:
     name, values = course
-    if trial.metric == "accuracy":
+    if tried.is_share(trial):
         values = tuple(100 * value for value in values)
     smooth, window = curves.smoothed(values)
     return _Curve(name, style, values, tuple(smooth), window)

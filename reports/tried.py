@@ -28,9 +28,14 @@ def metric(trial: Trial) -> str:
     return clean.name(trial.metric, 30) or "loss"
 
 
+def is_share(trial: Trial) -> bool:
+    """Whether the metric lies between 0 and 1, and is shown in percent."""
+    return trial.metric.endswith("error rate")
+
+
 def level(trial: Trial, value: float) -> str:
-    """A value of the trial's metric; accuracies are shares."""
-    return percent(value) if trial.metric == "accuracy" else number(value)
+    """A value of the trial's metric."""
+    return percent(value) if is_share(trial) else number(value)
 
 
 def ends(trial: Trial) -> str:
@@ -48,7 +53,7 @@ def interval(trial: Trial) -> str:
     low, high = trial.low, trial.high
     if low is None or high is None or not (finite(low) and finite(high)):
         return ""
-    if trial.metric == "accuracy":
+    if is_share(trial):
         return f"95 % interval of the difference {signed(100 * low)} to {signed(100 * high)} points"
     return f"95 % interval of the difference {signed(low)} to {signed(high)}"
 
@@ -105,7 +110,7 @@ def curves(trial: Trial) -> list[tuple[str, tuple[float, ...]]]:
 
 def top(trial: Trial) -> float:
     """The highest loss worth drawing: a curve that runs away must not flatten the other."""
-    if trial.metric == "accuracy":
+    if is_share(trial):
         return math.inf
     starts = [next(filter(finite, values), 0.0) for _, values in curves(trial)]
     middles = [statistics.median(kept) for _, values in curves(trial) if (kept := [v for v in values if finite(v)])]

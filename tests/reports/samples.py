@@ -450,7 +450,7 @@ def hostile() -> Audit:
                 fix=Fix(text=md, diff=EVIL, trial=Trial(
                     metric=EVIL, what=EVIL, steps=1, before=nan, after=inf, helped=False, low=nan, high=inf, looks=-3,
                     control=wild, treated=(nan, *wild, inf)), others=(Trial(
-                        what=EVIL, metric="accuracy", steps=1, before=inf, after=nan, helped=True),) * 20,
+                        what=EVIL, metric="error rate", steps=1, before=inf, after=nan, helped=True),) * 20,
                     untried=EVIL),
                 since=10**12, caused_by=EVIL,
                 source=(SourceLine(number=2, text=EVIL), SourceLine(number=3, text="\t" + EVIL)), **place),

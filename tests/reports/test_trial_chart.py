@@ -19,7 +19,7 @@ def trial(**values: object) -> Trial:
     return Trial(**{"what": "clipping at 1", "steps": 3, "before": 2.0, "after": 1.0, "helped": True, **values})
 
 
-@given(VALUES, VALUES, st.sampled_from(["loss", "accuracy"]), st.booleans())
+@given(VALUES, VALUES, st.sampled_from(["loss", "error rate"]), st.booleans())
 def test_any_two_curves_make_a_picture(
     control: tuple[float, ...], treated: tuple[float, ...], metric: str, helped: bool
 ) -> None:

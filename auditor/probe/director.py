@@ -300,7 +300,8 @@ class Director:
         self._script_over = (
             pending or not self.observing
         )  # by an exception amid an experiment, a new start may fare better
-        if not why and self._probe.feed.cut_at is None:
+        # A loop that ends with its loader does not end while the loader is fed by us, and has no length then.
+        if not why and self._probe.feed.cut_at is None and not self._probe.feed.exhausted:
             length = self._probe.loop.replaced_after or self._probe.steps_taken
             self._probe.sink.write("run", loop_steps=length)
         if self.observing:

@@ -76,6 +76,7 @@ class Feed:
         self._bytes = 0
         self.full = False  # no room is left for further batches
         self.largest = 0  # bytes of one batch
+        self.exhausted = False  # the last training batch was the last one of its loader
         self._call = 0
         self._target = 0
         self._told_by: Telling | None = None  # what tells a step's own calls from those of evaluations, once dropped
@@ -113,7 +114,12 @@ class Feed:
         if self._cut_short(iterator, seen, ends_an_epoch):
             raise StopIteration
         began = time.perf_counter()
-        batch = original()
+        try:
+            batch = original()
+        except StopIteration:
+            self.exhausted = self.exhausted or bool(seen.training_credits)
+            raise
+        self.exhausted = self.exhausted and not seen.training_credits
         seen.waited += time.perf_counter() - began
         seen.fetches += 1
         count, since = self._pass.get(id(iterator), (0, time.monotonic()))

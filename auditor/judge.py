@@ -31,7 +31,7 @@ from auditor.result import (
 )
 from auditor.static.source import SourceFiles
 from auditor.static.suppressions import Comment, comments
-from auditor.trials import trials
+from auditor.trials import tried
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,14 @@ def _report(rule: Rule, finding: Finding, sources: SourceFiles, evidence: Eviden
 def _fix(rule: Rule, finding: Finding, evidence: Evidence) -> Fix:
     given = finding.remedies or rule.remedies
     remedies = tuple(each if each.site else each.model_copy(update={"site": finding.location}) for each in given)
-    made, untried = trials(remedies, evidence)
+    found = tried(remedies, evidence)
     return Fix(
         text=finding.fix or rule.fix,
-        trial=made[0] if made else None,
-        others=tuple(made[1:]),
-        untried=untried,
+        trial=found.trials[0] if found.trials else None,
+        others=found.trials[1:],
+        untried=found.refused,
         remedies=remedies,
+        tried=found.remedies,
     )
 
 

@@ -57,6 +57,7 @@ class Fix(Frozen):
     others: tuple[Trial, ...] = ()
     untried: str = Field("", description="Why nothing was tried.")
     remedies: tuple[Remedy, ...] = Field((), description="What answers the finding, the best first.")
+    tried: tuple[Remedy, ...] = Field((), description="Of these, what `trial` consists of.")
 
 
 # An exact identity, an experiment with a control, a remedy that helped; '' where nothing does.

@@ -55,10 +55,17 @@ class ProbeSpec(Frozen):
         return not self.parts or part in self.parts
 
 
-class Requests(Frozen):
-    """What the parent wants tried, in this order: several remedies in one entry are tried together."""
+class TrialRequest(Frozen):
+    """Remedies to be tried together, in a loop in which those of `base` are carried out already."""
 
-    trials: tuple[tuple[Remedy, ...], ...] = ()
+    remedies: tuple[Remedy, ...]
+    base: tuple[Remedy, ...] = ()
+
+
+class Requests(Frozen):
+    """What the parent wants tried, in this order."""
+
+    trials: tuple[TrialRequest, ...] = ()
 
 
 def requests_file(run_dir: str) -> Path:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from auditor.declare import Severity
 from auditor.evidence import Evidence, Metric, PairedReplay, Remedy, RemedyKind, TrialRun
+from auditor.evidence.trials import keys
 from auditor.paired import Comparison, compare
 from auditor.result import Audit, ReportedFinding, Trial
 from auditor.series import tail
-from auditor.spec import Requests
+from auditor.spec import Requests, TrialRequest
 
 MOST_AT_ONCE = 4  # requests of one round
-MOST = 10  # of all rounds
+MOST = 12  # of all rounds
+MOST_TOGETHER = 3  # remedies of other faults that one is tried on top of
 MIN_GAIN = 0.1  # share of the end level that a remedy has to remove
 MAX_P_VALUE = 0.01
 
@@ -43,9 +46,9 @@ _WORDS = {
 }
 
 
-def describe(remedies: Iterable[Remedy]) -> str:
-    """'the learning rate times 0.25 and class weights'."""
-    return " and ".join(
+def describe(remedies: Iterable[Remedy], base: Iterable[Remedy] = ()) -> str:
+    """'the learning rate times 0.25 and class weights, on top of standardized inputs'."""
+    words = " and ".join(
         _WORDS[remedy.kind].format(
             amount=f"{remedy.amount:g}" if remedy.amount is not None else "",
             layers=f" in {', '.join(remedy.layers)}" if remedy.layers else "",
@@ -53,53 +56,77 @@ def describe(remedies: Iterable[Remedy]) -> str:
         )
         for remedy in remedies
     )
+    return f"{words}, on top of {under}" if (under := describe(base) if base else "") else words
 
 
 def wanted(audit: Audit) -> Requests:
-    """The remedies to try next: of each finding the best one that was not tried yet, until one has helped.
+    """The remedies to try next: of each finding the best one that was not tried yet, until one has helped. Then what
+    did not help alone, on top of what did help against other faults: one of several may hide what the others do.
 
     A finding that another one causes waits for what comes of the cause's remedies.
     """
-    runs = audit.evidence.trials.runs if audit.evidence.trials else ()
+    room = min(MOST_AT_ONCE, MOST - (len(audit.evidence.trials.runs) if audit.evidence.trials else 0))
     done = {run.key for run in made(audit.evidence)}
-    asked: dict[tuple[object, ...], tuple[Remedy, ...]] = {}
-    open_causes: set[str] = set()
+    asked: dict[tuple[object, ...], TrialRequest] = {}
+    waiting: set[str] = set()
     for finding in audit.findings:
-        if finding.severity is Severity.NOTE or finding.caused_by in open_causes or _helped_by_a_trial(finding, audit):
+        if finding.severity is Severity.NOTE or finding.caused_by in waiting or _is_answered(finding, audit):
             continue
-        for candidate in candidates(finding.fix.remedies):
-            key = TrialRun(remedies=candidate).key
-            if key not in done:
-                asked.setdefault(key, candidate)
-                open_causes.add(finding.rule)
+        for candidate in (*candidates(finding.fix.remedies), *_on_top(finding, audit)):
+            run = TrialRun(remedies=candidate.remedies, base=candidate.base)
+            if run.key not in done:
+                asked.setdefault(run.key, candidate)
+                waiting.add(finding.rule)
                 break
-    return Requests(trials=tuple(asked.values())[: min(MOST_AT_ONCE, max(0, MOST - len(runs)))])
+    return Requests(trials=tuple(asked.values())[: max(0, room)])
 
 
-def _helped_by_a_trial(finding: ReportedFinding, audit: Audit) -> bool:
+def _is_answered(finding: ReportedFinding, audit: Audit) -> bool:
     """A remedy of its own helped, or one of what causes it."""
     causes = {finding.rule, finding.caused_by}
-    return any(
-        other.fix.trial is not None and other.fix.trial.helped for other in audit.findings if other.rule in causes
-    )
+    return any(other.rule in causes and _helping(other) for other in audit.findings)
 
 
-def candidates(remedies: Sequence[Remedy]) -> list[tuple[Remedy, ...]]:
+def _helping(finding: ReportedFinding) -> tuple[Remedy, ...]:
+    """What helped against it, without what it was tried on top of."""
+    return finding.fix.tried if finding.fix.trial is not None and finding.fix.trial.helped else ()
+
+
+def candidates(remedies: Sequence[Remedy]) -> list[TrialRequest]:
     """What answers one finding: each remedy by itself, then the first two of different kinds together."""
-    alone: list[tuple[Remedy, ...]] = [(remedy,) for remedy in remedies]
+    alone = [TrialRequest(remedies=(remedy,)) for remedy in remedies]
     other = next((remedy for remedy in remedies if remedy.kind is not remedies[0].kind), None)
-    return [*alone, (remedies[0], other)] if other is not None else alone
+    return [*alone, TrialRequest(remedies=(remedies[0], other))] if other is not None else alone
 
 
-def trials(remedies: Sequence[Remedy], evidence: Evidence) -> tuple[list[Trial], str]:
-    """What came of a finding's remedies, the best first, and why nothing was tried where that is so."""
-    runs = {run.key: run for run in made(evidence)}
-    keys = [TrialRun(remedies=candidate).key for candidate in candidates(remedies)]
-    own = [runs[key] for key in keys if key in runs]
-    results = [result(run) for run in own if run.looks]
-    results.sort(key=lambda trial: (not trial.helped, -_improvement(trial)))
-    refused = next((run.refused for run in own if run.refused), "")
-    return results, "" if results else refused
+def _on_top(finding: ReportedFinding, audit: Audit) -> list[TrialRequest]:
+    """Its first remedy, where the others' faults are cured."""
+    cured = [_helping(other) for other in audit.findings if other.caused_by is None and other.rule != finding.rule]
+    base = {remedy.key: remedy for remedies in cured for remedy in remedies}
+    if not base or not finding.fix.remedies or finding.caused_by is not None:
+        return []
+    return [TrialRequest(remedies=finding.fix.remedies[:1], base=tuple(base.values())[:MOST_TOGETHER])]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a finding's remedies: the trials, the best first, what the best one consisted of, and why nothing
+    was tried where that is so."""
+
+    trials: tuple[Trial, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    refused: str = ""
+
+
+def tried(remedies: Sequence[Remedy], evidence: Evidence) -> Tried:
+    """Everything that was tried of these remedies."""
+    own = {keys(candidate.remedies) for candidate in candidates(remedies)}
+    runs = [run for run in made(evidence) if keys(run.remedies) in own]
+    judged = [(result(run), run) for run in runs if run.looks]
+    judged.sort(key=lambda pair: (not pair[0].helped, len(pair[1].base), -_improvement(pair[0])))
+    if not judged:
+        return Tried(refused=next((run.refused for run in runs if run.refused), ""))
+    return Tried(tuple(trial for trial, _ in judged), judged[0][1].remedies)
 
 
 def made(evidence: Evidence) -> list[TrialRun]:
@@ -150,7 +177,7 @@ def result(run: TrialRun) -> Trial:
         helped=all(map(_helped, comparisons)),
         low=low,
         high=high,
-        what=describe(run.remedies),
+        what=describe(run.remedies, run.base),
         looks=len(run.looks),
         control=shown.control,
         treated=shown.treated,

@@ -6,6 +6,7 @@ A rule's finding names the remedies that answer it, the best first. The probe tr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -58,10 +59,16 @@ class Remedy(Frozen):
         return self.kind, self.amount, self.layers, place
 
 
+def keys(remedies: Iterable[Remedy]) -> tuple[tuple[object, ...], ...]:
+    """Of remedies that are carried out together, in whatever order."""
+    return tuple(sorted((remedy.key for remedy in remedies), key=repr))
+
+
 class TrialRun(Frozen):
     """Remedies tried together, against the replayed loop as it is: same weights, same batches, same random numbers."""
 
     remedies: tuple[Remedy, ...]
+    base: tuple[Remedy, ...] = Field((), description="Carried out in both arms: the fixes of other faults.")
     metric: Metric = Field("loss", description="Of the looks. Not the loss, where the remedy changes its meaning.")
     looks: tuple[PairedReplay, ...] = Field((), description="The second one is on other batches.")
     refused: str = Field("", description="Why it could not be tried.")
@@ -69,7 +76,7 @@ class TrialRun(Frozen):
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for one and the same trial."""
-        return tuple(sorted((remedy.key for remedy in self.remedies), key=repr))
+        return keys(self.remedies), keys(self.base)
 
 
 class Trials(Part):

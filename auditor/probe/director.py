@@ -47,7 +47,8 @@ class Director:
         self.trainer: threading.Thread | None = None  # the thread of the first step
         self.phases: list[Phase] = []
         self._began = self._phase_began = time.monotonic()
-        self.controls: dict[tuple[int | None, bool], Trail] = {}  # replays of the loop as it is, by seed and order
+        # Replays without what is tried, by seed, order, and what both arms have in common.
+        self.controls: dict[tuple[int | None, bool, tuple[object, ...]], Trail] = {}
         self.answers: dict[str, Part] = {}  # of the experiments so far, by part
         self._planned: list[Planned] = []
         self._requested = RequestedTrials(probe)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from auditor.evidence import Remedy, TrialRun, Trials
+from auditor.evidence import TrialRun, Trials
 from auditor.probe.experiments import Planned
 from auditor.probe.experiments.trial import STEPS, trial
 from auditor.probe.replay import Experiment
-from auditor.spec import Requests, requests_file
+from auditor.spec import Requests, TrialRequest, requests_file
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -35,7 +34,7 @@ class RequestedTrials:
             return []
         answer = self._wait(min(until, time.monotonic() + PATIENCE))
         self.over = not answer.trials
-        return [self._planned(remedies) for remedies in answer.trials]
+        return [self._planned(request) for request in answer.trials]
 
     def _wait(self, until: float) -> Requests:
         place = requests_file(self._probe.spec.run_dir)
@@ -48,12 +47,12 @@ class RequestedTrials:
             time.sleep(POLL)
         return Requests()
 
-    def _planned(self, remedies: Sequence[Remedy]) -> Planned:
-        name = "try " + " and ".join(remedy.kind.value for remedy in remedies)
-        return Planned("trials", name, 2 * STEPS, SHARE, lambda: self._run(remedies))
+    def _planned(self, request: TrialRequest) -> Planned:
+        name = "try " + " and ".join(remedy.kind.value for remedy in request.remedies)
+        return Planned("trials", name, 2 * STEPS, SHARE, lambda: self._run(request))
 
-    def _run(self, remedies: Sequence[Remedy]) -> Experiment:
-        run = yield from trial(self._probe, remedies)
+    def _run(self, request: TrialRequest) -> Experiment:
+        run = yield from trial(self._probe, request.remedies, request.base)
         if run.looks or not self._probe.director.loop_ended:  # else a later start tries it
             self._runs.append(run)
         return Trials(runs=tuple(self._runs), fidelity=self._probe.fidelity)

@@ -17,6 +17,7 @@ from auditor.declare import Finding, Judgement, Severity, rule
 from auditor.evidence import Location, Program, Remedy, RemedyKind, Trajectory, TrialRun
 from auditor.result import Audit
 from auditor.session import Request, conduct
+from auditor.spec import TrialRequest
 
 STEPS = 40
 PRELUDE = """
@@ -188,7 +189,7 @@ def test_a_trial_is_what_the_rewritten_script_does(case, audited, tmp_path, monk
     faulty, remedies, rewritten = CASES[case]
     if isinstance(remedies, tuple):
         # Only together: each by itself counts as tried.
-        monkeypatch.setattr("auditor.trials.candidates", lambda given: [tuple(given)] if given else [])
+        monkeypatch.setattr("auditor.trials.candidates", lambda given: [TrialRequest(remedies=tuple(given))])
         run = trial(audited(faulty, *remedies))
     else:
         run = trial(audited(faulty, remedies))

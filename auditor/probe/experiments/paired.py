@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import PairedReplay
@@ -24,6 +24,14 @@ Arm = Generator[Replay, Trail, Trail]
 
 
 @dataclass(frozen=True)
+class Start:
+    """What both arms have in common besides the loop as it is: interventions, and their name."""
+
+    key: tuple[object, ...] = ()
+    interventions: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Pair:
     """Both arms of one look."""
 
@@ -33,7 +41,13 @@ class Pair:
 
 
 def paired_trails(
-    probe: Probe, label: str, steps: int, fewest: int, interesting: Callable[[Pair], bool], **interventions: Any
+    probe: Probe,
+    label: str,
+    steps: int,
+    fewest: int,
+    interesting: Callable[[Pair], bool],
+    start: Start = Start(),
+    **interventions: Any,
 ) -> Generator[Replay, Trail, list[Pair]]:
     """One look at control and treatment; a second one, with the batches in reverse and other random numbers, when the
     first is interesting, that is, favours the treatment: one look has a false alarm in some thirty healthy programs.
@@ -53,8 +67,9 @@ def paired_trails(
             order=order(probe, backwards=backwards),
             seed=seed,
             stop=hopeless,
+            **start.interventions,
         )
-        control = yield from control_trail(probe, request, backwards)
+        control = yield from control_trail(probe, request, backwards, start.key)
         if not pairs:
             control.require(fewest)
         if not control.usable and len(control.losses) < fewest:
@@ -86,10 +101,11 @@ def paired_looks(
     return [look(pair) for pair in pairs]
 
 
-def control_trail(probe: Probe, request: Replay, backwards: bool) -> Arm:
+def control_trail(probe: Probe, request: Replay, backwards: bool, key: tuple[object, ...] = ()) -> Arm:
     """The replay of the loop as it is. One that an earlier experiment has made serves again, if its first steps still
     come out the same: a script may count its steps, and do something else later on."""
-    kept = probe.director.controls.get((request.seed, backwards))
+    known = probe.director.controls
+    kept = known.get((request.seed, backwards, key))
     if kept is not None and (len(kept.losses) >= request.steps or kept.ended == "stopped"):
         again = yield replace(request, steps=CHECKED, fewest=CHECKED)
         if len(again.losses) < CHECKED:
@@ -98,7 +114,7 @@ def control_trail(probe: Probe, request: Replay, backwards: bool) -> Arm:
             return cut(kept, request.steps)
     trail = yield request
     if trail.usable:
-        probe.director.controls[(request.seed, backwards)] = trail
+        known[(request.seed, backwards, key)] = trail
     return trail
 
 

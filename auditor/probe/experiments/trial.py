@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import Metric, PairedReplay, Remedy, TrialRun
+from auditor.evidence.trials import keys
 from auditor.probe.experiments.feasible import require_rewindable
-from auditor.probe.experiments.paired import Pair, favours_treatment, paired_trails
+from auditor.probe.experiments.paired import Pair, Start, favours_treatment, paired_trails
 from auditor.probe.remedies import Treatment, treatment
 from auditor.probe.replay import NotRun, Replay, Trail
 
@@ -19,18 +20,21 @@ STEPS = 120
 FEWEST = 20
 
 
-def trial(probe: Probe, remedies: Sequence[Remedy]) -> Generator[Replay, Trail, TrialRun]:
-    """Never raises NotRun: a remedy that cannot be tried is an answer, too."""
+def trial(probe: Probe, remedies: Sequence[Remedy], base: Sequence[Remedy] = ()) -> Generator[Replay, Trail, TrialRun]:
+    """Never raises NotRun: a remedy that cannot be tried is an answer, too. `base`: carried out in both arms."""
+    given: dict[str, Any] = {"remedies": tuple(remedies), "base": tuple(base)}
     try:
         require_rewindable(probe)
-        treated = treatment(probe, remedies)
+        before, treated = treatment(probe, base), treatment(probe, (*base, *remedies))
+        treated.unit /= before.unit
         label = " and ".join(remedy.kind.value for remedy in remedies)
 
         def looked(pair: Pair) -> bool:
             look = _look(pair, treated)
             return look is not None and favours_treatment(look)
 
-        pairs = yield from paired_trails(probe, label, STEPS, FEWEST, looked, **treated.fields)
+        start = Start(keys(base), before.fields)
+        pairs = yield from paired_trails(probe, label, STEPS, FEWEST, looked, start, **treated.fields)
         if pairs and not all(treated.met):
             raise NotRun("the call that it concerns was not met in a replayed step")
         looks = [look for pair in pairs if (look := _look(pair, treated)) is not None]
@@ -39,8 +43,8 @@ def trial(probe: Probe, remedies: Sequence[Remedy]) -> Generator[Replay, Trail, 
         if not looks:
             raise NotRun(f"the {treated.metric} is not known: no loss function of torch was called with class labels")
     except NotRun as why:
-        return TrialRun(remedies=tuple(remedies), refused=str(why))
-    return TrialRun(remedies=tuple(remedies), metric=treated.metric, looks=tuple(looks))
+        return TrialRun(**given, refused=str(why))
+    return TrialRun(**given, metric=treated.metric, looks=tuple(looks))
 
 
 def _look(pair: Pair, treated: Treatment) -> PairedReplay | None:

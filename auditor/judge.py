@@ -16,6 +16,7 @@ from auditor.declare import (
     Rule,
     arguments,
 )
+from auditor.edits import Suggestions
 from auditor.evidence import Evidence
 from auditor.result import (
     Audit,
@@ -91,7 +92,8 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
     settings = settings or Settings()
     answers = [ask(rule, evidence, settings) for rule in settings.selected(rules)]
     sources = SourceFiles()
-    reported = [_report(answer.rule, finding, sources) for answer in answers for finding in answer.findings]
+    edits = Suggestions(evidence.run)
+    reported = [_report(answer.rule, finding, sources, edits) for answer in answers for finding in answer.findings]
     kept, waived, notes = _suppress(_diagnose(reported, answers), settings, sources, answers)
     verdicts = tuple(answer.verdict for answer in answers)
     return Audit(
@@ -105,9 +107,10 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
     )
 
 
-def _report(rule: Rule, finding: Finding, sources: SourceFiles) -> ReportedFinding:
+def _report(rule: Rule, finding: Finding, sources: SourceFiles, edits: Suggestions) -> ReportedFinding:
     line = sources.line(finding.location) if finding.location else ""
     key = "|".join((rule.name, finding.where, " ".join(line.split())))
+    diff, by_hand = edits.first(finding.remedies)
     return ReportedFinding(
         id=f"{rule.code}-{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()[:8]}",
         rule=rule.name,
@@ -120,7 +123,7 @@ def _report(rule: Rule, finding: Finding, sources: SourceFiles) -> ReportedFindi
         location=finding.location,
         measured=finding.measured,
         limit=finding.limit,
-        fix=Fix(text=finding.fix or rule.fix),
+        fix=Fix(text=finding.fix or rule.fix, diff=diff, by_hand=by_hand),
         title=rule.summary,
         why=rule.section("Why is it bad?"),
         doubt=rule.section("When it may be wrong"),

@@ -44,6 +44,9 @@ class Remedy(Frozen):
     layers: tuple[str, ...] = ()
     site: Location | None = None
     subject: str = Field("", description="The name at the site: of a variable, a keyword or a function.")
+    mean: tuple[float, ...] = Field((), description="Per channel or feature, of what the model is given.")
+    std: tuple[float, ...] = ()
+    values: tuple[float, ...] = Field((), description="Weights of the classes.")
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,9 +85,7 @@ class Suggestions:
         if path not in self._sources:
             self._sources[path] = _parsed(read(path).text, self._run.args)
         source = self._sources[path]
-        return diffs.unified(
-            relative(path, Path(os.path.realpath(self.root))), source.text, _together(remedies, source)
-        )
+        return diffs.unified(relative(path, self.root), source.text, _together(remedies, source))
 
     def first(self, remedies: Iterable[Remedy]) -> tuple[str | None, str]:
         """The diff of the first remedy that can be written; else None and why the first of all cannot be.

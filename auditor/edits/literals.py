@@ -19,7 +19,7 @@ def scaled(literal: str, factor: float) -> str:
     if 0 < value < _SMALLEST_DECIMAL:
         return _scientific(value, "e", point=False)
     text = _plain(value)
-    return text + ".0" if "." in plain and "." not in text else text
+    return text + ".0" if (scientific or "." in plain) and "." not in text else text
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -77,7 +77,7 @@ def _tell(made: Plan, *, dry_run: bool) -> None:
     for finding in made.fixed:
         _say(f"fixed {_place(finding)}: {_tried(finding.fix.trial)}", err=dry_run)
     for left in made.left:
-        _say(f"left  {_place(left.finding)}: {left.reason}", err=dry_run)
+        _say(f"left {_place(left.finding)}: {left.reason}", err=dry_run)
     if not made.files:
         _say("nothing to fix" if not made.left else "nothing was written", err=dry_run)
         return

@@ -12,6 +12,7 @@ from auditor.edits.changes import Change
 
 CONTEXT = 3
 _BREAK = re.compile(r"\r\n|\n|\r")
+_TOKEN = re.compile(r"\.?\d(?:[eE][+-]|[\w.])*|\w+|\s+|.", re.DOTALL)
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@")
 
 
@@ -147,22 +148,15 @@ def _of_group(place: int, gone: int, new: Sequence[str], lines: _Lines) -> Itera
 
 
 def _smallest(text: str, start: int, end: int, new: str) -> Change:
-    """The change without what stays at its beginning and end, but with whole words and numbers."""
-    old = text[start:end]
-    left = _common(old, new)
-    right = _common(old[left:][::-1], new[left:][::-1])
-    while left and _in_word(old[left - 1]) and any(_in_word(each[left : len(each) - right][:1]) for each in (old, new)):
-        left -= 1
-    while right and _in_word(old[-right]) and any(_in_word(each[left : len(each) - right][-1:]) for each in (old, new)):
-        right -= 1
-    return Change(start + left, end - right, new[left : len(new) - right])
+    """The change without the tokens that stay at its beginning and end: half a number is never changed."""
+    before, after = _TOKEN.findall(text[start:end]), _TOKEN.findall(new)
+    left = _common(before, after)
+    right = _common(before[left:][::-1], after[left:][::-1])
+    kept = len("".join(before[:left])), len("".join(before[len(before) - right :]))
+    return Change(start + kept[0], end - kept[1], new[kept[0] : len(new) - kept[1]])
 
 
-def _common(one: str, other: str) -> int:
-    """How many characters both begin with."""
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many tokens both begin with."""
     pairs = zip(one, other, strict=False)
     return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-
-
-def _in_word(character: str) -> bool:
-    return character.isalnum() or character in ("_", ".")

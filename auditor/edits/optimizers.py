@@ -57,3 +57,9 @@ def _settings(source: Parsed, key: str) -> Iterator[tuple[cst.CSTNode, cst.BaseE
         for arg in call.args:
             if dotted(call.func) == "dict" and arg.keyword is not None and arg.keyword.value == key:
                 yield arg, arg.value
+
+
+def every_group_has_its_own(call: cst.Call, settings: int) -> bool:
+    """Whether the groups written into the call are as many as the settings that were found in them."""
+    groups = call.args[0].value if call.args else None
+    return isinstance(groups, cst.List) and 0 < len(groups.elements) == settings

@@ -221,6 +221,12 @@ def test_the_classes_are_weighted(edit) -> None:
     )
 
 
+def test_all_units_of_a_model_leak(edit) -> None:
+    body = "class Net:\n    def forward(self, x):\n        x = F.relu(a(x))\n        return F.relu(b(x))\n"
+    assert len(edit(body, "x = F", LEAKY)) == 4
+    assert len(edit(body, "x = F", LEAKY, layers=("a",))) == 2
+
+
 def test_a_cast_on_a_line_of_its_own_goes(edit) -> None:
     assert edit("model = Net()\nmodel.half()\n", "half", PRECISION) == ["-model.half()"]
 
@@ -233,7 +239,7 @@ def test_a_probability_that_has_a_name(edit) -> None:
     ("kind", "body", "reason"),
     [
         (LEAKY, "x = act(x)", "no ReLU"),
-        (LEAKY, "x = F.relu(x)\ny = F.relu(x)", "in other lines as well"),
+        (LEAKY, "x = F.relu(x)\ndef f(): return F.relu(x)", "in other classes or functions as well"),
         (LEAKY, "x = F.relu(x, True)", "more than its input"),
         (LEAKY, "x = nn.ReLU(True)", "without a keyword"),
         (WEIGHTS, "x = nn.CrossEntropyLoss()", "were not measured"),

@@ -181,3 +181,10 @@ def test_a_rate_of_the_command_line_is_not_in_the_file(edit, given: str) -> None
 @pytest.mark.parametrize("amount", [None, 0.0, -1.0, 1.0])
 def test_without_a_factor_there_is_no_edit(edit, amount: float | None) -> None:
     assert edit.refused("o = torch.optim.Adam(x, lr=1)", "optim", RATE, amount=amount) == "the factor is not known"
+
+
+def test_groups_that_all_have_a_rate_need_no_other(edit) -> None:
+    body = 'o = torch.optim.Adam([{"params": a, "lr": 1e-2}, {"params": b, "lr": 1e-4}])'
+    assert edit(body, "optim", RATE, amount=0.1)[1] == (
+        '+o = torch.optim.Adam([{"params": a, "lr": 1e-3}, {"params": b, "lr": 1e-5}])'
+    )

@@ -16,14 +16,21 @@ _SLOPE = "0.01"
 
 @writes(RemedyKind.LEAKY_UNITS)
 def write(source: Parsed, remedy: Remedy, site: Location) -> tuple[Change, ...]:
-    """All ReLUs of the line; where there are others and the remedy names no layers, not all of it could be written."""
+    """All ReLUs of the line; where the remedy names no layers, all of the class or function that the line is in."""
     known = [call for call in source.every(cst.Call) if is_torch(source, call.func, "ReLU", "relu", "relu_")]
     found = [call for call in known if call in source.calls_at(site.line)]
     if not found:
         raise NoEdit(f"no ReLU stands in line {site.line}")
-    if not remedy.layers and len(found) < len(known):
-        raise NoEdit("ReLU is used in other lines as well")
+    if not remedy.layers:
+        if len({_outermost(source, call) for call in known}) > 1:
+            raise NoEdit("ReLU is used in other classes or functions as well")
+        found = known
     return tuple(change for call in found for change in _written(source, call))
+
+
+def _outermost(source: Parsed, call: cst.Call) -> cst.CSTNode:
+    """The statement of the module that holds the call."""
+    return [call, *source.above(call)][-2]
 
 
 def _written(source: Parsed, call: cst.Call) -> tuple[Change, ...]:

@@ -9,7 +9,7 @@ from auditor.edits.changes import Change, NoEdit
 from auditor.edits.definitions import literal_behind
 from auditor.edits.imports import dotted
 from auditor.edits.literals import scaled
-from auditor.edits.optimizers import constructed_at, group_settings, kind_of
+from auditor.edits.optimizers import constructed_at, every_group_has_its_own, group_settings, kind_of
 from auditor.edits.parsed import Parsed
 from auditor.edits.registry import writes
 from auditor.evidence import Location, Remedy, RemedyKind
@@ -30,12 +30,13 @@ def write(source: Parsed, remedy: Remedy, site: Location) -> tuple[Change, ...]:
     _check_nothing_else_sets_it(source)
     groups = [literal_behind(source, value) for value in group_settings(source, call, "lr")]
     rate = argument(call, "lr", _RATE if kind_of(source, call) else None)
-    if rate is None:
+    own: tuple[Change, ...] = ()
+    if rate is None and not every_group_has_its_own(call, len(groups)):
         default = _DEFAULTS.get(kind_of(source, call))
         if default is None:
             raise NoEdit("the optimizer is given no rate")
-        own: tuple[Change, ...] = added(source, call, f"lr={scaled(default, factor)}")
-    else:
+        own = added(source, call, f"lr={scaled(default, factor)}")
+    elif rate is not None:
         literal = literal_behind(source, rate.value)
         own = (source.replaced(literal, scaled(literal.value, factor)),)
     return (*own, *(source.replaced(literal, scaled(literal.value, factor)) for literal in groups))

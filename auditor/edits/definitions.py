@@ -9,13 +9,16 @@ from libcst import matchers as m
 
 from auditor.edits.changes import NoEdit
 from auditor.edits.imports import dotted, full_name
+from auditor.edits.parameters import given_to
 from auditor.edits.parsed import Parsed
 
 Literal = cst.Float | cst.Integer
+Bound = cst.BaseExpression | cst.Param | None  # None: by something that is no plain assignment
+_DEEPEST = 4  # names that stand for names
 
 
-def literal_behind(source: Parsed, value: cst.BaseExpression) -> Literal:
-    """The number literal that decides `value`: `1e-3`, `LR`, `args.lr`, `cfg["lr"]`.
+def literal_behind(source: Parsed, value: cst.BaseExpression, deep: int = _DEEPEST) -> Literal:
+    """The number literal that decides `value`: `1e-3`, `LR`, `args.lr`, `cfg["lr"]`, a parameter of the function.
 
     Raises NoEdit where there is none, or where it is not certain that it is this one.
     """
@@ -34,9 +37,9 @@ def literal_behind(source: Parsed, value: cst.BaseExpression) -> Literal:
     if len(found) > 1:
         raise NoEdit(f"`{_short(source, value)}` is defined in {len(found)} places")
     (only,) = found
-    if not isinstance(only, Literal):
+    if only is None or not deep:
         raise NoEdit(f"`{_short(source, value)}` is not defined by a plain number")
-    return _decimal(only)
+    return literal_behind(source, given_to(source, only) if isinstance(only, cst.Param) else only, deep - 1)
 
 
 def _decimal(literal: Literal) -> Literal:
@@ -55,7 +58,7 @@ def _short(source: Parsed, value: cst.BaseExpression) -> str:
 # ------------------------------------------------------------------------------------------------------------- names
 
 
-def _bindings(source: Parsed, name: str) -> Iterator[cst.BaseExpression | None]:
+def _bindings(source: Parsed, name: str) -> Iterator[Bound]:
     """What is bound to a variable of this name anywhere in the file; None for what is no assigned value."""
     for node in source.every(cst.Name):
         if node.value == name:
@@ -65,7 +68,7 @@ def _bindings(source: Parsed, name: str) -> Iterator[cst.BaseExpression | None]:
             yield None  # it may bring a name along
 
 
-def _binding(source: Parsed, node: cst.Name) -> Iterator[cst.BaseExpression | None]:
+def _binding(source: Parsed, node: cst.Name) -> Iterator[Bound]:
     parent = source.parent(node)
     match parent:
         case cst.AssignTarget(target=target) if target is node:
@@ -79,9 +82,10 @@ def _binding(source: Parsed, node: cst.Name) -> Iterator[cst.BaseExpression | No
             yield None
         case cst.NamedExpr(target=target) if target is node:
             yield None
-        case cst.Param() | cst.ImportAlias() | cst.AsName() | cst.NameItem() | cst.Del():
-            if not isinstance(parent, cst.Param) or parent.name is node:
-                yield None
+        case cst.Param(name=bound) if bound is node:
+            yield parent
+        case cst.ImportAlias() | cst.AsName() | cst.NameItem() | cst.Del():
+            yield None
         case cst.Element() | cst.StarredElement() if _is_target(source, parent):
             yield None
         case cst.FunctionDef(name=bound) | cst.ClassDef(name=bound) if bound is node:
@@ -110,7 +114,7 @@ def _is_target(source: Parsed, element: cst.CSTNode) -> bool:
 # -------------------------------------------------------------------------------------------------------- attributes
 
 
-def _attributes(source: Parsed, name: str) -> Iterator[cst.BaseExpression | None]:
+def _attributes(source: Parsed, name: str) -> Iterator[Bound]:
     """What may be behind an attribute: a command line option, a field of a class, a keyword of a configuration."""
     for call in source.every(cst.Call):
         if isinstance(call.func, cst.Attribute) and call.func.attr.value == "add_argument":
@@ -128,9 +132,7 @@ def _attributes(source: Parsed, name: str) -> Iterator[cst.BaseExpression | None
             yield None
 
 
-def _assigned(
-    source: Parsed, statement: cst.Assign | cst.AnnAssign, target: cst.CSTNode, name: str
-) -> Iterator[cst.BaseExpression | None]:
+def _assigned(source: Parsed, statement: cst.Assign | cst.AnnAssign, target: cst.CSTNode, name: str) -> Iterator[Bound]:
     if isinstance(target, cst.Attribute) and target.attr.value == name:
         yield statement.value
     if isinstance(target, cst.Name) and target.value == name and _in_class(source, statement):
@@ -145,7 +147,7 @@ def _may_fill_fields(call: cst.Call) -> bool:
     return any(arg.star or arg.keyword is None for arg in call.args)
 
 
-def _option(source: Parsed, call: cst.Call, name: str) -> Iterator[cst.BaseExpression | None]:
+def _option(source: Parsed, call: cst.Call, name: str) -> Iterator[Bound]:
     options = [
         str(arg.value.evaluated_value)
         for arg in call.args
@@ -170,7 +172,7 @@ def _abbreviates(given: str, option: str) -> bool:
     )
 
 
-def _keyword(call: cst.Call, name: str) -> Iterator[cst.BaseExpression | None]:
+def _keyword(call: cst.Call, name: str) -> Iterator[Bound]:
     for arg in call.args:
         if arg.keyword is not None and arg.keyword.value == name:
             yield arg.value
@@ -190,7 +192,7 @@ def _string(node: cst.BaseExpression) -> str:
     return str(node.evaluated_value) if isinstance(node, cst.SimpleString) else ""
 
 
-def _entries(source: Parsed, key: str) -> Iterator[cst.BaseExpression | None]:
+def _entries(source: Parsed, key: str) -> Iterator[Bound]:
     """What stands behind a key in the dictionaries of the file."""
     for element in source.every(cst.DictElement):
         if _string(element.key) == key:

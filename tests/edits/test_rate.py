@@ -8,6 +8,14 @@ from auditor.edits.literals import number, scaled
 from auditor.evidence import RemedyKind
 
 RATE = RemedyKind.RATE
+MADE = "def make(net, lr):\n    return torch.optim.Adam(net.parameters(), lr=lr)\n"
+TRAINER = """
+class Trainer:
+    def __init__(self, net, lr=1e-2):
+        self.lr = lr
+        self.optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
+
+"""
 
 
 @pytest.mark.parametrize(
@@ -133,10 +141,10 @@ def test_the_one_definition_is_changed(edit, body: str, expected: list[str]) -> 
         ("lr = 1\nlr *= 2\noptimizer = torch.optim.Adam(net.parameters(), lr=lr)", "is defined in 2 places"),
         (
             "def make(net, lr=0.1):\n    return torch.optim.Adam(net.parameters(), lr=lr)",
-            "not defined by a plain number",
+            "make() is not called in one place",
         ),
         ("from settings import lr\noptimizer = torch.optim.Adam(net.parameters(), lr=lr)", "by a plain number"),
-        ("LR = 0.1 * 3\noptimizer = torch.optim.Adam(net.parameters(), lr=LR)", "not defined by a plain number"),
+        ("LR = 0.1 * 3\noptimizer = torch.optim.Adam(net.parameters(), lr=LR)", "`0.1 * 3` is not a plain number"),
         ("optimizer = torch.optim.Adam(net.parameters(), lr=0.1 * n)", "`0.1 * n` is not a plain number"),
         ("optimizer = torch.optim.Adam(net.parameters(), **settings)", "** arguments may hold lr"),
         ("optimizer = torch.optim.SGD(net.parameters())", "the optimizer is given no rate"),
@@ -188,3 +196,20 @@ def test_groups_that_all_have_a_rate_need_no_other(edit) -> None:
     assert edit(body, "optim", RATE, amount=0.1)[1] == (
         '+o = torch.optim.Adam([{"params": a, "lr": 1e-3}, {"params": b, "lr": 1e-5}])'
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (MADE + "make(net, 0.5)", ["-make(net, 0.5)", "+make(net, 0.05)"]),
+        (MADE + "make(net, lr=0.5)", ["-make(net, lr=0.5)", "+make(net, lr=0.05)"]),
+        (MADE + "RATE = 0.5\nmake(net, lr=RATE)", ["-RATE = 0.5", "+RATE = 0.05"]),
+        (
+            TRAINER + "Trainer(net)",
+            ["-    def __init__(self, net, lr=1e-2):", "+    def __init__(self, net, lr=1e-3):"],
+        ),
+        (TRAINER + "Trainer(net, 3e-2).fit()", ["-Trainer(net, 3e-2).fit()", "+Trainer(net, 3e-3).fit()"]),
+    ],
+)
+def test_a_parameter_is_followed_to_the_only_call(edit, body: str, expected: list[str]) -> None:
+    assert edit(body, "optim", RATE, amount=0.1) == expected

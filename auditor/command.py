@@ -102,7 +102,7 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
     if done.follows:  # the audit of rank 0 makes the report
         return EXIT_SCRIPT_FAILED if audit.run.status is Status.SCRIPT_FAILED else 0
     show(render(audit, options.format_, color=options.color), machine=machine)
-    _tell_kept(done.folder, done.problems, done.display)
+    tell_kept(done.folder, done.problems, done.display)
     problems = write(audit, outputs)
     for problem in problems:
         _say(problem)
@@ -210,7 +210,8 @@ def _show_tail(tail: str, folder: Path | None) -> None:
         click.echo(neutral(tail), err=True)
 
 
-def _tell_kept(folder: Path | None, problems: Sequence[str], display: Display) -> None:
+def tell_kept(folder: Path | None, problems: Sequence[str], display: Display) -> None:
+    """Where the whole report is, or why there is none."""
     for problem in problems:
         _say(problem)
     if folder is None:

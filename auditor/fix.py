@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from auditor.cli import EXIT_FINDINGS, settings_from
-from auditor.command import EXIT_NOTHING, EXIT_SCRIPT_FAILED, RunOptions, conducted, exit_code
+from auditor.command import EXIT_NOTHING, EXIT_SCRIPT_FAILED, RunOptions, conducted, exit_code, tell_kept
 from auditor.edits.fixes import Plan, plan
 from auditor.edits.project import project_of
 from auditor.edits.suggestions import MISSING, available
@@ -52,6 +52,7 @@ def fix_target(options: RunOptions, *, dry_run: bool, untried: bool) -> int:
     if code in (EXIT_SCRIPT_FAILED, EXIT_NOTHING) or code >= 128:
         return code
     audit = done.outcome.audit
+    tell_kept(done.folder, done.problems, done.display)
     return _fix(audit, audit.findings, Path.cwd(), dry_run=dry_run, untried=untried)
 
 
@@ -68,18 +69,19 @@ def _fix(audit: Audit, findings: Sequence[ReportedFinding], base: Path, *, dry_r
             show(neutral(made.diff()) if sys.stdout.isatty() else made.diff(), machine=True)
     else:
         made.write()
-    _tell(made, dry_run=dry_run)
+    _tell(made, len(findings), dry_run=dry_run)
     return EXIT_FINDINGS if any(each.conflict for each in made.left) else 0
 
 
-def _tell(made: Plan, *, dry_run: bool) -> None:
+def _tell(made: Plan, findings: int, *, dry_run: bool) -> None:
     """What was fixed and what was not. With --dry-run, standard output belongs to the diff."""
     for finding in made.fixed:
         _say(f"fixed {_place(finding)}: {_tried(finding.fix.trial)}", err=dry_run)
     for left in made.left:
         _say(f"left {_place(left.finding)}: {left.reason}", err=dry_run)
     if not made.files:
-        _say("nothing to fix" if not made.left else "nothing was written", err=dry_run)
+        rest = f"; the report has {findings} finding{'s' if findings != 1 else ''}" if findings else ""
+        _say("nothing was written" if made.left else f"nothing to fix by an edit{rest}", err=dry_run)
         return
     files = ", ".join(made.name(file) for file, _ in made.files)
     count = len(made.fixed)

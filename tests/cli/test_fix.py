@@ -227,7 +227,7 @@ def test_line_breaks_survive(shell, saved):
 def test_nothing_to_fix(shell, saved):
     saved.audit()
     result = shell("fix")
-    assert (result.returncode, result.stdout) == (0, "nothing to fix\n")
+    assert (result.returncode, result.stdout) == (0, "nothing to fix by an edit\n")
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,11 @@ def test_without_libcst_it_says_how_to_get_it(shell, saved, monkeypatch):
 def test_a_script_is_audited_first(shell, bodies):
     healthy, sick = bodies
     result = shell("fix", "train.py", body=healthy)
-    assert (result.returncode, result.stdout) == (0, "nothing to fix\n")
+    assert (result.returncode, result.stdout) == (0, "nothing to fix by an edit\n")
     assert (shell.folder / ".audit" / "audit.json").exists()
-    assert shell("fix", "train.py", body=sick).returncode == 0
+    result = shell("fix", "train.py", body=sick)
+    assert (result.returncode, result.stdout) == (0, "nothing to fix by an edit; the report has 2 findings\n")
+    assert "the whole report: .audit/report.html" in result.stderr
     assert shell("fix", "train.py", body="import sys; sys.exit(3)").returncode != 0
 
 

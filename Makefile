@@ -57,9 +57,9 @@ $(BIN)/python:
 # torch first and by itself: it is the largest download, so pip shows its progress.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt torch
-	$(PIP) install --quiet -c constraints.txt -e .
+	$(PIP) install --quiet -c constraints.txt -e '.[fix]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --quiet -c constraints.txt -e '.[dev,frameworks]'
+	$(PIP) install --quiet -c constraints.txt -e '.[fix,dev,frameworks]'
 	@touch $@

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
@@ -14,7 +13,8 @@ import click
 
 from auditor import __version__
 from auditor.errors import AuditError
-from auditor.options import Duration, gate, reporting, selection
+from auditor.hints import Commands, RunCommand
+from auditor.options import gate, reporting, running, selection, watching
 from auditor.untrusted import neutral
 
 if TYPE_CHECKING:
@@ -27,96 +27,25 @@ EXIT_FINDINGS = 1
 EXIT_USAGE = 2
 
 
-class _Commands(click.Group):
-    """Suggests the command that was meant, also for a bare `audit train.py`."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
-            if name.endswith(".py") or Path(name).exists():
-                raise click.UsageError(f"there is no command {name!r}; did you mean: audit run {' '.join(args)}", ctx)
-            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1, cutoff=0.5)
-            raise click.UsageError(
-                f"there is no command {name!r}" + (f"; did you mean {near[0]}?" if near else ""), ctx
-            )
-        return super().resolve_command(ctx, args)
-
-
-class _RunCommand(click.Command):
-    """Its arguments end at the target: everything after it is the script's."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as wrong:
-            close = difflib.get_close_matches(wrong.option_name, wrong.possibilities or (), n=1, cutoff=0.7)
-            near = f" (did you mean {close[0]}?)" if close else ""
-            message = f"no such option: {wrong.option_name}{near}; options for your script go after its name"
-            raise click.UsageError(message, ctx) from None
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="audit")
 def cli() -> None:
     """Audit a PyTorch training script before its long run.
 
     \b
       audit run train.py --lr 0.1     run it for a short probe, and say what is wrong
+      audit fix                       write the fixes that helped into the source
       audit check src/                read the source only, in under a second
       audit explain RULE              what a finding means, and how to fix it
     """
 
 
-@cli.command(cls=_RunCommand, context_settings={"allow_interspersed_args": False})
-@click.option(
-    "--steps", type=click.IntRange(min=1), envvar="AUDIT_STEPS", help="Optimizer steps to observe.  [default: 60]"
-)
-@click.option(
-    "--look-on",
-    type=click.IntRange(min=0),
-    metavar="N",
-    envvar="AUDIT_LOOK_ON",
-    help="Steps after those, for what comes late.  [default: 440]",
-)
-@click.option(
-    "--max-time",
-    type=Duration(),
-    envvar="AUDIT_MAX_TIME",
-    help="Limit of the whole audit: seconds, or 90s, 5m, 1h.  [default: 120]",
-)
-@click.option(
-    "--batch-memory",
-    type=click.IntRange(min=1),
-    metavar="MB",
-    envvar="AUDIT_BATCH_MEMORY",
-    help="Memory for batches that are kept for replays.  [default: 256]",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    envvar="AUDIT_DEVICE",
-    help="For files without a loop; a script decides for itself.",
-)
-@click.option("--seed", type=int, envvar="AUDIT_SEED", help="Seed the random number generators first.")
-@click.option("--no-experiments", is_flag=True, help="Observe only.")
-@click.option("--no-trials", is_flag=True, help="Do not try the fixes of what is found.")
-@click.option(
-    "--side-effects",
-    type=click.Choice(["divert", "allow"]),
-    default="divert",
-    envvar="AUDIT_SIDE_EFFECTS",
-    show_default=True,
-    help="What the script writes goes to scratch, and trackers stay offline; or all happens for real.",
-)
-@click.option("-m", "--module", is_flag=True, help="TARGET is a module, as in python -m.")
+@cli.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
+@running
 @selection
 @gate
 @reporting
-@click.option("--show-output", is_flag=True, help="Show what the script prints while it runs.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no hints.")
+@watching
 @click.argument("target")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def run(**options: Any) -> None:
@@ -132,6 +61,48 @@ def run(**options: Any) -> None:
     if options["args"][:1] == ("--",):
         options["args"] = options["args"][1:]
     sys.exit(run_command(RunOptions(**options)))
+
+
+@cli.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--from",
+    "saved",
+    type=click.Path(path_type=Path),
+    metavar="AUDIT.json",
+    help="Fix what this audit found, without running anything.  [default: .audit/audit.json]",
+)
+@click.option("--dry-run", is_flag=True, help="Print the diff; write nothing.")
+@click.option("--include-untried", is_flag=True, help="Also write fixes that were not tried on the script's loop.")
+@running
+@selection
+@watching
+@click.argument("target", required=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def fix(saved: Path | None, dry_run: bool, include_untried: bool, **options: Any) -> None:
+    """Write the fixes that helped into the source.
+
+    With TARGET, it is audited as by `audit run`, and everything after it is passed to it; without, the latest audit of
+    this folder is taken. Only fixes that were tried on the script's own loop, and helped, are written, and only into
+    files of the project that have not changed since.
+
+    Exit code: 0 all of them are written, or there was nothing to fix; 1 some touch the same place, audit again;
+    2 usage, a file that has changed; 3, 5, 130, 143 as for run.
+    """
+    from auditor.command import RunOptions
+    from auditor.fix import fix_saved, fix_target
+
+    target = options["target"]
+    if target is not None and saved is not None:
+        raise click.UsageError("--from takes the place of a script; give one of them")
+    if target is not None and target.endswith(".json"):
+        raise click.UsageError(f"{target} is no script; did you mean: audit fix --from {target}")
+    if options["args"][:1] == ("--",):
+        options["args"] = options["args"][1:]
+    options["target"] = target or ""
+    wanted = RunOptions(**options, fail_on=None, format_="text", outputs=(), color="auto")
+    if wanted.target:
+        sys.exit(fix_target(wanted, dry_run=dry_run, untried=include_untried))
+    sys.exit(fix_saved(saved, wanted, dry_run=dry_run, untried=include_untried))
 
 
 @cli.command()

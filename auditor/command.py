@@ -82,12 +82,38 @@ OWN_OPTIONS = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Conducted:
+    """An audit that was run and kept. `follows`: this process is one of several ranks, and not the first."""
+
+    outcome: Outcome
+    settings: Settings
+    folder: Path | None
+    follows: bool
+    display: Display
+    problems: tuple[str, ...]
+
+
 def run_command(options: RunOptions, *, command: Sequence[str] | None = None) -> int:
     """Returns the exit code. Raises AuditError for whatever can be refused before anything runs."""
     check_format(options.format_)
     outputs = [parse_output(text) for text in options.outputs]
-    follows = is_follower(os.environ)
     machine = options.format_ != "text"
+    done = conducted(options, command=command)
+    audit = done.outcome.audit
+    if done.follows:  # the audit of rank 0 makes the report
+        return EXIT_SCRIPT_FAILED if audit.run.status is Status.SCRIPT_FAILED else 0
+    show(render(audit, options.format_, color=options.color), machine=machine)
+    tell_kept(done.folder, done.problems, done.display)
+    problems = write(audit, outputs)
+    for problem in problems:
+        _say(problem)
+    return EXIT_USAGE if problems else exit_code(done.outcome, done.settings)
+
+
+def conducted(options: RunOptions, *, command: Sequence[str] | None = None) -> Conducted:
+    """Run the audit, keep it in .audit/ and say why the script ended early. Raises AuditError before anything runs."""
+    follows = is_follower(os.environ)
     request = Request(
         target=options.target,
         args=options.args,
@@ -96,7 +122,7 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
         side_effects=options.side_effects,
         device=options.device,
         seed=options.seed,
-        stdout_to_stderr=machine,
+        stdout_to_stderr=options.format_ != "text",
     )
     here = _here()
     request.locate()
@@ -112,14 +138,7 @@ def run_command(options: RunOptions, *, command: Sequence[str] | None = None) ->
             capture.close()
     problems = keep(outcome.audit, folder) if folder is not None else []  # first of all: what follows may fail
     _tell_ending(outcome.audit, settings, capture, folder)
-    if follows:  # the audit of rank 0 makes the report
-        return EXIT_SCRIPT_FAILED if outcome.audit.run.status is Status.SCRIPT_FAILED else 0
-    show(render(outcome.audit, options.format_, color=options.color), machine=machine)
-    _tell_kept(folder, problems, display)
-    problems = write(outcome.audit, outputs)
-    for problem in problems:
-        _say(problem)
-    return EXIT_USAGE if problems else exit_code(outcome, settings)
+    return Conducted(outcome, settings, folder, follows, display, tuple(problems))
 
 
 def _here() -> Path:
@@ -193,7 +212,8 @@ def _show_tail(tail: str, folder: Path | None) -> None:
         click.echo(neutral(tail), err=True)
 
 
-def _tell_kept(folder: Path | None, problems: Sequence[str], display: Display) -> None:
+def tell_kept(folder: Path | None, problems: Sequence[str], display: Display) -> None:
+    """Where the whole report is, or why there is none."""
     for problem in problems:
         _say(problem)
     if folder is None:

@@ -19,6 +19,7 @@ from auditor.declare import (
 )
 from auditor.diagnosis import diagnose
 from auditor.evidence import Evidence, Part
+from auditor.repair import Repairs
 from auditor.result import (
     Audit,
     Fix,
@@ -31,7 +32,6 @@ from auditor.result import (
 )
 from auditor.static.source import SourceFiles
 from auditor.static.suppressions import Comment, comments
-from auditor.trials import tried
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
     settings = settings or Settings()
     answers = [ask(rule, evidence, settings) for rule in settings.selected(rules)]
     sources = SourceFiles()
-    reported = [_report(answer.rule, finding, sources, evidence) for answer in answers for finding in answer.findings]
+    repairs = Repairs(evidence)
+    reported = [_report(answer.rule, finding, sources, repairs) for answer in answers for finding in answer.findings]
     explains = {answer.rule.name: answer.rule.explains for answer in answers}
     kept, waived, notes = _suppress(diagnose(reported, explains, evidence), settings, sources, answers)
     verdicts = tuple(answer.verdict for answer in answers)
@@ -118,9 +119,9 @@ def _proof(rule: Rule, finding: Finding, fix: Fix, evidence: Evidence) -> Proof:
     return "trial" if fix.trial is not None and fix.trial.helped and fix.trial.looks > 1 else ""
 
 
-def _report(rule: Rule, finding: Finding, sources: SourceFiles, evidence: Evidence) -> ReportedFinding:
-    fix = _fix(rule, finding, evidence)
-    proof = _proof(rule, finding, fix, evidence)
+def _report(rule: Rule, finding: Finding, sources: SourceFiles, repairs: Repairs) -> ReportedFinding:
+    fix = repairs.of(rule, finding)
+    proof = _proof(rule, finding, fix, repairs.evidence)
     line = sources.line(finding.location) if finding.location else ""
     key = "|".join((rule.name, finding.where, " ".join(line.split())))
     return ReportedFinding(
@@ -144,20 +145,6 @@ def _report(rule: Rule, finding: Finding, sources: SourceFiles, evidence: Eviden
         detail=finding.detail,
         references=rule.references,
         source=sources.frame(finding.location) if finding.location else (),
-    )
-
-
-def _fix(rule: Rule, finding: Finding, evidence: Evidence) -> Fix:
-    given = finding.remedies or rule.remedies
-    remedies = tuple(each if each.site else each.model_copy(update={"site": finding.location}) for each in given)
-    found = tried(remedies, evidence)
-    return Fix(
-        text=finding.fix or rule.fix,
-        trial=found.trials[0] if found.trials else None,
-        others=found.trials[1:],
-        untried=found.refused,
-        remedies=remedies,
-        tried=found.remedies,
     )
 
 

@@ -45,6 +45,69 @@ def selection(command: _F) -> _F:
     return command
 
 
+def running(command: _F) -> _F:
+    """Options that say how a script is run."""
+    for option in (
+        click.option("-m", "--module", is_flag=True, help="TARGET is a module, as in python -m."),
+        click.option(
+            "--side-effects",
+            type=click.Choice(["divert", "allow"]),
+            default="divert",
+            envvar="AUDIT_SIDE_EFFECTS",
+            show_default=True,
+            help="What the script writes goes to scratch, and trackers stay offline; or all happens for real.",
+        ),
+        click.option("--no-experiments", is_flag=True, help="Observe only."),
+        click.option("--no-trials", is_flag=True, help="Do not try the fixes of what is found."),
+        click.option("--seed", type=int, envvar="AUDIT_SEED", help="Seed the random number generators first."),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            envvar="AUDIT_DEVICE",
+            help="For files without a loop; a script decides for itself.",
+        ),
+        click.option(
+            "--batch-memory",
+            type=click.IntRange(min=1),
+            metavar="MB",
+            envvar="AUDIT_BATCH_MEMORY",
+            help="Memory for batches that are kept for replays.  [default: 256]",
+        ),
+        click.option(
+            "--max-time",
+            type=Duration(),
+            envvar="AUDIT_MAX_TIME",
+            help="Limit of the whole audit: seconds, or 90s, 5m, 1h.  [default: 120]",
+        ),
+        click.option(
+            "--look-on",
+            type=click.IntRange(min=0),
+            metavar="N",
+            envvar="AUDIT_LOOK_ON",
+            help="Steps after those, for what comes late.  [default: 440]",
+        ),
+        click.option(
+            "--steps",
+            type=click.IntRange(min=1),
+            envvar="AUDIT_STEPS",
+            help="Optimizer steps to observe.  [default: 60]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def watching(command: _F) -> _F:
+    """Options that say what is seen of a running audit."""
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, help="No progress and no hints."),
+        click.option("--show-output", is_flag=True, help="Show what the script prints while it runs."),
+    ):
+        command = option(command)
+    return command
+
+
 def gate(command: _F) -> _F:
     return click.option(
         "--fail-on",

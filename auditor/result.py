@@ -52,7 +52,8 @@ class Fix(Frozen):
     """What to do about a finding. `trial` is the best of what was tried, `others` the rest of it."""
 
     text: str
-    diff: str | None = None
+    diff: str | None = Field(None, description="Of the user's own files, with paths relative to the project.")
+    by_hand: str = Field("", description="Why there is no diff.")
     trial: Trial | None = None
     others: tuple[Trial, ...] = ()
     untried: str = Field("", description="Why nothing was tried.")

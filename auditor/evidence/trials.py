@@ -33,9 +33,11 @@ class RemedyKind(StrEnum):
     DIVIDE_LOSS = "divide-loss"  # by `amount`
     ZERO_GRADIENTS = "zero-gradients"  # once an update, before the gradients of the next are gathered
     TRAINING_MODE = "training-mode"  # of the model, in every training step
+    CAUSAL_MASK = "causal-mask"  # no position attends to later ones
     ADD_PARAMETERS = "add-parameters"  # those that get gradients and are in no optimizer join the first one
     HOLD_RATE = "hold-rate"  # the learning rate stays at its highest
     SHUFFLE = "shuffle"  # the samples of the recorded batches, in mixed batches
+    FULL_PRECISION = "full-precision"  # weights and updates in float32
     NO_DROPOUT = "no-dropout"
     NO_PENALTY = "no-penalty"  # neither weight decay nor terms of the loss that depend on the weights alone
 
@@ -51,6 +53,9 @@ class Remedy(Frozen):
     layers: tuple[str, ...] = ()
     site: Location | None = None
     subject: str = Field("", description="The name at the site: of a variable, a keyword or a function.")
+    mean: tuple[float, ...] = Field((), description="Per channel or feature, of what the model is given.")
+    std: tuple[float, ...] = ()
+    values: tuple[float, ...] = Field((), description="Weights of the classes.")
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ ALLOWED = {
     "rules": {"auditor", "pydantic", "numpy", "scipy"},
     "reports": {"auditor", "pydantic", "jinja2", "markupsafe", "markdown_it", "rich", "PIL", "numpy"},
 }
-HEAVY = ("torch", "scipy", "numpy", "rich", "jinja2", "PIL")
+HEAVY = ("torch", "scipy", "numpy", "rich", "jinja2", "PIL", "libcst")
 
 
 def modules(folder: str) -> list[Path]:

@@ -72,8 +72,8 @@ class Finding:
 
     `message` is one sentence with the measured numbers; `detail` adds evidence lines; `where` names a layer, loader
     or split; `location` is the user's line to show. `severity` and `fix` replace the rule's own where they differ.
-    `remedies` are to be tried on the user's loop, the best first, instead of the rule's own; `since` is the step at
-    which it was there first.
+    `remedies` are to be tried on the user's loop, the best first; None stands for the rule's own. `since` is the step
+    at which it was there first.
     """
 
     message: str
@@ -85,7 +85,7 @@ class Finding:
     confidence: Confidence = Confidence.SUSPECTED
     detail: tuple[str, ...] = ()
     fix: str | None = None
-    remedies: tuple[Remedy, ...] = ()
+    remedies: tuple[Remedy, ...] | None = None
     since: int | None = None
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from auditor.declare import Rule
+from auditor.trials import describe
 
 FORMATS = ("text", "json", "markdown")
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
@@ -46,6 +47,7 @@ def _facts(rule: Rule) -> dict[str, object]:
         "fix": rule.fix,
         "needs": [need.evidence for need in rule.needs if need.required],
         "explains": list(rule.explains),
+        "remedies": [remedy.kind.value for remedy in rule.remedies],
         "limits": {name: default for name, default, _ in _limits(rule)},
         "references": list(rule.references),
     }
@@ -55,6 +57,7 @@ def page(rule: Rule, *, color: bool = False) -> str:
     """The rule's page: Markdown, which is plain enough to read as it is; headings are bold with `color`."""
     limits = [f"- `{name} = {json.dumps(default)}`: {text}" for name, default, text in _limits(rule)]
     parts = [f"# {rule.code} {rule.name} ({rule.severity.value})", rule.page, "## Fix in short", rule.fix]
+    parts += ["## What the audit tries on your loop", trial_of(rule)]
     if limits:
         parts += ["## Limits", f"In the configuration, below `[tool.auditor.limits.{rule.name}]`:", "\n".join(limits)]
     if rule.explains:
@@ -64,6 +67,13 @@ def page(rule: Rule, *, color: bool = False) -> str:
     waiver = f"In the source, on the line: `# audit: ignore[{rule.code}] why it is fine here`"
     text = "\n\n".join([*parts, "## To waive it", waiver])
     return "\n".join(_styled(line, _BOLD, color and line.startswith("#")) for line in text.splitlines())
+
+
+def trial_of(rule: Rule) -> str:
+    """Which remedies are tried for the rule's findings, or that none is."""
+    if not rule.remedies:
+        return "Nothing: no change of single steps shows whether this is cured."
+    return "; ".join(describe([remedy]) for remedy in rule.remedies) + "."
 
 
 def _limits(rule: Rule) -> list[tuple[str, object, str]]:

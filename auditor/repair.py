@@ -19,7 +19,7 @@ class Repairs:
         self._edits = Suggestions(evidence.run)
 
     def of(self, rule: Rule, finding: Finding) -> Fix:
-        given = finding.remedies or rule.remedies
+        given = rule.remedies if finding.remedies is None else finding.remedies
         remedies = tuple(each if each.site else each.model_copy(update={"site": finding.location}) for each in given)
         found = tried(remedies, self.evidence)
         diff, by_hand = self._diff(found.remedies, remedies)

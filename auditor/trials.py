@@ -41,22 +41,37 @@ _WORDS = {
     RemedyKind.ZERO_GRADIENTS: "gradients zeroed once an update",
     RemedyKind.TRAINING_MODE: "the model in training mode",
     RemedyKind.SHUFFLE: "shuffled samples",
+    RemedyKind.CAUSAL_MASK: "a causal mask",
+    RemedyKind.FULL_PRECISION: "weights in float32",
     RemedyKind.NO_DROPOUT: "without dropout",
     RemedyKind.NO_PENALTY: "without weight decay and penalties",
 }
 
 
+_UNSPECIFIED = {
+    RemedyKind.RATE: "another learning rate",
+    RemedyKind.WARM_UP: "a warm-up",
+    RemedyKind.CLIP: "clipped gradients",
+    RemedyKind.DIVIDE_LOSS: "a divided loss",
+    RemedyKind.SOFTMAX_AXIS: "the softmax along another axis",
+    RemedyKind.LEAVE_OUT: "without the call",
+}
+
+
 def describe(remedies: Iterable[Remedy], base: Iterable[Remedy] = ()) -> str:
     """'the learning rate times 0.25 and class weights, on top of standardized inputs'."""
-    words = " and ".join(
-        _WORDS[remedy.kind].format(
-            amount=f"{remedy.amount:g}" if remedy.amount is not None else "",
-            layers=f" in {', '.join(remedy.layers)}" if remedy.layers else "",
-            subject=remedy.subject or "it",
-        )
-        for remedy in remedies
-    )
+    words = " and ".join(map(_words, remedies))
     return f"{words}, on top of {under}" if (under := describe(base) if base else "") else words
+
+
+def _words(remedy: Remedy) -> str:
+    if remedy.kind in _UNSPECIFIED and remedy.amount is None and not remedy.subject:
+        return _UNSPECIFIED[remedy.kind]
+    return _WORDS[remedy.kind].format(
+        amount=f"{remedy.amount:g}" if remedy.amount is not None else "",
+        layers=f" in {', '.join(remedy.layers)}" if remedy.layers else "",
+        subject=remedy.subject,
+    )
 
 
 def wanted(audit: Audit) -> Requests:
@@ -126,7 +141,8 @@ def tried(remedies: Sequence[Remedy], evidence: Evidence) -> Tried:
     judged.sort(key=lambda pair: (not pair[0].helped, len(pair[1].base), -_improvement(pair[0])))
     if not judged:
         return Tried(refused=next((run.refused for run in runs if run.refused), ""))
-    return Tried(tuple(trial for trial, _ in judged), judged[0][1].remedies)
+    best = {remedy.key for remedy in judged[0][1].remedies}
+    return Tried(tuple(trial for trial, _ in judged), tuple(remedy for remedy in remedies if remedy.key in best))
 
 
 def made(evidence: Evidence) -> list[TrialRun]:

@@ -6,6 +6,7 @@ from itertools import groupby
 
 from auditor.declare import Rule
 from auditor.registry import rules
+from auditor.trials import describe
 
 HEAD = """# The rules
 
@@ -13,7 +14,9 @@ One folder a family, one file a rule. A file holds everything about its rule: li
 the function, its page. `audit explain RULE` shows the page, `audit rules` lists the rules.
 
 Findings are `confirmed` where an identity or an experiment with the program as its own control proved them, `suspected`
-where a statistic did. *Explains* names rules whose findings are taken for consequences and shown below the cause.
+where a statistic did. *Tries* names the remedies that are tried on the user's own loop, against the replayed loop as it
+is; `audit fix` writes one that helped into the source, where that is mechanical. *Explains* names rules whose findings
+are taken for consequences and shown below the cause.
 
 ## Adding a rule
 
@@ -41,6 +44,8 @@ def _entry(rule: Rule) -> str:
         f"- needs: {', '.join(needs)}",
         f"- limits: {_limits(rule)}",
     ]
+    if rule.remedies:
+        lines.append(f"- tries: {'; '.join(describe([remedy]) for remedy in rule.remedies)}")
     if rule.explains:
         lines.append(f"- explains: {', '.join(rule.explains)}")
     return "\n".join(lines)

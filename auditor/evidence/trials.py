@@ -74,7 +74,7 @@ class TrialRun(Frozen):
 
     remedies: tuple[Remedy, ...]
     base: tuple[Remedy, ...] = Field((), description="Carried out in both arms: the fixes of other faults.")
-    metric: Metric = Field("loss", description="Of the looks. Not the loss, where the remedy changes its meaning.")
+    metric: Metric = Field("loss", description="Of the looks. Seldom the loss, where the remedy changes its meaning.")
     looks: tuple[PairedReplay, ...] = Field((), description="The second one is on other batches.")
     refused: str = Field("", description="Why it could not be tried.")
 

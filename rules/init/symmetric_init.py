@@ -42,6 +42,7 @@ class Limits(Options):
         "https://proceedings.mlr.press/v9/glorot10a.html",
         "https://docs.pytorch.org/docs/stable/nn.init.html",
     ),
+    remedies=(RemedyKind.REINITIALIZE,),
 )
 def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) -> Judgement:
     """Units of a layer start with equal weights and never come apart.

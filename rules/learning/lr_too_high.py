@@ -47,6 +47,10 @@ class Limits(Options):
         "https://arxiv.org/abs/2103.00065",
         "https://arxiv.org/abs/1803.02021",
     ),
+    remedies=(
+        (RemedyKind.RATE, 0.25),
+        (RemedyKind.CLIP, 1.0),
+    ),
 )
 def lr_too_high(lower: LowerRate, sweep: RateSweep | None, limits: Limits) -> Judgement:
     """The learning rate is too high: the loss stalls or diverges, and falls at a lower rate.

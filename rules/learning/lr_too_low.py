@@ -58,6 +58,7 @@ class Limits(Options):
         "https://cs231n.github.io/neural-networks-3/",
         "https://arxiv.org/abs/1803.09820",
     ),
+    remedies=((RemedyKind.RATE, 16.0),),
 )
 def lr_too_low(
     higher: HigherRate,

@@ -44,6 +44,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html",
     ),
+    remedies=(RemedyKind.LEAVE_OUT,),
 )
 def double_softmax(inputs: LossInputs | None, sites: LossSites | None, limits: Limits) -> Judgement:
     """Cross entropy receives probabilities, so softmax is applied twice.

@@ -53,6 +53,10 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.KLDivLoss.html",
     ),
+    remedies=(
+        RemedyKind.LEAVE_OUT,
+        RemedyKind.LOG_PROBABILITIES,
+    ),
 )
 def loss_activation_mismatch(sites: LossSites, source: Source | None, limits: Limits) -> Judgement:
     """The last activation does not fit the loss: probabilities for logits, or the reverse.
@@ -150,6 +154,7 @@ def _unseen(call: MisfitCall) -> Finding:
         limit=0.0,
         confidence=Confidence.SUSPECTED,
         detail=("read in the source: the observed steps did not come to this call",),
+        remedies=(),
     )
 
 
@@ -194,6 +199,7 @@ def _formula(text: str, layer: str, location: Location | None, calls: int) -> Fi
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=(f"in {count(calls, 'step')} looked at, by the graph of the loss",),
+        remedies=(),
     )
 
 

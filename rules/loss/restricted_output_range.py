@@ -45,6 +45,7 @@ class Limits(Options):
         "https://www.deeplearningbook.org/contents/mlp.html",
         "https://docs.pytorch.org/docs/stable/nn.html#non-linear-activations-weighted-sum-nonlinearity",
     ),
+    remedies=(RemedyKind.LEAVE_OUT,),
 )
 def restricted_output_range(sites: LossSites, limits: Limits) -> Judgement:
     """The last activation bounds the output, and targets lie outside of these bounds.

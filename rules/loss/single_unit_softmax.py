@@ -36,6 +36,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html",
     ),
+    remedies=(RemedyKind.SIGMOID,),
 )
 def single_unit_softmax(sites: LossSites, limits: Limits) -> Judgement:
     """A softmax over one single unit makes the prediction a constant.

@@ -44,6 +44,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Softmax.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html",
     ),
+    remedies=(RemedyKind.SOFTMAX_AXIS,),
 )
 def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limits) -> Judgement:
     """A softmax is taken along the wrong axis: samples compete instead of classes, or nothing competes at all.
@@ -207,6 +208,7 @@ def _over_one(softmax: LoneSoftmax) -> Finding:
         detail=(f"in all {count(softmax.calls, 'call')} looked at",),
         fix=f"Run it along the axis of the {softmax.summands} summands, `scores.softmax(dim=1)` for "
         "(samples, steps, 1).",
+        remedies=(),
     )
 
 
@@ -228,6 +230,7 @@ def _crossed(softmax: LoneSoftmax) -> Finding:
         confidence=Confidence.SUSPECTED,
         detail=(f"in all {count(softmax.calls, 'call')} looked at",),
         fix=f"Run it along the axis that is summed, `scores.softmax(dim={other})`.",
+        remedies=(),
     )
 
 
@@ -244,4 +247,5 @@ def _inside(sites: LossSites, mixed: CrossSample) -> Finding:
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=("with the results of that softmax held fixed, the other samples stay where they are",),
+        remedies=(),
     )

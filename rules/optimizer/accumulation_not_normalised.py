@@ -52,6 +52,7 @@ class Limits(Options):
         "https://huggingface.co/docs/accelerate/usage_guides/gradient_accumulation",
         "https://unsloth.ai/blog/gradient",
     ),
+    remedies=(RemedyKind.DIVIDE_LOSS,),
 )
 def accumulation_not_normalised(
     accumulation: Accumulation, divided: DividedAccumulation | None, limits: Limits
@@ -187,4 +188,5 @@ def _unequal(accumulation: Accumulation, limits: Limits) -> Iterator[Finding]:
             severity=Severity.NOTE,
             confidence=Confidence.CONFIRMED,
             fix="Sum the losses and divide by the labels of the whole step: `(loss_sum / labels_in_step).backward()`.",
+            remedies=(),
         )

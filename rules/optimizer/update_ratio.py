@@ -43,6 +43,7 @@ class Limits(Options):
         "https://www.youtube.com/watch?v=P6sfmUTpUmc",
         "https://arxiv.org/abs/2204.00871",
     ),
+    remedies=(RemedyKind.RATE,),
 )
 def update_ratio(updates: Updates, trajectory: Trajectory | None, limits: Limits) -> Judgement:
     """The steps are out of proportion to the weights: they replace them, or leave no trace on them.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from auditor.evidence import Metric, PairedReplay, Remedy, TrialRun
 from auditor.evidence.trials import keys
 from auditor.probe.experiments.feasible import require_rewindable
-from auditor.probe.experiments.paired import Pair, Start, favours_treatment, paired_trails
+from auditor.probe.experiments.paired import Pair, Start, end_level, favours_treatment, paired_trails
 from auditor.probe.remedies import Treatment, treatment
 from auditor.probe.replay import NotRun, Replay, Trail
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STEPS = 120
 FEWEST = 20
+NO_ROOM = 0.02  # share of wrong answers below which there is nothing to be gained
 
 
 def trial(probe: Probe, remedies: Sequence[Remedy], base: Sequence[Remedy] = ()) -> Generator[Replay, Trail, TrialRun]:
@@ -30,30 +31,47 @@ def trial(probe: Probe, remedies: Sequence[Remedy], base: Sequence[Remedy] = ())
         label = " and ".join(remedy.kind.value for remedy in remedies)
 
         def looked(pair: Pair) -> bool:
-            look = _look(pair, treated)
-            return look is not None and favours_treatment(look)
+            return any(favours_treatment(look) for look in _looks([pair], treated, _metric([pair], treated)))
 
         start = Start(keys(base), before.fields)
         pairs = yield from paired_trails(probe, label, STEPS, FEWEST, looked, start, **treated.fields)
-        if pairs and not all(treated.met):
-            raise NotRun("the call that it concerns was not met in a replayed step")
-        looks = [look for pair in pairs if (look := _look(pair, treated)) is not None]
-        if looks and all(look.control == look.treated for look in looks):
-            raise NotRun(f"it made no difference in {len(looks[0].control)} steps")
-        if not looks:
-            raise NotRun(f"the {treated.metric} is not known: no loss function of torch was called with class labels")
+        metric = _metric(pairs, treated)
+        looks = _looks(pairs, treated, metric)
+        _require_difference(pairs, looks, treated, metric)
     except NotRun as why:
         return TrialRun(**given, refused=str(why))
-    return TrialRun(**given, metric=treated.metric, looks=tuple(looks))
+    return TrialRun(**given, metric=metric, looks=tuple(looks))
 
 
-def _look(pair: Pair, treated: Treatment) -> PairedReplay | None:
-    """Both arms by the metric of the treatment; None where that is not known."""
-    arms = [_series(trail, treated.metric) for trail in (pair.control, pair.treated)]
-    if not all(arms):
-        return None
-    control = tuple(value / treated.unit for value in arms[0])
-    return PairedReplay(start="initial", control=control, treated=tuple(arms[1]), seed_offset=pair.seed)
+def _require_difference(
+    pairs: Sequence[Pair], looks: Sequence[PairedReplay], treated: Treatment, metric: Metric
+) -> None:
+    if pairs and not all(treated.met):
+        raise NotRun("the call that it concerns was not met in a replayed step")
+    if not looks:
+        raise NotRun(f"the {metric} is not known: no loss function of torch was called with class labels")
+    if all(look.control == look.treated for look in looks):
+        raise NotRun(f"it made no difference in {len(looks[0].control)} steps")
+
+
+def _metric(pairs: Sequence[Pair], treated: Treatment) -> Metric:
+    """That of the treatment. Where next to nothing is answered wrong, the loss alone can tell what is better."""
+    if treated.metric == "error rate" and pairs:
+        errors = _series(pairs[0].control, "error rate")
+        if errors and end_level(errors) <= NO_ROOM:
+            return "loss"
+    return treated.metric
+
+
+def _looks(pairs: Sequence[Pair], treated: Treatment, metric: Metric) -> list[PairedReplay]:
+    """Both arms by the metric; none where that is not known."""
+    found: list[PairedReplay] = []
+    for pair in pairs:
+        control, changed = _series(pair.control, metric), _series(pair.treated, metric)
+        if control and changed:
+            in_unit = tuple(value / treated.unit for value in control)
+            found.append(PairedReplay(start="initial", control=in_unit, treated=tuple(changed), seed_offset=pair.seed))
+    return found
 
 
 def _series(trail: Trail, metric: Metric) -> list[float]:

@@ -67,6 +67,7 @@ class Result:
     status: str
     seconds: float
     findings: tuple[tuple[str, str, str], ...]  # (rule, severity, message), the root cause first
+    trials: tuple[tuple[str, str, bool], ...]  # (rule, what was tried, whether it helped), of findings with one
     broken: tuple[str, ...]  # rules that failed themselves
 
     def rules(self, *severities: str) -> list[str]:
@@ -79,6 +80,16 @@ class Result:
     @property
     def named(self) -> bool:
         return bool({rule for rule, _, _ in self.findings} & set(self.causes))
+
+    @property
+    def tried(self) -> bool:
+        """A fix for the cause was tried on the loop."""
+        return any(rule in self.causes for rule, _, _ in self.trials)
+
+    @property
+    def helped(self) -> bool:
+        """Such a fix was seen to help."""
+        return any(rule in self.causes and helped for rule, _, helped in self.trials)
 
     @property
     def first(self) -> bool:
@@ -121,6 +132,7 @@ def run(program: Program, command: Sequence[str], max_time: float) -> Result:
         status=str(audit.run.status),
         seconds=round(audit.run.seconds, 1),
         findings=tuple((f.rule, str(f.severity), f.message) for f in audit.findings),
+        trials=tuple((f.rule, f.fix.trial.what, f.fix.trial.helped) for f in audit.findings if f.fix.trial),
         broken=tuple(v.rule for v in audit.verdicts if v.outcome == "error"),
     )
 
@@ -139,6 +151,7 @@ def table(results: Iterable[Result]) -> str:
     """The figures, in Markdown."""
     results = list(results)
     faulty = [result for result in results if result.causes]
+    named = [result for result in faulty if result.named]
     sound = [result for result in results if not result.causes]
     errors = [result for result in sound if result.rules("error")]
     warned = [result for result in sound if result.rules("warning")]
@@ -147,6 +160,8 @@ def table(results: Iterable[Result]) -> str:
         ("faulty programs detected", wilson(sum(r.detected for r in faulty), len(faulty))),
         ("cause among the findings", wilson(sum(r.named for r in faulty), len(faulty))),
         ("right cause first", wilson(sum(r.first for r in faulty), len(faulty))),
+        ("of the named causes: a fix was tried on the loop", wilson(sum(r.tried for r in named), len(named))),
+        ("of the named causes: a fix was tried and helped", wilson(sum(r.helped for r in named), len(named))),
         ("healthy programs and fixed twins with an error", wilson(len(errors), len(sound))),
         ("healthy programs and fixed twins with a warning", wilson(len(warned), len(sound))),
         ("warnings per healthy program or twin", f"{warnings / max(1, len(sound)):.2f}"),
@@ -164,6 +179,7 @@ def story(result: Result) -> str:
     lines = [f"{sign} {result.path}: {rules}{wanted} [{result.seconds:.0f} s, {result.status}]"]
     if wrong:
         lines += [f"      {rule}: {message}" for rule, _, message in result.findings]
+    lines += [f"      tried for {rule}: {what}, {'helped' if ok else 'no help'}" for rule, what, ok in result.trials]
     lines += [f"      broken: {rule}" for rule in result.broken]
     return "\n".join(lines)
 

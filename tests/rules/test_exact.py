@@ -290,6 +290,23 @@ def test_drawings_in_black_and_white_repeat_by_chance():
     assert judge("test-set-leakage", part).verdict.outcome == "fail"
 
 
+def test_short_texts_repeat_by_chance_with_the_labels_that_they_decide_on():
+    measured = Inputs(kind="features", shape=(64, 20), samples=320, mean=0.0, std=1.0, min=-3.0, max=3.0)
+    splits = [
+        Split(name="train_loader", role="training", samples=2400, hashed=2400, method="items"),
+        Split(name="test_loader", role="held-out", samples=600, hashed=600, method="items"),
+    ]
+
+    def verdict(repeats, shared, *further):
+        shared = overlap(shared=shared, total=600, labels_agree=1.0)
+        part = Leakage(splits=splits, overlaps=[shared], duplicates_in_training=repeats, sample_values=20)
+        return judge("test-set-leakage", part, *further).verdict.outcome
+
+    assert verdict(75, 42) == "pass"
+    assert verdict(75, 42, measured) == "fail"
+    assert verdict(900, 300) == "fail", "copied into balance before the split"
+
+
 def test_more_repeats_than_chance_fail():
     assert leak(overlap(shared=200), duplicates_in_training=20, sample_values=4).verdict.outcome == "fail"
     assert (

@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Motion, ParameterMotion, Schedules
+from auditor.evidence import LayerChains, Motion, ParameterMotion, Schedules
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
@@ -41,7 +41,9 @@ class Limits(Options):
         "https://arxiv.org/abs/2010.06192",
     ),
 )
-def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limits) -> Judgement:
+def params_not_updated(
+    motion: Motion, schedules: Schedules | None, chains: LayerChains | None, limits: Limits
+) -> Judgement:
     """The optimizer steps on parameters with a gradient, and they keep every bit of their value.
 
     ## What it does
@@ -70,6 +72,8 @@ def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limi
     - Warm-up from a rate of zero, frozen groups with rate zero, rows of an embedding that do not occur, experts that
       are not chosen, zero-initialized gates in the first step: all of these pass, because a whole tensor has to stand
       still under a gradient and a rate.
+    - A bias in front of a batch norm has rounding errors for a gradient, because the norm subtracts it again (see
+      bias-before-norm). It passes.
     - A parameter that the loop itself sets back after each step moved within the step, and passes.
     - A rate that a schedule has taken close to zero from the start is reported. It is meant to be.
 
@@ -95,7 +99,8 @@ def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limi
         raise Inconclusive(
             f"needs a parameter with {limits.min_updates} updates under a gradient and a rate, saw {most} at most"
         )
-    still = [each for each in judged if not each.moved and not each.moved_within]
+    cancelled = {f"{each.layer}.bias" for each in chains.biased} if chains is not None else set()
+    still = [each for each in judged if not each.moved and not each.moved_within and each.name not in cancelled]
     total = max(len(judged), motion.graded)
     yield Measured(
         float(len(still)), float(limits.max_still), f"{len(still)} of {count(total, 'parameter')} stood still"

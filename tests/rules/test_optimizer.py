@@ -8,10 +8,12 @@ import pytest
 
 from auditor.evidence import (
     Accumulation,
+    BiasedNorm,
     CallOrder,
     ClearedGradients,
     DividedAccumulation,
     EventTrace,
+    LayerChains,
     LayerUpdates,
     LeftOut,
     Motion,
@@ -187,6 +189,15 @@ def test_a_parameter_that_stands_still_fails():
     answer = judge("params-not-updated", motion(moving(), moving(name="a", moved=False, moved_within=False)))
     assert answer.findings[0].where == "a"
     assert answer.findings[0].confidence == "confirmed"
+
+
+def test_a_bias_that_a_batch_norm_takes_away_may_stand_still():
+    still = moving(name="conv.bias", moved=False, moved_within=False)
+    chains = LayerChains(linear=2, norms=1, biased=(BiasedNorm(layer="conv", norm="bn", bias=16),))
+    assert judge("params-not-updated", motion(moving(), still)).verdict.outcome == "fail"
+    assert judge("params-not-updated", motion(moving(), still), chains).verdict.outcome == "pass"
+    head = moving(name="head.bias", moved=False, moved_within=False)
+    assert judge("params-not-updated", motion(moving(), still, head), chains).findings[0].where == "head.bias"
 
 
 def test_a_parameter_that_is_set_back_passes():

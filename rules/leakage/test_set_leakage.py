@@ -122,7 +122,9 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     for overlap in leakage.overlaps:
         if overlap.shared <= 0:
             continue
-        excuse = _excuse(overlap, splits, bool(clean), base, leakage.sample_values, discrete, inputs is not None, limits)
+        excuse = _excuse(
+            overlap, splits, bool(clean), base, leakage.sample_values, discrete, inputs is not None, limits
+        )
         if excuse:
             spared.append(excuse)
         else:

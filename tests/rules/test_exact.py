@@ -12,10 +12,12 @@ from auditor.evidence import (
     GradientResets,
     Inputs,
     Leakage,
+    LeftOut,
     LossInput,
     LossInputs,
     Nonfinite,
     Overlap,
+    Ownership,
     SamplePair,
     Split,
     Trajectory,
@@ -125,6 +127,19 @@ def test_stale_gradients_fail_confirmed():
     assert finding.location.line == 20
     assert "all 59" in finding.message
     assert "never called" in finding.detail[0]
+
+
+def test_gradients_that_are_assigned_to_copies_of_the_weights_are_not_left_over():
+    def verdict(own=True, calls=60, moved=True):
+        resets = GradientResets(optimizers=(reset(zero_grad_calls=calls),))
+        half = LeftOut(name="model", parameters=10, moved=moved)
+        ownership = Ownership(steps=60, trained=10, own_tensors=own, left_out=(half,))
+        return judge("missing-zero-grad", resets, ownership).verdict.outcome
+
+    assert verdict() == "not-applicable"
+    assert verdict(calls=0) == "fail", "leaf tensors that nothing clears"
+    assert verdict(moved=False) == "fail", "an image is optimized, and the wrong gradients are cleared"
+    assert verdict(own=False) == "fail"
 
 
 def test_a_reset_once_per_epoch_fails():

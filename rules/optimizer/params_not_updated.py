@@ -72,8 +72,9 @@ def params_not_updated(
     - Warm-up from a rate of zero, frozen groups with rate zero, rows of an embedding that do not occur, experts that
       are not chosen, zero-initialized gates in the first step: all of these pass, because a whole tensor has to stand
       still under a gradient and a rate.
-    - A bias in front of a batch norm has rounding errors for a gradient, because the norm subtracts it again (see
-      bias-before-norm). It passes.
+    - A bias in front of a batch norm, or that of the keys of an attention, has rounding errors for a gradient, because
+      what it adds is taken away again (see bias-before-norm). The former passes, the latter under SGD where the weight
+      of its layer moves.
     - A parameter that the loop itself sets back after each step moved within the step, and passes.
     - A rate that a schedule has taken close to zero from the start is reported. It is meant to be.
 
@@ -100,7 +101,12 @@ def params_not_updated(
             f"needs a parameter with {limits.min_updates} updates under a gradient and a rate, saw {most} at most"
         )
     cancelled = {f"{each.layer}.bias" for each in chains.biased} if chains is not None else set()
-    still = [each for each in judged if not each.moved and not each.moved_within and each.name not in cancelled]
+    moving = {(each.name, each.optimizer) for each in judged if each.moved and each.moved_within}
+    still = [
+        each
+        for each in judged
+        if not each.moved and not each.moved_within and each.name not in cancelled and not _of_no_effect(each, moving)
+    ]
     total = max(len(judged), motion.graded)
     yield Measured(
         float(len(still)), float(limits.max_still), f"{len(still)} of {count(total, 'parameter')} stood still"
@@ -110,6 +116,14 @@ def params_not_updated(
     idle = [each for each in motion.parameters if each.idle_updates >= limits.min_idle and not each.loaded]
     if idle and schedules is None:
         yield _idle(idle, limits)
+
+
+def _of_no_effect(each: ParameterMotion, moving: set[tuple[str, str]]) -> bool:
+    """A bias under plain SGD, which treats it as it does the weight of its layer, and that moves: all that the bias
+    gets are rounding errors, as where a softmax or a norm takes away what is added to all of its inputs."""
+    layer, dot, kind = each.name.rpartition(".")
+    exact = each.dtype in ("float32", "float64", "")
+    return kind == "bias" and exact and each.optimizer == "SGD" and (f"{layer}{dot}weight", "SGD") in moving
 
 
 def _returning(parameters: list[ParameterMotion]) -> Finding:

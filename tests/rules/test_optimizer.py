@@ -200,6 +200,18 @@ def test_a_bias_that_a_batch_norm_takes_away_may_stand_still():
     assert judge("params-not-updated", motion(moving(), still, head), chains).findings[0].where == "head.bias"
 
 
+def test_a_bias_of_no_effect_may_stand_still_under_sgd():
+    """As that of the keys of an attention: the softmax takes away what it adds to all scores."""
+    weight = moving(name="key.weight", optimizer="SGD")
+    bias = moving(name="key.bias", optimizer="SGD", moved=False, moved_within=False)
+    assert outcome("params-not-updated", motion(weight, bias)) == "pass"
+    assert outcome("params-not-updated", motion(moving(), bias)) == "fail", "nothing of that layer moves"
+    low = bias.model_copy(update={"dtype": "bfloat16"})
+    assert outcome("params-not-updated", motion(weight, low)) == "fail"
+    others = [each.model_copy(update={"optimizer": "Mine"}) for each in (weight, bias)]
+    assert outcome("params-not-updated", motion(*others)) == "fail", "it may have left the biases out"
+
+
 def test_a_parameter_that_is_set_back_passes():
     assert outcome("params-not-updated", motion(moving(moved=False, moved_within=True))) == "pass"
 

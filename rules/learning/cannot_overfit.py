@@ -16,11 +16,13 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Overfit, OverfitArm, RemedyKind
+from auditor.evidence import LossInputs, Overfit, OverfitArm, RemedyKind
 from auditor.paired import untrue
 from auditor.series import diverged, middle, signed, spread, tail
 
 from ..words import count, listing, number, percent
+
+FEWER = 0.9  # of the batch, on average
 
 
 class Limits(Options):
@@ -63,7 +65,7 @@ class Limits(Options):
         RemedyKind.REINITIALIZE,
     ),
 )
-def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
+def cannot_overfit(overfit: Overfit, loss: LossInputs | None, limits: Limits) -> Judgement:
     """The program cannot learn a handful of samples by heart, at any learning rate.
 
     ## What it does
@@ -98,6 +100,8 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
     - Runs that are slow but on their way (at least `min-fall` of it) are inconclusive.
     - Augmentation, masking and mixing slow the fall down, but do not stop it: a loss that comes part of the way with
       fresh random numbers passes once it learns with frozen ones.
+    - The few samples fill a whole batch by turns. Where the loss takes fewer answers than a batch has samples, as in
+      episodes of few-shot learning, answers may come from elsewhere and stay where they are: inconclusive.
     - A program in which only a few parameters are trained may honestly lack the capacity.
 
     ## How to fix
@@ -139,6 +143,12 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
         )
     if not math.isfinite(overfit.initial) or signed((overfit.initial,), best.losses):
         raise Inconclusive(f"{_story(best, overfit)}; a loss that can be negative has no known floor")
+    if overfit.tiled and loss is not None and (answers := _answers(loss, overfit)):
+        raise Inconclusive(
+            f"{_story(best, overfit)}, but the loss takes {number(answers)} answers for the "
+            f"{count(overfit.batch_size, 'sample')} of a batch: which belongs to which is not known, and a few samples "
+            "may have been given each other's"
+        )
     falling = [arm for arm in tried if _still_falling(arm, overfit, limits)]
     if falling:
         raise Inconclusive(f"{_story(falling[0], overfit)} and was still falling: more steps would tell")
@@ -153,6 +163,13 @@ def cannot_overfit(overfit: Overfit, limits: Limits) -> Judgement:
     if max(arm.rate_factor for arm in tried) <= 1 and not diverged(best.losses) and end < overfit.initial:
         raise Inconclusive(f"{_story(best, overfit)}; whether a higher rate learns them was not tried")
     yield _finding(best, arms, progress, overfit)
+
+
+def _answers(loss: LossInputs, overfit: Overfit) -> float:
+    """Rows of each call of the loss where they are fewer than the samples, else 0; a last batch may be a small one."""
+    calls = [call for call in loss.calls if call.calls and call.location == overfit.location]
+    rows = min((call.rows / call.calls for call in calls), default=0.0)
+    return rows if rows < FEWER * overfit.batch_size else 0.0
 
 
 def _progress(level: float, overfit: Overfit) -> float:

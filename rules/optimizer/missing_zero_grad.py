@@ -10,11 +10,12 @@ from auditor.declare import (
     Inconclusive,
     Judgement,
     Measured,
+    NotApplicable,
     Options,
     Severity,
     rule,
 )
-from auditor.evidence import GradientReset, GradientResets, RemedyKind
+from auditor.evidence import GradientReset, GradientResets, Ownership, RemedyKind
 from auditor.series import finite, middle
 
 from ..symptoms import NOT_LEARNING, UNSTABLE
@@ -41,7 +42,7 @@ class Limits(Options):
     ),
     remedies=(RemedyKind.ZERO_GRADIENTS,),
 )
-def missing_zero_grad(resets: GradientResets, limits: Limits) -> Judgement:
+def missing_zero_grad(resets: GradientResets, ownership: Ownership | None, limits: Limits) -> Judgement:
     """Steps use the gradients of all steps before them, because nothing clears them.
 
     ## What it does
@@ -68,6 +69,8 @@ def missing_zero_grad(resets: GradientResets, limits: Limits) -> Judgement:
       is what counts.
     - In a GAN the generator's backward pass also fills the discriminator; that is no reuse, and clearing it before the
       discriminator's own step passes.
+    - Optimizers that hold float32 copies of half-precision weights (master weights) get their gradients by assignment,
+      which replaces the old ones: not applicable, where the model's own are cleared in every step.
     - A loop that carries gradients over on purpose, as a hand-written momentum, would be reported: waive it in place.
 
     ## How to fix
@@ -80,6 +83,8 @@ def missing_zero_grad(resets: GradientResets, limits: Limits) -> Judgement:
         optimizer.step()
     ```
     """
+    if ownership is not None and _copies(ownership) and any(map(_cleared_elsewhere, resets.optimizers)):
+        raise NotApplicable("the optimizer holds copies of the weights, whose gradients are handed over at every step")
     checked = [reset for reset in resets.optimizers if reset.steps_checked >= limits.min_steps]
     if not checked:
         most = max((reset.steps_checked for reset in resets.optimizers), default=0)
@@ -93,6 +98,16 @@ def missing_zero_grad(resets: GradientResets, limits: Limits) -> Judgement:
     for reset in checked:
         if _share(reset) > limits.max_stale_share and reset.stale_steps >= 2:
             yield _finding(reset, limits)
+
+
+def _copies(ownership: Ownership) -> bool:
+    """The optimizer's tensors are not the model's, and the model's, which it does not hold, move all the same."""
+    return ownership.own_tensors and any(group.moved for group in ownership.left_out)
+
+
+def _cleared_elsewhere(reset: GradientReset) -> bool:
+    """The model's gradients were cleared in every step, so that those of the optimizer's own tensors are not its."""
+    return reset.stale_steps > 0 and reset.zero_grad_calls >= max(reset.steps_checked, 1)
 
 
 def _share(reset: GradientReset) -> float:

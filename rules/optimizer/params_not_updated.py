@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Motion, ParameterMotion, Schedules
+from auditor.evidence import LayerChains, Motion, ParameterMotion, Schedules
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
@@ -41,7 +41,9 @@ class Limits(Options):
         "https://arxiv.org/abs/2010.06192",
     ),
 )
-def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limits) -> Judgement:
+def params_not_updated(
+    motion: Motion, schedules: Schedules | None, chains: LayerChains | None, limits: Limits
+) -> Judgement:
     """The optimizer steps on parameters with a gradient, and they keep every bit of their value.
 
     ## What it does
@@ -70,6 +72,9 @@ def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limi
     - Warm-up from a rate of zero, frozen groups with rate zero, rows of an embedding that do not occur, experts that
       are not chosen, zero-initialized gates in the first step: all of these pass, because a whole tensor has to stand
       still under a gradient and a rate.
+    - A bias in front of a batch norm, or that of the keys of an attention, has rounding errors for a gradient, because
+      what it adds is taken away again (see bias-before-norm). The former passes, the latter under SGD where the weight
+      of its layer moves.
     - A parameter that the loop itself sets back after each step moved within the step, and passes.
     - A rate that a schedule has taken close to zero from the start is reported. It is meant to be.
 
@@ -95,7 +100,13 @@ def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limi
         raise Inconclusive(
             f"needs a parameter with {limits.min_updates} updates under a gradient and a rate, saw {most} at most"
         )
-    still = [each for each in judged if not each.moved and not each.moved_within]
+    cancelled = {f"{each.layer}.bias" for each in chains.biased} if chains is not None else set()
+    moving = {(each.name, each.optimizer) for each in judged if each.moved and each.moved_within}
+    still = [
+        each
+        for each in judged
+        if not each.moved and not each.moved_within and each.name not in cancelled and not _of_no_effect(each, moving)
+    ]
     total = max(len(judged), motion.graded)
     yield Measured(
         float(len(still)), float(limits.max_still), f"{len(still)} of {count(total, 'parameter')} stood still"
@@ -105,6 +116,14 @@ def params_not_updated(motion: Motion, schedules: Schedules | None, limits: Limi
     idle = [each for each in motion.parameters if each.idle_updates >= limits.min_idle and not each.loaded]
     if idle and schedules is None:
         yield _idle(idle, limits)
+
+
+def _of_no_effect(each: ParameterMotion, moving: set[tuple[str, str]]) -> bool:
+    """A bias under plain SGD, which treats it as it does the weight of its layer, and that moves: all that the bias
+    gets are rounding errors, as where a softmax or a norm takes away what is added to all of its inputs."""
+    layer, dot, kind = each.name.rpartition(".")
+    exact = each.dtype in ("float32", "float64", "")
+    return kind == "bias" and exact and each.optimizer == "SGD" and (f"{layer}{dot}weight", "SGD") in moving
 
 
 def _returning(parameters: list[ParameterMotion]) -> Finding:

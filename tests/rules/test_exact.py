@@ -12,10 +12,12 @@ from auditor.evidence import (
     GradientResets,
     Inputs,
     Leakage,
+    LeftOut,
     LossInput,
     LossInputs,
     Nonfinite,
     Overlap,
+    Ownership,
     SamplePair,
     Split,
     Trajectory,
@@ -125,6 +127,19 @@ def test_stale_gradients_fail_confirmed():
     assert finding.location.line == 20
     assert "all 59" in finding.message
     assert "never called" in finding.detail[0]
+
+
+def test_gradients_that_are_assigned_to_copies_of_the_weights_are_not_left_over():
+    def verdict(own=True, calls=60, moved=True):
+        resets = GradientResets(optimizers=(reset(zero_grad_calls=calls),))
+        half = LeftOut(name="model", parameters=10, moved=moved)
+        ownership = Ownership(steps=60, trained=10, own_tensors=own, left_out=(half,))
+        return judge("missing-zero-grad", resets, ownership).verdict.outcome
+
+    assert verdict() == "not-applicable"
+    assert verdict(calls=0) == "fail", "leaf tensors that nothing clears"
+    assert verdict(moved=False) == "fail", "an image is optimized, and the wrong gradients are cleared"
+    assert verdict(own=False) == "fail"
 
 
 def test_a_reset_once_per_epoch_fails():
@@ -288,6 +303,23 @@ def test_drawings_in_black_and_white_repeat_by_chance():
     part = Leakage(splits=splits, overlaps=[shared], duplicates_in_training=1799, sample_values=100)
     assert judge("test-set-leakage", part, drawn).verdict.outcome == "pass"
     assert judge("test-set-leakage", part).verdict.outcome == "fail"
+
+
+def test_short_texts_repeat_by_chance_with_the_labels_that_they_decide_on():
+    measured = Inputs(kind="features", shape=(64, 20), samples=320, mean=0.0, std=1.0, min=-3.0, max=3.0)
+    splits = [
+        Split(name="train_loader", role="training", samples=2400, hashed=2400, method="items"),
+        Split(name="test_loader", role="held-out", samples=600, hashed=600, method="items"),
+    ]
+
+    def verdict(repeats, shared, *further):
+        shared = overlap(shared=shared, total=600, labels_agree=1.0)
+        part = Leakage(splits=splits, overlaps=[shared], duplicates_in_training=repeats, sample_values=20)
+        return judge("test-set-leakage", part, *further).verdict.outcome
+
+    assert verdict(75, 42) == "pass"
+    assert verdict(75, 42, measured) == "fail"
+    assert verdict(900, 300) == "fail", "copied into balance before the split"
 
 
 def test_more_repeats_than_chance_fail():

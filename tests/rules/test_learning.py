@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from auditor.evidence import LowerRate, Overfit, OverfitArm, PairedReplay, RateSweep
+from auditor.evidence import LossInput, LossInputs, LowerRate, Overfit, OverfitArm, PairedReplay, RateSweep
 from auditor.testing import judge, place
 
 STEPS = 60
@@ -150,7 +150,7 @@ def arm(factor, end, start=2.3, steps=120, accuracy=None, reached=False, losses=
     return OverfitArm(rate_factor=factor, learning_rate=0.01 * factor, losses=given, accuracy=accuracy, reached=reached)
 
 
-def overfit(*arms, **changes):
+def overfit(*arms, loss=(), **changes):
     given = {
         "samples": 8,
         "batch_size": 64,
@@ -163,10 +163,31 @@ def overfit(*arms, **changes):
         "loss_function": "cross_entropy",
         "location": place(33),
     }
-    return judge("cannot-overfit", Overfit(**{**given, **changes}))
+    return judge("cannot-overfit", Overfit(**{**given, **changes}), *loss)
 
 
 STUCK = (arm(1, 2.05, accuracy=0.25), arm(0.1, 2.1, accuracy=0.25), arm(10, 2.06, accuracy=0.25))
+
+
+def test_answers_that_are_fewer_than_the_samples_of_a_batch_are_not_theirs():
+    """Episodes: the first samples of each class are examples, and the answers for the others are made once."""
+
+    def taken(rows):
+        call = LossInput(
+            function="cross_entropy",
+            location=place(33),
+            calls=9,
+            rows=rows,
+            classes=5,
+            row_sum_error=3.0,
+            min_value=-4.0,
+            max_value=4.0,
+        )
+        return (LossInputs(calls=(call,)),)
+
+    assert overfit(*STUCK, loss=taken(9 * 64)).verdict.outcome == "fail"
+    assert overfit(*STUCK, loss=taken(8 * 64 + 40)).verdict.outcome == "fail"  # the last batch is a small one
+    assert overfit(*STUCK, loss=taken(9 * 50)).verdict.outcome == "inconclusive"
 
 
 def test_no_rate_learns_fails_confirmed():

@@ -8,10 +8,12 @@ import pytest
 
 from auditor.evidence import (
     Accumulation,
+    BiasedNorm,
     CallOrder,
     ClearedGradients,
     DividedAccumulation,
     EventTrace,
+    LayerChains,
     LayerUpdates,
     LeftOut,
     Motion,
@@ -187,6 +189,27 @@ def test_a_parameter_that_stands_still_fails():
     answer = judge("params-not-updated", motion(moving(), moving(name="a", moved=False, moved_within=False)))
     assert answer.findings[0].where == "a"
     assert answer.findings[0].confidence == "confirmed"
+
+
+def test_a_bias_that_a_batch_norm_takes_away_may_stand_still():
+    still = moving(name="conv.bias", moved=False, moved_within=False)
+    chains = LayerChains(linear=2, norms=1, biased=(BiasedNorm(layer="conv", norm="bn", bias=16),))
+    assert judge("params-not-updated", motion(moving(), still)).verdict.outcome == "fail"
+    assert judge("params-not-updated", motion(moving(), still), chains).verdict.outcome == "pass"
+    head = moving(name="head.bias", moved=False, moved_within=False)
+    assert judge("params-not-updated", motion(moving(), still, head), chains).findings[0].where == "head.bias"
+
+
+def test_a_bias_of_no_effect_may_stand_still_under_sgd():
+    """As that of the keys of an attention: the softmax takes away what it adds to all scores."""
+    weight = moving(name="key.weight", optimizer="SGD")
+    bias = moving(name="key.bias", optimizer="SGD", moved=False, moved_within=False)
+    assert outcome("params-not-updated", motion(weight, bias)) == "pass"
+    assert outcome("params-not-updated", motion(moving(), bias)) == "fail", "nothing of that layer moves"
+    low = bias.model_copy(update={"dtype": "bfloat16"})
+    assert outcome("params-not-updated", motion(weight, low)) == "fail"
+    others = [each.model_copy(update={"optimizer": "Mine"}) for each in (weight, bias)]
+    assert outcome("params-not-updated", motion(*others)) == "fail", "it may have left the biases out"
 
 
 def test_a_parameter_that_is_set_back_passes():

@@ -26,6 +26,7 @@ _WORDS = {
     RemedyKind.WARM_UP: "a warm-up over {amount} steps",
     RemedyKind.CLIP: "gradients clipped at a norm of {amount}",
     RemedyKind.STANDARDIZE_INPUTS: "standardized inputs",
+    RemedyKind.CLEAN_INPUTS: "finite values for those that are not",
     RemedyKind.STANDARDIZE_TARGETS: "standardized targets",
     RemedyKind.REINITIALIZE: "weights drawn anew{layers}",
     RemedyKind.LEAKY_UNITS: "leaky ReLU",

@@ -21,6 +21,7 @@ class RemedyKind(StrEnum):
     WARM_UP = "warm-up"  # the rate rises linearly from almost nothing over `amount` steps
     CLIP = "clip"  # the gradients' global norm, to `amount`
     STANDARDIZE_INPUTS = "standardize-inputs"  # per channel or feature
+    CLEAN_INPUTS = "clean-inputs"  # what is not finite becomes the mean of its feature in the batch
     STANDARDIZE_TARGETS = "standardize-targets"
     REINITIALIZE = "reinitialize"  # weights drawn anew for the activation that follows: of `layers`, or of all
     LEAKY_UNITS = "leaky-units"  # ReLU with a slope of 0.01 for negative inputs

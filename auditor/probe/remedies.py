@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from auditor.evidence import Location, Metric, Remedy, RemedyKind
+from auditor.probe.batches import map_tensors
 from auditor.probe.experiments.reinitialized import redraw
 from auditor.probe.experiments.standardized import at_place, standardization
 from auditor.probe.locate import user_location
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from auditor.probe.callchange import CallChange
     from auditor.probe.probe import Probe
 
+LOW = (torch.float16, torch.bfloat16)
 SLOPE = 0.01  # of a leaky unit, for negative inputs: torch's own default
 RELUS = ("relu", "relu_")
 DIFFERENCES = ("sub", "__sub__", "__rsub__", "rsub")
@@ -179,6 +181,18 @@ def _standardize_inputs(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"input_change": change, "changed_layer": layer})
 
 
+def _clean_inputs(probe: Probe, remedy: Remedy) -> Treatment:
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point() or tensor.dim() < 1:
+            return tensor
+        finite = torch.isfinite(tensor)
+        known = torch.where(finite, tensor, torch.zeros_like(tensor))
+        mean = known.sum(0, keepdim=True) / finite.sum(0, keepdim=True).clamp(min=1)
+        return torch.where(finite, tensor, mean.expand_as(tensor))
+
+    return Treatment({"input_change": change})
+
+
 def _standardize_targets(probe: Probe, remedy: Remedy) -> Treatment:
     collector = probe.collectors.find("targets")
     moments = collector.moments() if collector is not None else None
@@ -323,6 +337,37 @@ def _shuffle(probe: Probe, remedy: Remedy) -> Treatment:
     raise NotRun("the order of the samples is compared by an experiment of its own, which did not run")
 
 
+def _full_precision(probe: Probe, remedy: Remedy) -> Treatment:
+    held = [p for p in probe.program.trained_parameters() if p.is_floating_point()]
+    held += [buffer for _, model in probe.program.models() for buffer in model.buffers() if buffer.is_floating_point()]
+    low = {id(tensor): (tensor, tensor.dtype) for tensor in held if tensor.dtype in LOW}
+    if not low:
+        raise NotRun("no weight is in low precision")
+
+    def widen() -> None:
+        for tensor, _ in low.values():
+            tensor.grad = None
+            tensor.data = tensor.data.float()
+
+    def narrow() -> None:
+        for tensor, dtype in low.values():
+            tensor.grad = None
+            tensor.data = tensor.data.to(dtype)
+
+    def given(args: Any, kwargs: Any) -> tuple[Any, Any]:
+        return map_tensors(args, _widened), map_tensors(kwargs, _widened)
+
+    return Treatment({"prepare": widen, "undo": narrow, "call_change": given})
+
+
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype in LOW else tensor
+
+
+def _causal_mask(probe: Probe, remedy: Remedy) -> Treatment:
+    raise NotRun("without what it reads from later tokens the loss rises, as it should: it does not measure this cure")
+
+
 def _training_mode(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"mode": lambda step: True})
 
@@ -351,6 +396,9 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.ADD_PARAMETERS: _add_parameters,
     RemedyKind.HOLD_RATE: _hold_rate,
     RemedyKind.SHUFFLE: _shuffle,
+    RemedyKind.CLEAN_INPUTS: _clean_inputs,
+    RemedyKind.FULL_PRECISION: _full_precision,
+    RemedyKind.CAUSAL_MASK: _causal_mask,
     RemedyKind.TRAINING_MODE: _training_mode,
     RemedyKind.NO_DROPOUT: _no_dropout,
 }

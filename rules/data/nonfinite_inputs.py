@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Options, Severity, rule
-from auditor.evidence import Batches, Inputs, Location, Nonfinite, NonfiniteBatch
+from auditor.evidence import Batches, Inputs, Location, Nonfinite, NonfiniteBatch, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, percent
@@ -30,6 +30,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.isfinite.html",
         "https://scikit-learn.org/stable/modules/impute.html",
     ),
+    remedies=(RemedyKind.CLEAN_INPUTS,),
 )
 def nonfinite_inputs(
     batches: Batches | None, inputs: Inputs | None, nonfinite: Nonfinite | None, limits: Limits

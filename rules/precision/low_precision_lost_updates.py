@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
-from auditor.evidence import LostUpdates, LowPrecision
+from auditor.evidence import LostUpdates, LowPrecision, RemedyKind
 from auditor.series import middle
 
 from ..symptoms import NOT_LEARNING
@@ -46,6 +46,7 @@ class Limits(Options):
         "https://arxiv.org/abs/1710.03740",
         "https://docs.pytorch.org/docs/stable/amp.html",
     ),
+    remedies=(RemedyKind.FULL_PRECISION,),
 )
 def low_precision_lost_updates(low: LowPrecision, limits: Limits) -> Judgement:
     """Nearly all updates are rounded away, because the weights are stored in half precision.

@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import TokenInfluence
+from auditor.evidence import RemedyKind, TokenInfluence
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
@@ -45,6 +45,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Transformer.html",
         "https://arxiv.org/abs/1706.03762",
     ),
+    remedies=(RemedyKind.CAUSAL_MASK,),
 )
 def causal_leak(influence: TokenInfluence, limits: Limits) -> Judgement:
     """The model predicts the next token while it can see it.

@@ -134,8 +134,9 @@ STEP = "    optimizer.step()"
 WARMED = CLASSIFIER.replace(STEP, "    optimizer.param_groups[0]['lr'] = 0.2 * min(1.0, (step + 1) / 10)\n" + STEP)
 CLIPPED = CLASSIFIER.replace(STEP, "    nn.utils.clip_grad_norm_(model.parameters(), 0.1)\n" + STEP)
 DIVIDED = CLASSIFIER.replace("loss.backward()", "(loss / 8).backward()")
-DROPPED = CLASSIFIER.replace("nn.ReLU(),", "nn.ReLU(), nn.Dropout(0.4),")
-EVAL = DROPPED.replace("for step", "model.eval()\nfor step")
+HOLES = CLASSIFIER.replace("for step", "x[5, 2] = float('nan')\nfor step")
+FILLED = HOLES.replace("    loss =", "    a = torch.where(a.isnan(), a.nanmean(0, keepdim=True), a)\n    loss =")
+LOW = CLASSIFIER.replace("nn.Linear(24, 3))", "nn.Linear(24, 3)).bfloat16()").replace("model(a)", "model(a.bfloat16())")
 PENALTY = CLASSIFIER.replace("momentum=0.9", "momentum=0.9, weight_decay=0.3")
 RATE_AT = "optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)"
 
@@ -176,6 +177,9 @@ CASES = {
     "all parameters": (HALF, R(RemedyKind.ADD_PARAMETERS), CLASSIFIER),
     "rate held": (SCHEDULED, R(RemedyKind.HOLD_RATE), CLASSIFIER),
     "leaky": (CLASSIFIER, R(RemedyKind.LEAKY_UNITS), CLASSIFIER.replace("nn.ReLU()", "nn.LeakyReLU(0.01)")),
+    "no penalty": (PENALTY, R(RemedyKind.NO_PENALTY), CLASSIFIER),
+    "finite inputs": (HOLES, R(RemedyKind.CLEAN_INPUTS), FILLED),
+    "full precision": (LOW, R(RemedyKind.FULL_PRECISION), LOW.replace(".bfloat16()", ".bfloat16().float()")),
     "two together": (
         CLASSIFIER.replace(ZERO, ""),
         (R(RemedyKind.ZERO_GRADIENTS), R(RemedyKind.RATE, 0.5)),
@@ -196,7 +200,7 @@ def test_a_trial_is_what_the_rewritten_script_does(case, audited, tmp_path, monk
     assert run.looks, run.refused
     expected = written(rewritten, tmp_path)
     heard = run.looks[0].treated[:STEPS]
-    if run.metric == "loss":
+    if run.metric.startswith("loss"):
         assert heard == pytest.approx(expected, rel=2e-3, abs=1e-4)
     else:  # of other figures it is enough that they are not those of the script as it is
         assert len(heard) == STEPS
@@ -204,9 +208,14 @@ def test_a_trial_is_what_the_rewritten_script_does(case, audited, tmp_path, monk
 
 
 def test_the_metric_is_the_share_of_wrong_answers_where_the_loss_changes_its_meaning(audited):
-    run = trial(audited(PROBABILITIES, CASES["leave out"][1]))
+    hard = "y = torch.randint(0, 3, (96,))\n" + PROBABILITIES
+    run = trial(audited(hard, R(RemedyKind.LEAVE_OUT, subject="softmax", site=lines(hard, "F.softmax"))))
     assert run.metric == "error rate"
     assert all(0 <= rate <= 1 for look in run.looks for rate in (*look.control, *look.treated))
+
+
+def test_where_nothing_is_answered_wrong_the_loss_tells(audited):
+    assert trial(audited(PROBABILITIES, CASES["leave out"][1])).metric == "loss"
 
 
 def test_a_remedy_that_helps_is_shown_with_both_curves_and_an_interval(audited):

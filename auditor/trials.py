@@ -34,7 +34,8 @@ _WORDS = {
     RemedyKind.LEAVE_OUT: "without the {subject}",
     RemedyKind.SIGMOID: "a sigmoid instead of the softmax",
     RemedyKind.SOFTMAX_AXIS: "the softmax along axis {amount}",
-    RemedyKind.LOG_PROBABILITIES: "log-probabilities for nll_loss",
+    RemedyKind.LOG_PROBABILITIES: "the input in the form that the loss needs",
+    RemedyKind.GUARD: "{subject} kept away from its bad point",
     RemedyKind.MATCH_SHAPES: "targets in the shape of the predictions",
     RemedyKind.ADD_PARAMETERS: "all parameters in the optimizer",
     RemedyKind.HOLD_RATE: "the learning rate held at its highest",
@@ -56,6 +57,7 @@ _UNSPECIFIED = {
     RemedyKind.DIVIDE_LOSS: "a divided loss",
     RemedyKind.SOFTMAX_AXIS: "the softmax along another axis",
     RemedyKind.LEAVE_OUT: "without the call",
+    RemedyKind.GUARD: "the operation kept away from its bad point",
 }
 
 

@@ -29,7 +29,8 @@ class RemedyKind(StrEnum):
     LEAVE_OUT = "leave-out"  # the call of `subject` at `site` gives back what it is given
     SIGMOID = "sigmoid"  # instead of the softmax at `site`
     SOFTMAX_AXIS = "softmax-axis"  # the softmax at `site` runs along axis `amount`
-    LOG_PROBABILITIES = "log-probabilities"  # nll_loss gets them, whatever it is given
+    LOG_PROBABILITIES = "log-probabilities"  # the loss gets its input in the form that it needs, whatever it is given
+    GUARD = "guard"  # the operations at `site` stay away from where they have no value or no slope
     MATCH_SHAPES = "match-shapes"  # the target of a regression loss gets the shape of the prediction
     DIVIDE_LOSS = "divide-loss"  # by `amount`
     ZERO_GRADIENTS = "zero-gradients"  # once an update, before the gradients of the next are gathered

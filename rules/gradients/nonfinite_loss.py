@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field
 
 from auditor.declare import (
@@ -14,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Nonfinite, RemedyKind, Trajectory
+from auditor.evidence import Nonfinite, Remedy, RemedyKind, Trajectory
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
@@ -50,6 +52,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/notes/amp_examples.html",
     ),
     remedies=(
+        RemedyKind.GUARD,
         (RemedyKind.CLIP, 1.0),
         (RemedyKind.RATE, 0.25),
     ),
@@ -109,8 +112,20 @@ def nonfinite_loss(nonfinite: Nonfinite, trajectory: Trajectory | None, limits: 
         confidence=Confidence.CONFIRMED,
         detail=_detail(nonfinite),
         fix=_fix(nonfinite),
+        remedies=_remedies(nonfinite),
         since=step,
     )
+
+
+def _remedies(nonfinite: Nonfinite) -> tuple[Remedy, ...] | None:
+    """The named operation first; None stands for the rule's own."""
+    if nonfinite.input_nonfinite:
+        return (Remedy(kind=RemedyKind.CLEAN_INPUTS),)
+    if not nonfinite.operation or nonfinite.location is None:
+        return None
+    name = re.sub(r"Backward\d*$", "", nonfinite.operation).lower()
+    guard = Remedy(kind=RemedyKind.GUARD, subject=name, site=nonfinite.location)
+    return (guard, Remedy(kind=RemedyKind.CLIP, amount=1.0), Remedy(kind=RemedyKind.RATE, amount=0.25))
 
 
 def _what(nonfinite: Nonfinite) -> str:

@@ -320,9 +320,12 @@ def _finding(site: LossSite, text: str, fix: str | None = None) -> Finding:
     )
 
 
+FORMS = ("nll_loss", "kl_div", "poisson_nll_loss")  # logarithms or what they are of
+
+
 def _remedies(site: LossSite) -> tuple[Remedy, ...]:
     """What is squashed twice is squashed once; nll_loss gets what it needs."""
     if _applied_twice(site):
         subject = _operation(site).lower().removeprefix("_safe")
         return (Remedy(kind=RemedyKind.LEAVE_OUT, subject=subject, site=site.operation_location),)
-    return (Remedy(kind=RemedyKind.LOG_PROBABILITIES),) if site.function == "nll_loss" else ()
+    return (Remedy(kind=RemedyKind.LOG_PROBABILITIES),) if site.function in FORMS else ()

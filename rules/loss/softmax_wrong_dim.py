@@ -208,7 +208,7 @@ def _over_one(softmax: LoneSoftmax) -> Finding:
         detail=(f"in all {count(softmax.calls, 'call')} looked at",),
         fix=f"Run it along the axis of the {softmax.summands} summands, `scores.softmax(dim=1)` for "
         "(samples, steps, 1).",
-        remedies=(),
+        remedies=(Remedy(kind=RemedyKind.SOFTMAX_AXIS, amount=1.0, subject="softmax", site=softmax.location),),
     )
 
 
@@ -247,5 +247,7 @@ def _inside(sites: LossSites, mixed: CrossSample) -> Finding:
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=("with the results of that softmax held fixed, the other samples stay where they are",),
-        remedies=(),
+        remedies=(
+            Remedy(kind=RemedyKind.SOFTMAX_AXIS, amount=-1.0, subject="softmax", site=sites.batch_softmax_location),
+        ),
     )

@@ -24,7 +24,7 @@ import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -38,7 +38,7 @@ from warmstart import WarmStart  # noqa: E402
 
 from auditor.capture import Capture  # noqa: E402
 from auditor.config import Settings  # noqa: E402
-from auditor.result import Audit  # noqa: E402
+from auditor.result import Audit, ReportedFinding  # noqa: E402
 from auditor.session import Request, conduct  # noqa: E402
 
 MAX_TIME = 120.0
@@ -132,9 +132,20 @@ def run(program: Program, command: Sequence[str], max_time: float) -> Result:
         status=str(audit.run.status),
         seconds=round(audit.run.seconds, 1),
         findings=tuple((f.rule, str(f.severity), f.message) for f in audit.findings),
-        trials=tuple((f.rule, f.fix.trial.what, f.fix.trial.helped) for f in audit.findings if f.fix.trial),
+        trials=tuple(_trials(audit)),
         broken=tuple(v.rule for v in audit.verdicts if v.outcome == "error"),
     )
+
+
+def _trials(audit: Audit) -> Iterator[tuple[str, str, bool]]:
+    """Of each finding, and of what it follows from: its fix is the fix of both."""
+    by_rule = {finding.rule: finding for finding in audit.findings}
+    for finding in audit.findings:
+        cause: ReportedFinding | None = finding
+        while cause is not None:
+            if cause.fix.trial is not None:
+                yield finding.rule, cause.fix.trial.what, cause.fix.trial.helped
+            cause = by_rule.get(cause.caused_by) if cause.caused_by else None
 
 
 def wilson(hits: int, of: int) -> str:

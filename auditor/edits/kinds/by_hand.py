@@ -9,6 +9,7 @@ from auditor.evidence import Location, Remedy, RemedyKind
 
 _REASONS = {
     RemedyKind.WARM_UP: "a warm-up needs a scheduler that fits the loop and those that it may have",
+    RemedyKind.GUARD: "how small a value may be is for you to decide",
     RemedyKind.CLEAN_INPUTS: "what stands for a missing value is for you to decide",
     RemedyKind.STANDARDIZE_TARGETS: "what is computed from the outputs has to be scaled back",
     RemedyKind.REINITIALIZE: "weights are drawn where the model is built, in a way that fits each layer",

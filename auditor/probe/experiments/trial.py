@@ -55,10 +55,10 @@ def _require_difference(
 
 
 def _metric(pairs: Sequence[Pair], treated: Treatment) -> Metric:
-    """That of the treatment. Where next to nothing is answered wrong, the loss alone can tell what is better."""
+    """That of the treatment. Where there are no classes, or next to nothing is answered wrong, it is the loss."""
     if treated.metric == "error rate" and pairs:
         errors = _series(pairs[0].control, "error rate")
-        if errors and end_level(errors) <= NO_ROOM:
+        if not errors or end_level(errors) <= NO_ROOM:
             return "loss"
     return treated.metric
 

@@ -81,6 +81,8 @@ def _scheduler_step(probe: Probe, original: Callable[..., Any], nesting: list[in
     inner = _nested(original, nesting)
 
     def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
+        if not nesting[0] and probe.alive() and probe.director.player.request is not None:
+            return None  # a replay has the recorded rates; a schedule of fixed length would end amid it
         result = inner(scheduler, *args, **kwargs)
         if not nesting[0] and probe.alive():
             probe.loop_call("scheduler_step", scheduler)

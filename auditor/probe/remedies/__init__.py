@@ -1,0 +1,84 @@
+"""How the probe carries out a remedy: as the fields of a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from auditor.evidence import Remedy, RemedyKind
+from auditor.probe.callchange import CallChange
+from auditor.probe.remedies import calls, data, guards, losses, updates, weights
+from auditor.probe.remedies.treatment import Treatment
+from auditor.probe.replay import NotRun
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+__all__ = ["Treatment", "treatment"]
+
+_HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
+    RemedyKind.RATE: updates.rate,
+    RemedyKind.WARM_UP: updates.warm_up,
+    RemedyKind.CLIP: updates.clip_gradients,
+    RemedyKind.DIVIDE_LOSS: updates.divide_loss,
+    RemedyKind.ZERO_GRADIENTS: updates.zero_gradients,
+    RemedyKind.NO_PENALTY: updates.no_penalty,
+    RemedyKind.STANDARDIZE_INPUTS: data.standardize_inputs,
+    RemedyKind.STANDARDIZE_TARGETS: data.standardize_targets,
+    RemedyKind.CLASS_WEIGHTS: losses.class_weights,
+    RemedyKind.REINITIALIZE: weights.reinitialize,
+    RemedyKind.LEAKY_UNITS: calls.leaky_units,
+    RemedyKind.LEAVE_OUT: calls.leave_out,
+    RemedyKind.SIGMOID: calls.sigmoid,
+    RemedyKind.SOFTMAX_AXIS: calls.softmax_axis,
+    RemedyKind.LOG_PROBABILITIES: losses.log_probabilities,
+    RemedyKind.GUARD: guards.guard,
+    RemedyKind.MATCH_SHAPES: losses.match_shapes,
+    RemedyKind.ADD_PARAMETERS: updates.add_parameters,
+    RemedyKind.HOLD_RATE: updates.hold_rate,
+    RemedyKind.SHUFFLE: data.shuffle,
+    RemedyKind.CLEAN_INPUTS: data.clean_inputs,
+    RemedyKind.FULL_PRECISION: weights.full_precision,
+    RemedyKind.CAUSAL_MASK: weights.causal_mask,
+    RemedyKind.TRAINING_MODE: weights.training_mode,
+    RemedyKind.NO_DROPOUT: weights.no_dropout,
+}
+
+
+def treatment(probe: Probe, remedies: Sequence[Remedy]) -> Treatment:
+    """All of them at once. Raises NotRun where one of them cannot be carried out in this loop."""
+    whole = Treatment()
+    for remedy in remedies:
+        one = _HOW[remedy.kind](probe, remedy)
+        for name, value in one.fields.items():
+            before = whole.fields.get(name)
+            whole.fields[name] = value if before is None else _both(name, before, value)
+        whole.unit *= one.unit
+        whole.met += one.met
+        if whole.metric != "loss" and one.metric not in ("loss", whole.metric):
+            raise NotRun("the two changes cannot be measured by one figure")
+        whole.metric = one.metric if one.metric != "loss" else whole.metric
+    return whole
+
+
+def _both(name: str, first: Any, second: Any) -> Any:
+    """Two changes of one kind, one after the other."""
+    if name == "rate":
+        return lambda step: first(step) * second(step)
+    if name == "prepare":
+        return lambda: (first(), second())[0]
+    if name == "at_update":
+        return lambda step, parameters: (first(step, parameters), second(step, parameters))[0]
+    if name == "calls":
+        return _either(first, second)
+    if first == second:
+        return first
+    raise NotRun("the two changes cannot be made at the same time")
+
+
+def _either(first: CallChange, second: CallChange) -> CallChange:
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = first(name, function, args, kwargs)
+        return second(name, function, args, kwargs) if result is NotImplemented else result
+
+    return change

@@ -1,0 +1,67 @@
+"""Remedies of single calls: left out, or something else instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from auditor.evidence import Remedy
+from auditor.probe.locate import user_location
+from auditor.probe.operations import short_name
+from auditor.probe.remedies.treatment import Treatment, changing, is_at
+from auditor.probe.replay import NotRun
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+SLOPE = 0.01  # of a leaky unit, for negative inputs: torch's own default
+RELUS = ("relu", "relu_")
+
+
+def leaky_units(probe: Probe, remedy: Remedy) -> Treatment:
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        first = args[0] if args else kwargs.get("input")
+        if name not in RELUS or not isinstance(first, torch.Tensor):
+            return NotImplemented
+        return functional.leaky_relu(first, SLOPE)
+
+    return changing(change)
+
+
+def leave_out(probe: Probe, remedy: Remedy) -> Treatment:
+    return _at_site(probe, remedy, remedy.subject, lambda function, first: first)
+
+
+def sigmoid(probe: Probe, remedy: Remedy) -> Treatment:
+    return _at_site(probe, remedy, "softmax", lambda function, first: torch.sigmoid(first))
+
+
+def softmax_axis(probe: Probe, remedy: Remedy) -> Treatment:
+    axis = int(remedy.amount if remedy.amount is not None else -1)
+    return _at_site(probe, remedy, remedy.subject or "softmax", lambda function, first: _along(function, first, axis))
+
+
+def _along(function: Any, first: torch.Tensor, axis: int) -> Any:
+    return functional.log_softmax(first, dim=axis) if "log" in short_name(function) else torch.softmax(first, dim=axis)
+
+
+def _at_site(
+    probe: Probe, remedy: Remedy, subject: str, instead: Callable[[Any, torch.Tensor], torch.Tensor]
+) -> Treatment:
+    """Something instead of the calls of `subject` at the user's line, be it the call's own or that of its module."""
+    site, names = remedy.site, {subject, f"{subject}_"}
+    if site is None or not subject:
+        raise NotRun("it is not known which call it concerns")
+
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        first = args[0] if args else kwargs.get("input")
+        if name not in names or not isinstance(first, torch.Tensor):
+            return NotImplemented
+        called, module = user_location(), probe.calls.stack[-1] if probe.calls.stack else None
+        built = probe.program.location_of(module) if module is not None else None
+        return instead(function, first) if is_at(site, called) or is_at(site, built) else NotImplemented
+
+    return changing(change, metric="error rate")

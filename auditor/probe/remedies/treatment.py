@@ -1,0 +1,43 @@
+"""What a remedy is in a replay, and what the modules beside this one build it from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from auditor.evidence import Location, Metric, Remedy
+from auditor.probe.callchange import CallChange
+from auditor.probe.replay import NotRun
+
+
+@dataclass
+class Treatment:
+    """Fields of the treated arm's Replay, and what makes the two arms' losses comparable."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    unit: float = 1.0  # the loss as it is, divided by this, is in the unit of the treated one
+    met: list[list[str]] = field(default_factory=list)  # of each change of calls: the first one that it concerned
+    metric: Metric = "loss"  # of both arms; not the loss where the treatment changes its meaning
+
+
+def amount(remedy: Remedy) -> float:
+    if remedy.amount is None or not remedy.amount > 0:
+        raise NotRun("the remedy does not say by how much")
+    return remedy.amount
+
+
+def is_at(site: Location | None, place: Location | None) -> bool:
+    return site is not None and place is not None and (site.file, site.line) == (place.file, place.line)
+
+
+def changing(change: CallChange, metric: Metric = "loss") -> Treatment:
+    """Counts the calls that it meets: a change of calls that never come is no trial."""
+    met: list[str] = []
+
+    def counted(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = change(name, function, args, kwargs)
+        if result is not NotImplemented and not met:
+            met.append(name)
+        return result
+
+    return Treatment({"calls": counted}, metric=metric, met=[met])

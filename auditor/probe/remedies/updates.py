@@ -1,0 +1,85 @@
+"""Remedies of the optimizer, the gradients and the learning rate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from auditor.evidence import Remedy
+from auditor.probe.remedies.treatment import Treatment, amount
+from auditor.probe.replay import NotRun
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+
+def rate(probe: Probe, remedy: Remedy) -> Treatment:
+    if probe.manual():
+        raise NotRun("the weights are updated without a torch optimizer, whose rate could be changed")
+    factor = amount(remedy)
+    return Treatment({"rate": lambda step: factor})
+
+
+def warm_up(probe: Probe, remedy: Remedy) -> Treatment:
+    if probe.manual():
+        raise NotRun("the weights are updated without a torch optimizer, whose rate could be changed")
+    steps = amount(remedy)
+    return Treatment({"rate": lambda step: min(1.0, (step + 1) / steps)})
+
+
+def hold_rate(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"peak_rate": True})
+
+
+def clip_gradients(probe: Probe, remedy: Remedy) -> Treatment:
+    if probe.manual():
+        raise NotRun("the weights are updated without a torch optimizer, before whose step gradients could be clipped")
+    limit = amount(remedy)
+
+    def clip(step: int, parameters: list[torch.Tensor]) -> None:
+        nn.utils.clip_grad_norm_(parameters, limit)
+
+    return Treatment({"at_update": clip})
+
+
+def divide_loss(probe: Probe, remedy: Remedy) -> Treatment:
+    divisor = amount(remedy)
+
+    def divide(step: int, parameters: list[torch.Tensor]) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(divisor)
+
+    return Treatment({"at_update": divide})
+
+
+def zero_gradients(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"zero_gradients": True})
+
+
+def add_parameters(probe: Probe, remedy: Remedy) -> Treatment:
+    stepped = probe.program.stepped()
+    ownership = probe.collectors.find("ownership")
+    forgotten = ownership.forgotten() if ownership is not None else []
+    if probe.manual() or not stepped or not forgotten:
+        raise NotRun("there is no optimizer, or no parameter that it lacks")
+    optimizer = stepped[0].optimizer
+    kept = [parameter.detach().clone() for parameter in forgotten]
+
+    def prepare() -> None:
+        options = {key: value for key, value in optimizer.param_groups[-1].items() if key != "params"}
+        optimizer.add_param_group({**options, "params": forgotten})
+
+    def undo() -> None:
+        optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"][0] is not forgotten[0]]
+        for parameter, value in zip(forgotten, kept, strict=True):
+            optimizer.state.pop(parameter, None)
+            parameter.data.copy_(value)
+
+    return Treatment({"prepare": prepare, "undo": undo})
+
+
+def no_penalty(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"weight_decay": False, "penalty": False}, metric="loss of the data")

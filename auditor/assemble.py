@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from auditor.evidence import Crash, Evidence, Part, Run, Status, Trials, part_types
+from auditor.evidence import Crash, Evidence, Nonfinite, Part, Run, Status, Trials, part_types
 from auditor.supervisor import Ending
 
 _SIGNAL_HINTS = {
@@ -27,7 +27,8 @@ def assemble(asked: Run, endings: Sequence[Ending], seconds: float) -> Evidence:
     parts, absent = dict(first.gathered.parts), dict(first.gathered.absent)
     for ending in later:
         again = _account(asked, ending)
-        parts = {**ending.gathered.parts, **parts, **_all_trials(parts, ending.gathered.parts)}
+        new = ending.gathered.parts
+        parts = {**new, **parts, **_traced(new), **_all_trials(parts, new)}
         absent |= ending.gathered.absent
         added = {name: _union(getattr(run, name), getattr(again, name)) for name in ("notes", "diverted")}
         run = run.model_copy(update={**added, "phases": (*run.phases, *again.phases)})
@@ -44,6 +45,12 @@ def assemble(asked: Run, endings: Sequence[Ending], seconds: float) -> Evidence:
         absent={name: absence for name, absence in absent.items() if name not in parts},
         **{name: part for name, part in parts.items() if name != "run"},
     )
+
+
+def _traced(later: Mapping[str, Part]) -> dict[str, Part]:
+    """Where the NaN comes from may be traced by a later start alone: it knows more than the first one."""
+    found = later.get("nonfinite")
+    return {"nonfinite": found} if isinstance(found, Nonfinite) and found.traced else {}
 
 
 def _all_trials(before: Mapping[str, Part], later: Mapping[str, Part]) -> dict[str, Part]:

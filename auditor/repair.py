@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from auditor.declare import Finding, Rule
 from auditor.edits import NoEdit, Suggestions
 from auditor.evidence import Evidence, Remedy
+from auditor.placing import placed
 from auditor.result import Fix
 from auditor.trials import tried
 
@@ -20,9 +21,12 @@ class Repairs:
 
     def of(self, rule: Rule, finding: Finding) -> Fix:
         given = finding.remedies or rule.remedies
-        remedies = tuple(each if each.site else each.model_copy(update={"site": finding.location}) for each in given)
+        remedies = tuple(placed(each, finding.location, self.evidence) for each in given)
         found = tried(remedies, self.evidence)
-        diff, by_hand = self._diff(found.remedies, remedies)
+        # An experiment that stands for a trial knows no places in the source.
+        own = {each.key: each for each in remedies}
+        best = tuple(own.get(each.key, each) for each in found.remedies)
+        diff, by_hand = self._diff(best, remedies)
         return Fix(
             text=finding.fix or rule.fix,
             diff=diff,
@@ -31,7 +35,7 @@ class Repairs:
             others=found.trials[1:],
             untried=found.refused,
             remedies=remedies,
-            tried=found.remedies,
+            tried=best,
         )
 
     def _diff(self, best: Sequence[Remedy], remedies: Sequence[Remedy]) -> tuple[str | None, str]:

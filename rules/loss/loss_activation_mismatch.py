@@ -319,4 +319,8 @@ def _remedies(site: LossSite) -> tuple[Remedy, ...]:
     if _applied_twice(site):
         subject = _operation(site).lower().removeprefix("_safe")
         return (Remedy(kind=RemedyKind.LEAVE_OUT, subject=subject, site=site.operation_location),)
-    return (Remedy(kind=RemedyKind.LOG_PROBABILITIES),) if site.function == "nll_loss" else ()
+    if site.function != "nll_loss":
+        return ()
+    if _operation(site) in ("Softmax", "_SafeSoftmax"):
+        return (Remedy(kind=RemedyKind.LOG_PROBABILITIES, subject="softmax", site=site.operation_location),)
+    return (Remedy(kind=RemedyKind.LOG_PROBABILITIES, site=site.location),)

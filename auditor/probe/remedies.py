@@ -267,7 +267,15 @@ def _leaky_units(probe: Probe, remedy: Remedy) -> Treatment:
 
 
 def _leave_out(probe: Probe, remedy: Remedy) -> Treatment:
-    return _at_site(probe, remedy, remedy.subject, lambda function, first: first)
+    whole = _at_site(probe, remedy, remedy.subject, lambda function, first: first)
+    if _is_regression(probe):  # whose loss means the same of any output
+        whole.metric = "loss"
+    return whole
+
+
+def _is_regression(probe: Probe) -> bool:
+    targets = probe.collectors.find("targets")
+    return targets is not None and targets.moments() is not None and probe.class_weights() is None
 
 
 def _sigmoid(probe: Probe, remedy: Remedy) -> Treatment:

@@ -42,14 +42,16 @@ def _site(kind: RemedyKind, program: Program | None) -> Location | None:
     return stepped[0].step_location if kind is RemedyKind.CLIP else None
 
 
-def _moments(inputs: Inputs | None) -> dict[str, tuple[float, ...]]:
-    """Per channel of the images, where the model does not change them first."""
-    if inputs is None or inputs.kind != "image" or inputs.further or inputs.prepared or not inputs.channels:
+def _moments(inputs: Inputs | None) -> dict[str, Any]:
+    """Per channel of the images, or that it is a table without constant columns; not where the model changes it."""
+    if inputs is None or inputs.further or inputs.prepared or not inputs.channels:
         return {}
-    return {
-        "mean": tuple(each.mean for each in inputs.channels),
-        "std": tuple(each.std for each in inputs.channels),
-    }
+    if inputs.kind == "image":
+        means, stds = zip(*((each.mean, each.std) for each in inputs.channels), strict=True)
+        return {"mean": means, "std": stds}
+    whole = len(inputs.shape) == 2 and len(inputs.channels) == inputs.shape[1]
+    varied = all(each.std > 1e-6 * abs(each.mean) for each in inputs.channels)
+    return {"subject": "table"} if inputs.kind == "features" and whole and varied else {}
 
 
 def _weights(labels: Labels | None) -> tuple[float, ...]:

@@ -63,14 +63,14 @@ def inserted_before(source: Parsed, statement: cst.BaseStatement, code: str) -> 
     return Change(start, start, indent + code + source.line_break(line))
 
 
-def inserted_after(source: Parsed, statement: cst.BaseStatement, code: str) -> Change:
-    """A line behind the simple statement, indented like it."""
+def inserted_after(source: Parsed, statement: cst.BaseStatement, *rows: str) -> Change:
+    """Lines behind the simple statement, indented like it."""
     block_of(source, statement)
     first, last = source.lines(statement)
     text = source.line_text(first)
     indent = text[: len(text) - len(text.lstrip(" \t\f"))]
     end = source.line_span(last)[0] + len(source.line_text(last))
-    return Change(end, end, source.line_break(last) + indent + code)
+    return Change(end, end, "".join(source.line_break(last) + indent + row for row in rows))
 
 
 def _first_line(source: Parsed, statement: cst.BaseStatement) -> int:

@@ -34,6 +34,7 @@ FIXED = {
     "loss/restricted_output_range/bad.py": "        x = self.fc3(x)\n",
     "loss/softmax_wrong_dim/bad.py": "F.log_softmax(self.fc2(x), dim=1)",
     "loss/loss_activation_mismatch/bad_nll.py": "F.cross_entropy(model(x), y)",
+    "data/feature_scale_mismatch/bad.py": "x_train, x_test = (x_train - mean) / std, (x_test - mean) / std\n",
     "data/class_imbalance/bad.py": "nn.CrossEntropyLoss(weight=torch.tensor([0.519, 13.8]))",
     "learning/lr_too_high/bad_regression.py": "lr=0.075)",
     "learning/loss_oscillation/bad.py": "lr=0.125, momentum=0.9)",

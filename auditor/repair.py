@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from auditor.declare import Finding, Rule
 from auditor.edits import NoEdit, Suggestions
 from auditor.evidence import Evidence, Remedy
+from auditor.placing import placed
 from auditor.result import Fix
 from auditor.trials import tried
 
@@ -20,7 +21,7 @@ class Repairs:
 
     def of(self, rule: Rule, finding: Finding) -> Fix:
         given = rule.remedies if finding.remedies is None else finding.remedies
-        remedies = tuple(each if each.site else each.model_copy(update={"site": finding.location}) for each in given)
+        remedies = tuple(placed(each, finding.location, self.evidence) for each in given)
         found = tried(remedies, self.evidence)
         diff, by_hand = self._diff(found.remedies, remedies)
         return Fix(

@@ -63,6 +63,16 @@ def inserted_before(source: Parsed, statement: cst.BaseStatement, code: str) -> 
     return Change(start, start, indent + code + source.line_break(line))
 
 
+def inserted_after(source: Parsed, statement: cst.BaseStatement, *rows: str) -> Change:
+    """Lines behind the simple statement, indented like it."""
+    block_of(source, statement)
+    first, last = source.lines(statement)
+    text = source.line_text(first)
+    indent = text[: len(text) - len(text.lstrip(" \t\f"))]
+    end = source.line_span(last)[0] + len(source.line_text(last))
+    return Change(end, end, "".join(source.line_break(last) + indent + row for row in rows))
+
+
 def _first_line(source: Parsed, statement: cst.BaseStatement) -> int:
     """Decorators come first."""
     decorators = statement.decorators if isinstance(statement, cst.FunctionDef | cst.ClassDef) else ()

@@ -29,9 +29,11 @@ class RemedyKind(StrEnum):
     LEAVE_OUT = "leave-out"  # the call of `subject` at `site` gives back what it is given
     SIGMOID = "sigmoid"  # instead of the softmax at `site`
     SOFTMAX_AXIS = "softmax-axis"  # the softmax at `site` runs along axis `amount`
-    LOG_PROBABILITIES = "log-probabilities"  # the loss gets its input in the form that it needs, whatever it is given
+    LOG_PROBABILITIES = "log-probabilities"  # the loss gets its input in the form that it needs; of the `subject` at
+    # the site, or of raw outputs
     GUARD = "guard"  # the operations at `site` stay away from where they have no value or no slope
-    MATCH_SHAPES = "match-shapes"  # the target of a regression loss gets the shape of the prediction
+    MATCH_SHAPES = "match-shapes"  # the target of a regression loss gets the shape of the prediction, which has
+    # `amount` axes of size 1 more at its end
     DIVIDE_LOSS = "divide-loss"  # by `amount`
     ZERO_GRADIENTS = "zero-gradients"  # once an update, before the gradients of the next are gathered
     TRAINING_MODE = "training-mode"  # of the model, in every training step
@@ -43,6 +45,9 @@ class RemedyKind(StrEnum):
     NO_DROPOUT = "no-dropout"
     NO_PENALTY = "no-penalty"  # neither weight decay nor terms of the loss that depend on the weights alone
 
+
+# What is carried out at the site alone: at another one it is another trial.
+_OF_ONE_CALL = (RemedyKind.LEAVE_OUT, RemedyKind.SIGMOID, RemedyKind.SOFTMAX_AXIS)
 
 Metric = Literal["loss", "loss of the data", "error rate", "balanced error rate"]  # lower is better
 
@@ -62,7 +67,7 @@ class Remedy(Frozen):
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for remedies that are one and the same trial."""
-        place = (self.site.file, self.site.line) if self.site and self.kind is RemedyKind.LEAVE_OUT else None
+        place = (self.site.file, self.site.line) if self.site and self.kind in _OF_ONE_CALL else None
         return self.kind, self.amount, self.layers, place
 
 

@@ -30,6 +30,10 @@ class NotRun(Exception):
         self.outcome: Literal["not-applicable", "inconclusive"] = outcome
 
 
+class LoopOver(NotRun):
+    """The script's loop ended before the steps that were needed: a further start of the script may have them."""
+
+
 @dataclass
 class Replay:
     """A request: steps of the user's loop from the rewound state."""
@@ -94,4 +98,4 @@ class Trail:
         needed = f"{self.fewest} steps" if self.fewest > 1 else "step"
         if self.ended in ("time", "not-started"):
             raise NotRun(f"no time was left for the {needed} that this needs; allow more with --max-time")
-        raise NotRun(f"the script's loop ended before the {needed} that this needs")
+        raise LoopOver(f"the script's loop ended before the {needed} that this needs")

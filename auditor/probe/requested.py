@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from auditor.evidence import TrialRun, Trials
 from auditor.probe.experiments import Planned
 from auditor.probe.experiments.trial import STEPS, trial
-from auditor.probe.replay import Experiment
+from auditor.probe.replay import Experiment, LoopOver
 from auditor.spec import Requests, TrialRequest, requests_file
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class RequestedTrials:
         return Planned("trials", name, 2 * STEPS, SHARE, lambda: self._run(request))
 
     def _run(self, request: TrialRequest) -> Experiment:
-        run = yield from trial(self._probe, request.remedies, request.base)
-        if run.looks or not self._probe.director.loop_ended:  # else a later start tries it
-            self._runs.append(run)
+        with suppress(LoopOver):  # a later start tries it
+            self._runs.append((yield from trial(self._probe, request.remedies, request.base)))
         return Trials(runs=tuple(self._runs), fidelity=self._probe.fidelity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
-from auditor.evidence import LossSite, LossSites, RemedyKind
+from auditor.evidence import LossSite, LossSites, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count
@@ -87,7 +87,16 @@ def _finding(site: LossSite) -> Finding:
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=(f"in {site.broadcasts} of {count(site.calls, 'call')} looked at",),
+        remedies=(Remedy(kind=RemedyKind.MATCH_SHAPES, amount=_axes_lacking(site), site=site.location),),
     )
+
+
+def _axes_lacking(site: LossSite) -> float | None:
+    """Axes of size 1 that the target lacks at its end, negative where the prediction does; None for anything else."""
+    given, wanted = site.input_shape, site.target_shape
+    if given == (*wanted, 1):
+        return 1.0
+    return -1.0 if wanted == (*given, 1) else None
 
 
 def _shape(sides: tuple[int, ...]) -> str:

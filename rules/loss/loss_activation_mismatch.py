@@ -328,4 +328,6 @@ def _remedies(site: LossSite) -> tuple[Remedy, ...]:
     if _applied_twice(site):
         subject = _operation(site).lower().removeprefix("_safe")
         return (Remedy(kind=RemedyKind.LEAVE_OUT, subject=subject, site=site.operation_location),)
-    return (Remedy(kind=RemedyKind.LOG_PROBABILITIES),) if site.function in FORMS else ()
+    if site.function == "nll_loss" and _operation(site) in ("Softmax", "_SafeSoftmax"):
+        return (Remedy(kind=RemedyKind.LOG_PROBABILITIES, subject="softmax", site=site.operation_location),)
+    return (Remedy(kind=RemedyKind.LOG_PROBABILITIES, site=site.location),) if site.function in FORMS else ()

@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import PenaltyOff, RemedyKind
+from auditor.evidence import PenaltyOff, Remedy, RemedyKind
 from auditor.paired import Comparison, compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -145,4 +145,6 @@ def _finding(looks: list[Comparison], penalty: PenaltyOff, limits: Limits) -> Fi
         limit=limits.max_ratio,
         confidence=Confidence.CONFIRMED if len(looks) > 1 else Confidence.SUSPECTED,
         detail=tuple(detail),
+        # Which terms of the loss are penalties cannot be read off a line.
+        remedies=(Remedy(kind=RemedyKind.NO_PENALTY, subject="loss" if penalty.terms else "", site=penalty.location),),
     )

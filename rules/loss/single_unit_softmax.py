@@ -87,7 +87,7 @@ def single_unit_softmax(sites: LossSites, limits: Limits) -> Judgement:
     places: set[Location | None] = set()
     for site in sorted(faulty, key=lambda site: site.function == "backward"):
         place = site.operation_location or site.location
-        if place in places:
+        if place in places or (places and "oftmax" not in site.operation):
             continue  # the loss call and the whole loss tell of the same softmax
         places.add(place)
         yield _finding(site)

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import CrossSample, LoneSoftmax, LossSite, LossSites, Remedy, RemedyKind
+from auditor.evidence import CrossSample, Location, LoneSoftmax, LossSite, LossSites, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
@@ -155,6 +155,10 @@ def _along_another(site: LossSite, limits: Limits) -> bool:
     return site.function == "nll_loss" and classes in others and off and not site.own_index
 
 
+def _axis(function: str, site: Location | None) -> Remedy:
+    return Remedy(kind=RemedyKind.SOFTMAX_AXIS, amount=1.0, subject=function, site=site)
+
+
 def _not_classes(site: LossSite) -> Finding:
     axis = site.normalizer_axis if site.normalizer_axis is not None else 0
     shape = f"({', '.join(map(str, site.normalizer))})"
@@ -168,9 +172,7 @@ def _not_classes(site: LossSite) -> Finding:
         measured=abs(site.row_error or 0.0),
         limit=0.0,
         confidence=Confidence.CONFIRMED,
-        remedies=(
-            Remedy(kind=RemedyKind.SOFTMAX_AXIS, amount=1.0, subject="log_softmax", site=site.operation_location),
-        ),
+        remedies=(_axis("log_softmax", site.operation_location),),
         detail=(f"in all {count(site.calls, 'call')} looked at",),
     )
 
@@ -188,7 +190,7 @@ def _as_input(site: LossSite) -> Finding:
         measured=1.0,
         limit=0.0,
         confidence=Confidence.CONFIRMED,
-        remedies=(Remedy(kind=RemedyKind.SOFTMAX_AXIS, amount=1.0, subject="softmax", site=site.operation_location),),
+        remedies=(_axis("log_softmax" if "Log" in site.operation else "softmax", site.operation_location),),
         detail=(f"in all {count(site.calls, 'call')} looked at",),
     )
 
@@ -235,6 +237,7 @@ def _crossed(softmax: LoneSoftmax) -> Finding:
 
 
 def _inside(sites: LossSites, mixed: CrossSample) -> Finding:
+    place = sites.batch_softmax_location
     return Finding(
         message=(
             f"a softmax in {mixed.module} runs along the batch: replacing one of "
@@ -242,12 +245,10 @@ def _inside(sites: LossSites, mixed: CrossSample) -> Finding:
             f"{number(mixed.moved)} of their size"
         ),
         where=mixed.layer or mixed.module,
-        location=sites.batch_softmax_location or mixed.location or mixed.model_location,
+        location=place or mixed.location or mixed.model_location,
         measured=1.0,
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=("with the results of that softmax held fixed, the other samples stay where they are",),
-        remedies=(
-            Remedy(kind=RemedyKind.SOFTMAX_AXIS, amount=-1.0, subject="softmax", site=sites.batch_softmax_location),
-        ),
+        remedies=(_axis("softmax", place),) if place is not None else (),
     )

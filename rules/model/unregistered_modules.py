@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, NotApplicable, Severity, rule
-from auditor.evidence import HiddenModule, HiddenModules, RemedyKind
+from auditor.evidence import HiddenModule, HiddenModules, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, percent
@@ -98,4 +98,5 @@ def _finding(each: HiddenModule, hidden: HiddenModules) -> Finding:
             f"a gradient had arrived in them at {each.reached} of {count(hidden.steps, 'watched step')}",
             "model.parameters(), state_dict(), to(device) and eval() do not reach them either",
         ),
+        remedies=(Remedy(kind=RemedyKind.ADD_PARAMETERS, subject=each.holder, site=each.location),),
     )

@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import GradientReset, GradientResets, Ownership, RemedyKind
+from auditor.evidence import GradientReset, GradientResets, Ownership, Remedy, RemedyKind
 from auditor.series import finite, middle
 
 from ..symptoms import NOT_LEARNING, UNSTABLE
@@ -141,4 +141,5 @@ def _finding(reset: GradientReset, limits: Limits) -> Finding:
         limit=limits.max_stale_share,
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
+        remedies=(Remedy(kind=RemedyKind.ZERO_GRADIENTS, site=reset.backward_location or reset.step_location),),
     )

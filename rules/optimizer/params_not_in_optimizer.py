@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LeftOut, Ownership, RemedyKind
+from auditor.evidence import LeftOut, Ownership, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, percent
@@ -110,7 +110,16 @@ def _finding(ownership: Ownership, forgotten: list[LeftOut], lost: int, share: f
         limit=limits.max_share,
         confidence=Confidence.CONFIRMED,
         detail=(*detail, f"the parameters given to {held} are others"),
+        remedies=(
+            Remedy(kind=RemedyKind.ADD_PARAMETERS, subject=_owner(forgotten), site=ownership.optimizer_location),
+        ),
     )
+
+
+def _owner(forgotten: list[LeftOut]) -> str:
+    """What all of them belong to; '' for several."""
+    heads = {each.name.partition(".")[0] for each in forgotten}
+    return heads.pop() if len(heads) == 1 else ""
 
 
 def _parts(forgotten: list[LeftOut]) -> list[str]:

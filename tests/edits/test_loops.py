@@ -58,6 +58,10 @@ def test_clipping_uses_the_name_that_is_imported(bare) -> None:
     assert bare(body, "opt.step", CLIP, amount=0.5, subject="net") == ["+\tclip_grad_norm_(net.parameters(), 0.5)"]
 
 
+def test_the_only_step_of_the_file_is_found_from_anywhere(edit) -> None:
+    assert edit(LOOP, "model = Net", CLIP, amount=1.0) == ["+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)"]
+
+
 def test_clipping_in_a_method_with_tabs(edit) -> None:
     rows = edit(METHOD, "optimizer.step", CLIP, amount=2.5, subject="self.model")
     assert rows == ["+    \t\tnn.utils.clip_grad_norm_(self.model.parameters(), 2.5)"]
@@ -109,12 +113,30 @@ def test_a_misplaced_reset_is_moved_with_its_comment(edit) -> None:
     ]
 
 
+ACCUMULATED = """
+for i, (x, y) in enumerate(loader):
+    optimizer.zero_grad()
+    (criterion(net(x), y) / 4).backward()
+    if (i + 1) % 4 == 0:
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("at", ["backward", "zero_grad", "optimizer.step"])
+def test_accumulated_gradients_are_reset_with_the_step(edit, at: str) -> None:
+    assert edit(ACCUMULATED, at, ZERO) == ["-    optimizer.zero_grad()", "+        optimizer.zero_grad()"]
+    missing = ACCUMULATED.replace("    optimizer.zero_grad()\n", "")
+    if at != "zero_grad":
+        assert edit(missing, at, ZERO) == ["+        optimizer.zero_grad()"]
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         ("a.backward()\nb.backward()\nopt.step()", "several times"),
         ("opt.zero_grad()\nloss.backward()\nopt.step()", "already"),
-        ("loss.backward()\nif i % 4 == 3:\n    opt.step()", "does not follow in this block"),
+        ("loss.backward()\nif finite(loss):\n    opt.step()", "does not follow in this block"),
+        ("loss.backward()\nif i % 4 == 3:\n    opt.step()\n    opt.zero_grad()", "already"),
         ("loss.backward()\na.step()\nb.step()", "one optimizer's step() does not follow"),
         ("for i in r: loss.backward()", "not a statement on lines of its own"),
         ("grads = loss.backward()\nopt.step()", "is not a call of backward()"),
@@ -135,6 +157,10 @@ def test_training_mode_at_the_top_of_the_epoch(edit) -> None:
     body = LOOP.replace("    # one epoch\n", "    total = 0\n")
     text = edit(body, "loss =", MODE, subject="model")
     assert text == ["+    model.train()"]
+
+
+def test_the_model_is_what_the_loop_calls(edit) -> None:
+    assert edit(LOOP, "backward", MODE) == ["+    model.train()"]
 
 
 def test_training_mode_without_epochs_comes_before_the_batches(edit) -> None:
@@ -182,7 +208,7 @@ def test_training_mode_after_an_evaluation_at_the_top_of_the_epoch(at) -> None:
         (LOOP.replace("        loss =", "        model.train()\n        loss ="), "model", "in this loop already"),
         ("def step(model):\n    loss = model(x)", "model", "in no loop of its function"),
         (LOOP, "net", "net is not used in this function"),
-        (LOOP, "", "what to call it is not known"),
+        (LOOP.replace("model(x)", "forward(x)"), "", "what to call it is not known"),
         (LOOP, "model.train(); evil", "what to call it is not known"),
     ],
 )

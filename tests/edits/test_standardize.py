@@ -79,3 +79,46 @@ def test_other_constants_are_made_up_for(edit) -> None:
 )
 def test_refusals(edit, body: str, measured: dict[str, Any], reason: str) -> None:
     assert reason in edit.refused(TV + body, "t = ", KIND, **measured)
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+
+SPLIT = "x_train, y_train, x_test, y_test = x[:80], y[:80], x[80:], y[80:]\n"
+SPLIT_BY_SKLEARN = "x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2)\n"
+LOADER = "loader = DataLoader(TensorDataset(x_train, y_train), batch_size=8)\n"
+LINES = [
+    "+mean, std = x_train.mean(0), x_train.std(0)",
+    "+x_train, x_test = (x_train - mean) / std, (x_test - mean) / std",
+]
+
+
+@pytest.mark.parametrize("split", [SPLIT, SPLIT_BY_SKLEARN])
+def test_a_table_is_standardized_where_it_is_split(edit, split: str) -> None:
+    show = "def show(x):\n    return net(x)\n"
+    assert edit("x, y = load()\n" + split + LOADER + show, "loader", KIND, subject="table") == LINES
+    apart = LOADER.replace("TensorDataset(x_train, y_train)", "data")
+    body = "x, y = load()\n" + split + "data = TensorDataset(x_train, y_train)\n" + apart
+    assert edit(body, "loader", KIND, subject="table") == LINES
+
+
+def test_other_names_where_these_are_taken(edit) -> None:
+    body = "mean = 3\nx, y = load()\n" + SPLIT + LOADER
+    assert edit(body, "loader", KIND, subject="table")[0] == "+x_mean, x_std = x_train.mean(0), x_train.std(0)"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (LOADER, "held out is not certain"),
+        ("x_train, y_train = load()\n" + LOADER, "held out is not certain"),
+        ("x_train, y_train = x[:80], y[:80]\n" + LOADER, "held out is not certain"),
+        (SPLIT + LOADER + "error = net(x[80:])\n", "held out is not certain"),
+        (SPLIT + LOADER + "def error():\n    return net(x[80:])\n", "held out is not certain"),
+        (SPLIT + "x_test = clean(x_test)\n" + LOADER, "assigned in several places"),
+        ("loader = DataLoader(Rows(x_train))\n", "not a table with a name"),
+        ("loader = make(x_train)\n", "not a table with a name"),
+        ("mean = x_std = 1\n" + SPLIT + LOADER, "names that the file uses"),
+    ],
+)
+def test_a_table_is_left_alone(edit, body: str, reason: str) -> None:
+    assert reason in edit.refused(body, "loader", KIND, subject="table")

@@ -8,8 +8,8 @@ from .conftest import Zygote
 
 MB = 2**20
 # Blocks that collectors work through, pages that a forked process copies, and what the experiments hold: which of them
-# run, and how far, depends on the time that each gets, and the peak with it: on a busy machine by 100 MB from one run to
-# the next. What is bounded here would take 480 MB and more without the bound.
+# run, and how far, depends on the time that each gets, and the peak with it. On a busy machine it differs by 100 MB
+# from one run to the next. What is bounded here would take 480 MB and more without the bound.
 SLACK = 160  # MB
 
 SCRIPT = """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import libcst as cst
 
-from auditor.edits.blocks import block_of, called, check_known, inserted_before, method, statement_at, statements
+from auditor.edits.blocks import block_of, called, check_known, inserted_before, method, statements
 from auditor.edits.changes import Change, NoEdit
 from auditor.edits.imports import dotted, name_for
 from auditor.edits.literals import number
 from auditor.edits.parsed import Parsed
 from auditor.edits.registry import writes
+from auditor.edits.updates import step_at
 from auditor.evidence import Location, Remedy, RemedyKind
 
 
@@ -19,12 +20,9 @@ def write(source: Parsed, remedy: Remedy, site: Location) -> tuple[Change, ...]:
         raise NoEdit("the limit is not known")
     if any(name.value == "GradScaler" for name in source.every(cst.Name)):
         raise NoEdit("with a GradScaler, gradients have to be unscaled before they are clipped")
-    statement = statement_at(source, site.line)
+    optimizer, statement = step_at(source, site.line)
     call = called(statement)
-    optimizer, name = method(call)
-    if call is None or name != "step":
-        raise NoEdit(f"line {site.line} is not a call of step()")
-    if call.args:
+    if call is None or call.args:
         raise NoEdit("step() is given a closure")
     model = remedy.subject or _model_of(source, optimizer)
     check_known(source, model, statement)

@@ -15,7 +15,9 @@ _DECAY_BY_DEFAULT = ("AdamW", "Muon")
 
 @writes(RemedyKind.NO_PENALTY)
 def write(source: Parsed, remedy: Remedy, site: Location) -> tuple[Change, ...]:
-    """Terms of the loss are left alone: which ones they are cannot be read off a line."""
+    """`subject` is "loss" where terms of the loss are meant: which ones they are cannot be read off a line."""
+    if remedy.subject:
+        raise NoEdit("the terms of the loss that are to be weaker are not known by their lines")
     call = constructed_at(source, site.line)
     literals = [literal_behind(source, value) for value in group_settings(source, call, "weight_decay")]
     decay = argument(call, "weight_decay")

@@ -1,4 +1,4 @@
-"""STANDARDIZE_INPUTS: a Normalize with the measured constants, in a composition of torchvision's transforms."""
+"""STANDARDIZE_INPUTS: a Normalize with the measured constants in torchvision's transforms, or a table standardized."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from auditor.edits.imports import dotted, full_name
 from auditor.edits.literals import number
 from auditor.edits.parsed import Parsed
 from auditor.edits.registry import writes
+from auditor.edits.tables import standardized
 from auditor.evidence import Location, Remedy, RemedyKind
 
 
 @writes(RemedyKind.STANDARDIZE_INPUTS)
 def write(source: Parsed, remedy: Remedy, site: Location) -> tuple[Change, ...]:
-    """`mean` and `std` are those of what the model is given: behind a Normalize that is there already."""
+    """`mean` and `std` are those of what the model is given: behind a Normalize that is there already.
+
+    Of a table, `subject` is "table", and its numbers are taken where it is split.
+    """
+    if remedy.subject == "table":
+        return standardized(source, site.line)
     if not remedy.mean or len(remedy.mean) != len(remedy.std):
         raise NoEdit("means and deviations were not measured")
     if not all(map(math.isfinite, (*remedy.mean, *remedy.std))) or min(remedy.std) <= 0:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from auditor.edits.blocks import Loop, block_of, check_known, inserted_before, loops_around, statements
+from auditor.edits.blocks import Loop, block_of, check_known, inserted_before, loops_around, method, statements
 from auditor.edits.changes import Change, NoEdit
 from auditor.edits.imports import dotted
 from auditor.edits.parsed import Parsed
@@ -21,15 +21,23 @@ def write(source: Parsed, remedy: Remedy, site: Location) -> tuple[Change, ...]:
     loops = [loop for loop in loops_around(source, place) if _in_body(source, loop, place)]
     if not loops:
         raise NoEdit(f"line {site.line} is in no loop of its function")
-    check_known(source, remedy.subject, place)
-    code = f"{remedy.subject}.train()"
     batches = loops[0]
+    model = remedy.subject or _model_in(source, batches)
+    check_known(source, model, place)
+    code = f"{model}.train()"
     if any(source.code(call) == code for call in source.inside(batches.body, cst.Call)):
         raise NoEdit("train() is called in this loop already")
     before = _place(source, loops)
     if any(source.code(call) == code for each in _neighbours(source, before) for call in source.inside(each, cst.Call)):
         raise NoEdit("train() is called there already")
     return (inserted_before(source, before, code),)
+
+
+def _model_in(source: Parsed, loop: Loop) -> str:
+    """The one name that is called in the loop, and that the file treats as a model; '' when that is not certain."""
+    known = {owner for owner, name in map(method, source.every(cst.Call)) if name in ("train", "eval", "parameters")}
+    called = {dotted(call.func) for call in source.inside(loop.body, cst.Call)} & known
+    return called.pop() if len(called) == 1 else ""
 
 
 def _place(source: Parsed, loops: Sequence[Loop]) -> cst.BaseStatement:

@@ -11,7 +11,7 @@ from auditor.evidence.trials import keys
 from auditor.probe.experiments.feasible import require_rewindable
 from auditor.probe.experiments.paired import Pair, Start, end_level, favours_treatment, paired_trails
 from auditor.probe.remedies import Treatment, treatment
-from auditor.probe.replay import NotRun, Replay, Trail
+from auditor.probe.replay import LoopOver, NotRun, Replay, Trail
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -22,7 +22,8 @@ NO_ROOM = 0.02  # share of wrong answers below which there is nothing to be gain
 
 
 def trial(probe: Probe, remedies: Sequence[Remedy], base: Sequence[Remedy] = ()) -> Generator[Replay, Trail, TrialRun]:
-    """Never raises NotRun: a remedy that cannot be tried is an answer, too. `base`: carried out in both arms."""
+    """A remedy that cannot be tried is an answer, too. `base`: carried out in both arms. Raises LoopOver where a
+    further start of the script may have the steps that this one lacks."""
     given: dict[str, Any] = {"remedies": tuple(remedies), "base": tuple(base)}
     try:
         require_rewindable(probe)
@@ -39,6 +40,8 @@ def trial(probe: Probe, remedies: Sequence[Remedy], base: Sequence[Remedy] = ())
         looks = _looks(pairs, treated, metric)
         _require_difference(pairs, looks, treated, metric)
     except NotRun as why:
+        if isinstance(why, LoopOver) and probe.director.loop_ended:
+            raise
         return TrialRun(**given, refused=str(why))
     return TrialRun(**given, metric=metric, looks=tuple(looks))
 

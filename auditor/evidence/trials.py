@@ -59,7 +59,7 @@ class Remedy(Frozen):
     amount: float | None = None
     layers: tuple[str, ...] = ()
     site: Location | None = None
-    subject: str = Field("", description="The name at the site: of a variable, a keyword or a function.")
+    subject: str = Field("", description="What it concerns: the name of a variable, a function, a class or its member.")
     mean: tuple[float, ...] = Field((), description="Per channel or feature, of what the model is given.")
     std: tuple[float, ...] = ()
     values: tuple[float, ...] = Field((), description="Weights of the classes.")

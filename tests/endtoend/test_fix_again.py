@@ -23,10 +23,10 @@ FIXTURES = Path(__file__).parents[2] / "fixtures"
 SECONDS = 100.0
 
 FIXED = {
+    "optimizer/misplaced_zero_grad/bad_before_step.py": "        self.optimizer.zero_grad()\n        loss.backward()",
     "model/unregistered_modules/bad.py": "nn.ModuleList([Block(width) for _ in range(depth)])",
     "evaluation/eval_mode_in_training/bad.py": "        model.train()\n        images, labels = next(batches)",
     "optimizer/missing_zero_grad/bad_trainer.py": "            self.optimizer.zero_grad()\n            loss.backward()",
-    "optimizer/misplaced_zero_grad/bad.py": "            optimizer.step()\n            optimizer.zero_grad()",
     "optimizer/stale_optimizer_params/bad.py": "model.fc = nn.Linear(48, 4)\noptimizer = torch.optim.SGD(",
     "optimizer/params_not_in_optimizer/bad.py": "(list(encoder.parameters()) + list(decoder.parameters()), lr=2e-3)",
     "loss/single_unit_softmax/bad.py": "    nn.Sigmoid(),",
@@ -37,10 +37,10 @@ FIXED = {
     "data/feature_scale_mismatch/bad.py": "x_train, x_test = (x_train - mean) / std, (x_test - mean) / std\n",
     "data/class_imbalance/bad.py": "nn.CrossEntropyLoss(weight=torch.tensor([0.519, 13.8]))",
     "learning/lr_too_high/bad_regression.py": "lr=0.075)",
-    "learning/loss_oscillation/bad.py": "lr=0.125, momentum=0.9)",
 }
 FIXED_TOO = {  # like one of the above, or slow
-    "optimizer/misplaced_zero_grad/bad_before_step.py": "        self.optimizer.zero_grad()\n        loss.backward()",
+    "optimizer/misplaced_zero_grad/bad.py": "            optimizer.step()\n            optimizer.zero_grad()",
+    "learning/loss_oscillation/bad.py": "lr=0.125, momentum=0.9)",
     "loss/broadcast_in_loss/bad_huber.py": "F.huber_loss(self.model(history), tomorrow.unsqueeze(-1))",
     "loss/double_softmax/bad_lstm.py": "return self.linear(out[:, -1])",
     "loss/softmax_wrong_dim/bad_attention.py": ".squeeze(-1), dim=1)",

@@ -125,6 +125,7 @@ SQUASHED = CLASSIFIER.replace("nn.Linear(24, 3))", "nn.Linear(24, 3), nn.Softmax
 NLL = CLASSIFIER.replace("F.cross_entropy(model(a), b)", "F.nll_loss(model(a), b)")
 WRONG_AXIS = CLASSIFIER.replace("F.cross_entropy(model(a), b)", "F.nll_loss(F.log_softmax(model(a), dim=0), b)")
 ONE_UNIT = REGRESSION.replace("F.mse_loss(model(a), b)", "F.binary_cross_entropy(model(a).softmax(1), (b > 0).float())")
+BOUNDED = REGRESSION.replace("F.mse_loss(model(a), b)", "F.mse_loss(torch.tanh(model(a)), b)")
 BROADCAST = REGRESSION.replace("F.mse_loss(model(a), b)", "F.mse_loss(model(a), b.squeeze(1))")
 BY_HAND = REGRESSION.replace("F.mse_loss(model(a), b)", "((model(a) - b.squeeze(1)) ** 2).mean()")
 HALF = CLASSIFIER.replace("model.parameters()", "model[2].parameters()")
@@ -160,6 +161,11 @@ CASES = {
         SQUASHED,
         R(RemedyKind.LEAVE_OUT, subject="softmax", site=lines(SQUASHED, "nn.Softmax")),
         CLASSIFIER,
+    ),
+    "leave out of a regression": (
+        BOUNDED,
+        R(RemedyKind.LEAVE_OUT, subject="tanh", site=lines(BOUNDED, "torch.tanh")),
+        REGRESSION,
     ),
     "log-probabilities": (NLL, R(RemedyKind.LOG_PROBABILITIES), CLASSIFIER),
     "axis": (
@@ -216,6 +222,11 @@ def test_the_metric_is_the_share_of_wrong_answers_where_the_loss_changes_its_mea
 
 def test_where_nothing_is_answered_wrong_the_loss_tells(audited):
     assert trial(audited(PROBABILITIES, CASES["leave out"][1])).metric == "loss"
+
+
+def test_the_metric_of_a_regression_is_its_loss(audited):
+    run = trial(audited(BOUNDED, CASES["leave out of a regression"][1]))
+    assert run.metric == "loss"
 
 
 def test_a_remedy_that_helps_is_shown_with_both_curves_and_an_interval(audited):

@@ -90,12 +90,12 @@ def _missing(part: str, evidence: Evidence) -> tuple[Outcome, str]:
     return Outcome.INCONCLUSIVE, f"the probe ended before it gathered {part.replace('_', ' ')}"
 
 
-def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None = None) -> Audit:
-    """Judge the evidence by the rules that the settings select."""
+def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None = None, *, diffs: bool = True) -> Audit:
+    """Judge the evidence by the rules that the settings select. `diffs`: also write the fixes as diffs."""
     settings = settings or Settings()
     answers = [ask(rule, evidence, settings) for rule in settings.selected(rules)]
     sources = SourceFiles()
-    repairs = Repairs(evidence)
+    repairs = Repairs(evidence, diffs=diffs)
     reported = [_report(answer.rule, finding, sources, repairs) for answer in answers for finding in answer.findings]
     explains = {answer.rule.name: answer.rule.explains for answer in answers}
     kept, waived, notes = _suppress(diagnose(reported, explains, evidence), settings, sources, answers)

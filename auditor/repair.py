@@ -13,11 +13,11 @@ from auditor.trials import tried
 
 
 class Repairs:
-    """For the findings of one audit."""
+    """For the findings of one audit. `diffs`: whether they are to be written as well."""
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Evidence, *, diffs: bool = True) -> None:
         self.evidence = evidence
-        self._edits = Suggestions(evidence.run)
+        self._edits = Suggestions(evidence.run) if diffs else None
 
     def of(self, rule: Rule, finding: Finding) -> Fix:
         given = rule.remedies if finding.remedies is None else finding.remedies
@@ -36,10 +36,17 @@ class Repairs:
         )
 
     def _diff(self, best: Sequence[Remedy], remedies: Sequence[Remedy]) -> tuple[str | None, str]:
-        """Of what came out best, or of the first remedy that can be written where nothing was tried."""
+        """Of what came out best, or of the first remedy that can be written where nothing was tried.
+
+        A bug of an edit costs its diff, never the audit.
+        """
+        if self._edits is None:
+            return None, ""
         if not best:
             return self._edits.first(remedies)
         try:
             return self._edits.diff(best), ""
         except NoEdit as why:
             return None, str(why)
+        except Exception as bug:
+            return None, f"the edit itself failed: {type(bug).__name__}: {bug}"

@@ -123,7 +123,7 @@ def conduct(
         return found
 
     def advise(endings: Sequence[Ending]) -> Requests:
-        return wanted(judge(evidence(endings), known, settings))
+        return wanted(judge(evidence(endings), known, settings, diffs=False))
 
     together = RankFolder(os.environ)
     with interrupts.watching():

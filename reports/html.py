@@ -31,6 +31,9 @@ _HERE = Path(__file__).parent
 _LONGEST_PROSE = 6_000
 _CONFIDENCE = {
     "confirmed": "Confirmed: an exact identity, or an experiment with a control, shows it.",
+    "identity": "Confirmed: an exact identity shows it.",
+    "experiment": "Confirmed: an experiment with your program as its own control shows it.",
+    "trial": "Confirmed: its fix was tried on your loop, against the loop as it is, and helped each time.",
     "suspected": "Suspected: a statistic points to it; nothing was tried that would prove it.",
 }
 

@@ -120,7 +120,7 @@ def _finding(audit: Audit, group: story.Group) -> str:
     finding = group.cause
     title = (
         f"{_SIGNS[finding.severity]} {finding.severity} · <b>{html(finding.code, 16)}</b> {html(finding.rule, 60)}"
-        f" · {finding.confidence}"
+        f" · {story.sure(finding)}"
     )
     return details(title, "\n\n".join(part for part in _body(audit, group) if part))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from auditor.declare import Severity
 from auditor.evidence import Evidence, Run, Status
 from auditor.result import Audit, Outcome, ReportedFinding, Verdict
 
@@ -79,6 +80,24 @@ def step_between(finding: ReportedFinding, cause: ReportedFinding) -> str:
     return clean.name(between) if between and between != cause.rule else ""
 
 
+_PROOFS = {"identity": "confirmed by an identity", "experiment": "confirmed by an experiment",
+           "trial": "confirmed by its fix"}  # fmt: skip
+
+
+def sure(finding: ReportedFinding) -> str:
+    """'confirmed by an experiment', or 'suspected'."""
+    return _PROOFS.get(finding.proof, str(finding.confidence))
+
+
+def _faults(audit: Audit) -> str:
+    """'2 errors', or '2 faults (5 errors)' where some of them follow from others."""
+    rules = {finding.rule for finding in audit.findings}
+    errors = [finding for finding in audit.findings if finding.severity is Severity.ERROR]
+    causes = sum(finding.caused_by not in rules for finding in errors)
+    every = plural(len(errors), "error")
+    return every if causes in (0, len(errors)) else f"{plural(causes, 'fault')} ({every})"
+
+
 def conclusion(audit: Audit) -> Conclusion:
     """The first sentence of every report."""
     summary, run = audit.summary, audit.run
@@ -89,7 +108,7 @@ def conclusion(audit: Audit) -> Conclusion:
         until = f"; until then: {found}" if audit.findings else ""
         return Conclusion("inconclusive", f"Inconclusive: {_ending(run)}{until}.")
     if summary.errors:
-        return Conclusion("not-ready", f"Not ready: {plural(summary.errors, 'error')} would waste this run.")
+        return Conclusion("not-ready", f"Not ready: {_faults(audit)} would waste this run.")
     if not summary.passed and not audit.findings:
         return Conclusion("inconclusive", f"Inconclusive: no rule could be decided in {effort(audit)}.")
     if summary.warnings:

@@ -72,7 +72,7 @@ def _finding(page: Page, audit: Audit, number: int, group: story.Group) -> None:
         (f"{page.sign(finding.severity)} {finding.severity} ", style),
         (f"{clean.name(finding.code, 16)} ", "bold"),
         clean.name(finding.rule),
-        (f" · {finding.confidence}", "dim"),
+        (f" · {story.sure(finding)}", "dim"),
         hang=2,
     )
     page.put((clean.line(finding.message), "bold"), indent=2)

@@ -84,7 +84,7 @@ def test_a_long_diff_is_cut_and_counted(tried: Audit) -> None:
 
 
 def test_the_verdict_comes_first(faulty: Audit) -> None:
-    assert text.render(faulty).startswith("✖ Not ready: 3 errors would waste this run.\n")
+    assert text.render(faulty).startswith("✖ Not ready: 2 faults (3 errors) would waste this run.\n")
 
 
 def test_findings_not_shown_are_named(faulty: Audit) -> None:

@@ -104,7 +104,7 @@ def test_a_run_that_did_not_end_is_inconclusive(healthy: Audit, status: Status, 
 
 
 def test_verdicts(faulty: Audit, healthy: Audit, crashed: Audit) -> None:
-    assert story.conclusion(faulty).sentence == "Not ready: 3 errors would waste this run."
+    assert story.conclusion(faulty).sentence == "Not ready: 2 faults (3 errors) would waste this run."
     assert story.conclusion(healthy).sentence == "Ready: nothing found in 60 steps and 2 experiments."
     assert "RuntimeError before its first step" in story.conclusion(crashed).sentence
 
@@ -143,3 +143,17 @@ def test_blocks_take_any_text(text: str) -> None:
 )
 def test_emphasis_is_dropped_where_it_cannot_be_set(text: str, shown: str) -> None:
     assert story.unemphasised(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("proof", "words"),
+    [
+        ("identity", "confirmed by an identity"),
+        ("experiment", "confirmed by an experiment"),
+        ("trial", "confirmed by its fix"),
+        ("", "confirmed"),
+    ],
+)
+def test_how_sure_says_what_proves_it(faulty: Audit, proof: str, words: str) -> None:
+    finding = faulty.findings[0].model_copy(update={"proof": proof, "confidence": "confirmed"})
+    assert story.sure(finding) == words

@@ -150,7 +150,8 @@ def test_headings_do_not_skip_a_level(read: Reader) -> None:
 def test_the_faulty_page_tells_everything(faulty: Audit) -> None:
     shown = " ".join("".join(Reader(html.render(faulty)).text).split())
     for said in (
-        "Not ready: 2 faults (3 errors) would waste this run.", "train.py --epochs 10", "Fix these first", "1.04×", "2.13.0",
+        "Not ready: 2 faults (3 errors) would waste this run.", "train.py --epochs 10", "Fix these first", "1.04×",
+        "2.13.0",
         "Tried on your loop: it helped", "Gradients cleared once an update: loss after 60 steps 2.25 → 0.41",
         "audit fix train.py applies it.", "# audit: ignore[OPT101] reason", "from step 0",
         "2 consequences: exploding-gradients and lr-too-high", "a score that is too good cannot be repaired",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,12 +11,10 @@ from auditor.evidence import PairedReplay, PenaltyOff
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.paired import favours_treatment, hopeless
 from auditor.probe.replay import Experiment, NotRun, Replay
-from auditor.probe.steps import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from auditor.probe.losscall import LossCall
     from auditor.probe.probe import Probe
     from auditor.probe.replay import Trail
 
@@ -146,7 +145,6 @@ def _looks(probe: Probe, explicit: bool) -> Generator[Replay, Trail, list[Paired
             return looks
         pair: list[list[float]] = []
         for treated in (False, True):
-            heard = _DataLoss()
             trail = yield Replay(
                 steps=steps,
                 label="without the penalty" if treated else "without the penalty: control",
@@ -154,7 +152,6 @@ def _looks(probe: Probe, explicit: bool) -> Generator[Replay, Trail, list[Paired
                 order=order(probe, backwards=backwards),
                 weight_decay=not treated,
                 penalty=not treated,
-                hear_loss=heard.hear if explicit else None,
                 seed=seed,
                 stop=hopeless,
             )
@@ -162,8 +159,8 @@ def _looks(probe: Probe, explicit: bool) -> Generator[Replay, Trail, list[Paired
                 trail.require(FEWEST)
             if not trail.usable and len(trail.losses) < FEWEST:
                 return looks
-            losses = heard.losses(len(trail.losses)) if explicit else trail.losses
-            if not losses:
+            losses = trail.data_losses if explicit else trail.losses
+            if explicit and all(math.isnan(loss) for loss in losses):  # none was heard
                 raise NotRun("the loss of the data alone is not known: no loss function of torch was called")
             pair.append(losses)
         look = PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0)
@@ -171,18 +168,3 @@ def _looks(probe: Probe, explicit: bool) -> Generator[Replay, Trail, list[Paired
         if not favours_treatment(look):
             return looks
     return looks
-
-
-class _DataLoss:
-    """Sum of what torch's loss functions returned in each step, on its device until the end."""
-
-    def __init__(self) -> None:
-        self._steps: dict[int, torch.Tensor] = {}
-
-    def hear(self, call: LossCall, step: int) -> None:
-        value = call.result.detach().float().sum()
-        self._steps[step] = self._steps[step] + value if step in self._steps else value
-
-    def losses(self, steps: int) -> list[float]:
-        """Empty when no loss function was heard."""
-        return fetch([self._steps.get(step) for step in range(steps)]) if self._steps else []

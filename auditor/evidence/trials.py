@@ -37,7 +37,13 @@ class RemedyKind(StrEnum):
     DIVIDE_LOSS = "divide-loss"  # by `amount`
     ZERO_GRADIENTS = "zero-gradients"  # once an update, before the gradients of the next are gathered
     TRAINING_MODE = "training-mode"  # of the model, in every training step
-    CAUSAL_MASK = "causal-mask"  # no position attends to later ones
+    EVALUATION_MODE = "evaluation-mode"  # of the model, where it is evaluated
+    QUIET_EVALUATION = "quiet-evaluation"  # no dropout function drops anything in evaluation mode
+    CAUSAL_MASK = "causal-mask"  # no position attends to later ones, and convolutions are padded on the left
+    PADDING_MASK = "padding-mask"  # no position attends to padding, and what pools leaves it out
+    IGNORE_LABELS = "ignore-labels"  # those equal to `amount` do not count in the loss
+    SHIFT_LABELS = "shift-labels"  # by one token more, from `amount` tokens ahead to the next one
+    NONLINEARITY = "nonlinearity"  # a ReLU behind each of `layers`
     ADD_PARAMETERS = "add-parameters"  # those that get gradients and are in no optimizer join the first one
     HOLD_RATE = "hold-rate"  # the learning rate stays at its highest
     SHUFFLE = "shuffle"  # the samples of the recorded batches, in mixed batches
@@ -49,7 +55,18 @@ class RemedyKind(StrEnum):
 # What is carried out at the site alone: at another one it is another trial.
 _OF_ONE_CALL = (RemedyKind.LEAVE_OUT, RemedyKind.SIGMOID, RemedyKind.SOFTMAX_AXIS)
 
-Metric = Literal["loss", "loss of the data", "error rate", "balanced error rate"]  # lower is better
+# Lower is better.
+Metric = Literal[
+    "loss",
+    "loss of the data",
+    "loss of the counted labels",
+    "loss of the next token",
+    "error rate",
+    "balanced error rate",
+    "change between evaluations",
+    "influence of later tokens",
+    "influence of padding",
+]
 
 
 class Remedy(Frozen):

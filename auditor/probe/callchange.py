@@ -18,16 +18,19 @@ CallChange = Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
 class ChangedCalls(TorchFunctionMode):
-    """Every call goes through `change`. For replays alone: it costs time, and it is there to change results."""
+    """Every call goes through `change`. For replays alone: it costs time, and it is there to change results.
 
-    def __init__(self, change: CallChange, probe: Probe) -> None:
+    `probe`: calls of its own stay as they are. None: all calls are changed, for calls of the model beside the loop.
+    """
+
+    def __init__(self, change: CallChange, probe: Probe | None) -> None:
         super().__init__()
         self._change = change
         self._probe = probe
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._probe.alive():
+        if self._probe is None or self._probe.alive():
             result = self._change(short_name(func), func, args, kwargs)
             if result is not NotImplemented:
                 return result

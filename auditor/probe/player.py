@@ -43,6 +43,7 @@ class Player:
         self._spreads: dict[int, torch.Tensor] = {}
         self._balanced: dict[int, torch.Tensor] = {}
         self._data_losses: dict[int, torch.Tensor] = {}
+        self._measured: dict[int, torch.Tensor] = {}
         self._class_weights: torch.Tensor | None = None
         self._check: FiniteCheck | None = None
         self._checking = False
@@ -61,7 +62,7 @@ class Player:
         self.request, self._limit, self.replayed = request, limit, 0
         self._trail = Trail(asked=request.steps, fewest=request.fewest)
         self._losses, self._accuracies, self._spreads = [], {}, {}
-        self._balanced, self._data_losses = {}, {}
+        self._balanced, self._data_losses, self._measured = {}, {}, {}
         self._class_weights = self._probe.class_weights()
         self._check = FiniteCheck(self._probe) if request.check_operations else None
         self._probe.dropout_off = not request.dropout
@@ -154,6 +155,7 @@ class Player:
         self._trail.accuracies = fetch([self._accuracies.get(index) for index in range(count)])
         self._trail.spreads = fetch([self._spreads.get(index) for index in range(count)])
         self._trail.balanced = fetch([self._balanced.get(index) for index in range(count)])
+        self._trail.measured = fetch([self._measured.get(index) for index in range(count)])
         self._trail.data_losses = fetch([self._data_losses.get(index) for index in range(count)])
 
     def _finish(self, ended: Any) -> Trail:
@@ -293,6 +295,9 @@ class Player:
         """Kept on the device, fetched between steps."""
         if self.request is not None and self.request.hear_loss is not None and self._settling == 0:
             self.request.hear_loss(call, self.replayed)
+        figure = self.request.measure(call) if self.request is not None and self.request.measure is not None else None
+        if figure is not None:
+            self._measured[self.replayed] = figure
         right, apart = accuracy(call), spread(call)
         if right is not None:
             self._accuracies[self.replayed] = right

@@ -57,6 +57,9 @@ class Replay:
     prepare: Callable[[], None] | None = None  # right after the rewind: other weights, for example
     undo: Callable[[], None] | None = None  # when the replay is over: what a rewind does not put back
     examine: Callable[[Examination, int], None] | None = None  # at the first training forward of each step (its number)
+    measure: Callable[[LossCall], torch.Tensor | None] | None = (
+        None  # a figure (0-d) of a loss call, of the last a step
+    )
     hear_loss: Callable[[LossCall, int], None] | None = None  # every call of a loss function, with the step's number
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
     calls: CallChange | None = None  # calls of torch's functions that do something else
@@ -77,6 +80,7 @@ class Trail:
     accuracies: list[float] = field(default_factory=list)  # of class labels, NaN where there are none
     balanced: list[float] = field(default_factory=list)  # the same, every class counting as much as the others
     data_losses: list[float] = field(default_factory=list)  # sum of what torch's loss functions gave, NaN without any
+    measured: list[float] = field(default_factory=list)  # what `measure` gave, NaN where it gave nothing
     spreads: list[float] = field(default_factory=list)  # of the outputs between samples, relative
     rates: list[float] = field(default_factory=list)
     ended: Literal["completed", "stopped", "time", "script-ended", "not-started"] = "completed"

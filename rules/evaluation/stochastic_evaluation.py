@@ -16,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import EvaluationNoise, Location, ModelModes, Modes
+from auditor.evidence import EvaluationNoise, Location, ModelModes, Modes, RemedyKind
 
 from ..words import count, listing, number, percent
 
@@ -48,6 +48,7 @@ class _Site:
     fix="""Tell the function in which mode the module is: `F.dropout(x, p, training=self.training)`, and
     `dropout_p=p if self.training else 0.0` for `F.scaled_dot_product_attention`; or use an `nn.Dropout` that is built
     in `__init__`.""",
+    remedies=(RemedyKind.QUIET_EVALUATION,),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html",

@@ -16,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ModeEffect, ModelModes, Modes, ModuleMode
+from auditor.evidence import ModeEffect, ModelModes, Modes, ModuleMode, RemedyKind
 
 from ..words import count, listing, named, number, percent
 
@@ -33,6 +33,7 @@ class Limits(Options):
     severity=Severity.ERROR,
     fix="""Switch the model before an evaluation and back after it: `model.eval()`, then evaluate under
     `torch.no_grad()`, then `model.train()`.""",
+    remedies=(RemedyKind.EVALUATION_MODE,),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.eval",
         "https://docs.pytorch.org/docs/stable/notes/autograd.html#evaluation-mode-nn-module-eval",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, Severity, rule
-from auditor.evidence import LayerChains, LinearPair
+from auditor.evidence import LayerChains, LinearPair, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, named
@@ -16,6 +16,7 @@ from ..words import count, named
     explains=NOT_LEARNING,
     fix="""Put an activation between them: `x = F.relu(self.fc1(x))`, or `nn.ReLU()` in the Sequential; if none is
     wanted, one layer does the same.""",
+    remedies=(RemedyKind.NONLINEARITY,),
     references=(
         "https://www.deeplearningbook.org/contents/mlp.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.ReLU.html",
@@ -65,8 +66,9 @@ def missing_nonlinearity(chains: LayerChains) -> Judgement:
         0.0,
         f"{count(len(useless), 'pair')} of {count(chains.linear, 'linear layer')} without a nonlinearity in between",
     )
+    remedy = Remedy(kind=RemedyKind.NONLINEARITY, layers=tuple(dict.fromkeys(pair.first for pair in useless)))
     for pair in useless:
-        yield _finding(pair)
+        yield _finding(pair, remedy)
 
 
 def _is_wide(pair: LinearPair) -> bool:
@@ -78,7 +80,7 @@ def _is_useless(pair: LinearPair) -> bool:
     return _is_wide(pair) or (pair.inner >= min(pair.before, pair.after) and pair.weights > pair.needed > 0)
 
 
-def _finding(pair: LinearPair) -> Finding:
+def _finding(pair: LinearPair, remedy: Remedy) -> Finding:
     between = "only a dropout" if pair.dropout else "nothing"
     detail = [f"widths: {pair.before} in, {pair.inner} between, {pair.after} out"]
     if pair.weights > pair.needed > 0:
@@ -95,4 +97,5 @@ def _finding(pair: LinearPair) -> Finding:
         severity=None if _is_wide(pair) else Severity.NOTE,
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
+        remedies=(remedy,),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
-from auditor.evidence import OwnTrainMethod, Program, Source
+from auditor.evidence import OwnTrainMethod, Program, RemedyKind, Source
 
 
 @rule(
@@ -12,6 +12,7 @@ from auditor.evidence import OwnTrainMethod, Program, Source
     severity=Severity.ERROR,
     explains=("train-mode-in-evaluation", "stochastic-evaluation"),
     fix="Give the method another name, so that `train` stays what switches modes: `def fit(self, x, y): ...`.",
+    remedies=(RemedyKind.EVALUATION_MODE,),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.train",
         "https://docs.pytorch.org/docs/stable/notes/autograd.html#evaluation-mode-nn-module-eval",

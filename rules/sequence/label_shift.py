@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import TokenInfluence, TokenLabels, TokenSite
+from auditor.evidence import Remedy, RemedyKind, TokenInfluence, TokenLabels, TokenSite
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, percent
@@ -44,6 +44,7 @@ class Limits(Options):
     explains=(*NOT_LEARNING, "initial-loss"),
     fix="""Shift once, in one place: `F.cross_entropy(model(ids[:, :-1]).transpose(1, 2), ids[:, 1:])`; a model that
     shifts inside gets `labels=ids` as they are.""",
+    remedies=(RemedyKind.SHIFT_LABELS,),
     references=(
         "https://huggingface.co/docs/transformers/main/en/tasks/language_modeling",
         "https://github.com/karpathy/nanoGPT/blob/master/train.py",
@@ -158,4 +159,5 @@ def _finding(site: TokenSite, offset: int) -> Finding:
         limit=1.0,
         confidence=Confidence.CONFIRMED,
         detail=(f"{_compared(site)} labels compared with what entered {site.embedding}",),
+        remedies=(Remedy(kind=RemedyKind.SHIFT_LABELS, amount=float(offset), site=site.location),),
     )

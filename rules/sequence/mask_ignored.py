@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import TokenInfluence
+from auditor.evidence import RemedyKind, TokenInfluence
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -35,6 +35,7 @@ class Limits(Options):
     explains=NOT_LEARNING,
     fix="""Pass the mask on to every attention and to the pooling, the right way round:
     `encoder(x, src_key_padding_mask=ids == pad_id)` is True at padding.""",
+    remedies=(RemedyKind.PADDING_MASK,),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.TransformerEncoder.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html",

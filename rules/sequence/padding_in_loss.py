@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import PaddedOutputs, PaddedSite, TokenLabels, TokenSite
+from auditor.evidence import PaddedOutputs, PaddedSite, Remedy, RemedyKind, TokenLabels, TokenSite
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
@@ -41,6 +41,7 @@ class Limits(Options):
     explains=(*NOT_LEARNING, "initial-loss"),
     fix="""Leave padding out: `F.cross_entropy(logits, labels, ignore_index=pad_id)`, or set its labels to -100. Where
     the padding token also ends the text, keep the first one.""",
+    remedies=(RemedyKind.IGNORE_LABELS,),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html",
@@ -151,6 +152,7 @@ def _finding(site: TokenSite, limits: Limits) -> Finding:
             f"padding is known by {site.pad_reason or 'the embedding'}",
             f"{site.counted} labels counted in {count(site.calls, 'call')} looked at",
         ),
+        remedies=(Remedy(kind=RemedyKind.IGNORE_LABELS, amount=site.pad, site=site.location),),
     )
 
 

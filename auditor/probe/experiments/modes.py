@@ -32,7 +32,7 @@ def mode_effect(probe: Probe) -> Experiment:
 
     def look(examination: Examination, step: int) -> None:
         if step == steps - 1:
-            seen.append(_compare(examination.outputs(training=True), examination.outputs(training=False)))
+            seen.append(compare_outputs(examination.outputs(training=True), examination.outputs(training=False)))
 
     losses: list[float] = []
     for last in (True, False):
@@ -69,7 +69,7 @@ def evaluation_noise(probe: Probe) -> Experiment:
 
     def look(examination: Examination, step: int) -> None:
         first, other, again = (examination.outputs(seed=seed) for seed in (*SEEDS, SEEDS[0]))
-        difference, _ = _compare(first, other)
+        difference, _ = compare_outputs(first, other)
         repeats = all(torch.equal(a, b) or _both_nan(a, b) for a, b in zip(first, again, strict=True))
         watch = DrawWatch(probe)
         if difference != 0 or not repeats:
@@ -96,7 +96,7 @@ def evaluation_noise(probe: Probe) -> Experiment:
     return parts[0]
 
 
-def _compare(one: list[torch.Tensor], other: list[torch.Tensor]) -> tuple[float, float | None]:
+def compare_outputs(one: list[torch.Tensor], other: list[torch.Tensor]) -> tuple[float, float | None]:
     """(RMS difference over the spread of `one`, share of rows with another largest value). Over all tensors that both
     have in the same shape; a model that returns something else in the other mode is compared by what it shares."""
     pairs = [(a.double(), b.double()) for a, b in zip(one, other, strict=False) if a.shape == b.shape and a.numel()]

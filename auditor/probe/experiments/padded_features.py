@@ -100,21 +100,30 @@ def _answer(probe: Probe, examination: Examination, padded: Padded) -> TokenInfl
     if heard.names:
         return answer
     length = padded.run.shape[1]
-    extra = max(1, length // SHARE)
+    extra = appended(padded)
     real = as_many(~padded.run, padded.run, 1)
     exchanged = torch.where(real[..., None], padded.features.detach().roll(1, 0), padded.features.detach())
-    changed = _called(examination, padded, lambda tensor: _extended(tensor, padded, extra))
+    changed = with_more_padding(examination, padded)
     control = _called(examination, padded, lambda tensor: exchanged if tensor is padded.features else tensor)
     again = examination.outputs()
-    noise = max(_difference(base, again, padded.run, length), 64 * torch.finfo(torch.float32).eps)
-    change = _difference(base, changed, padded.run, length + extra)
+    noise = max(difference(base, again, padded.run, length), 64 * torch.finfo(torch.float32).eps)
+    change = difference(base, changed, padded.run, length + extra)
     return answer.model_copy(
         update={
             "appended": extra,
             "pad_change": 0.0 if change <= noise else change,
-            "real_change": _difference(base, control, padded.run | real, length),
+            "real_change": difference(base, control, padded.run | real, length),
         }
     )
+
+
+def appended(padded: Padded) -> int:
+    """Positions."""
+    return max(1, padded.run.shape[1] // SHARE)
+
+
+def with_more_padding(examination: Examination, padded: Padded) -> list[torch.Tensor]:
+    return _called(examination, padded, lambda tensor: _extended(tensor, padded, appended(padded)))
 
 
 def _called(examination: Examination, padded: Padded, change: Any) -> list[torch.Tensor]:
@@ -135,7 +144,7 @@ def _extended(tensor: torch.Tensor, padded: Padded, extra: int) -> torch.Tensor:
     return torch.cat([tensor.detach(), at_pad.expand(more)], dim=axis)
 
 
-def _difference(base: list[torch.Tensor], now: list[torch.Tensor], outside: torch.Tensor, length: int) -> float:
+def difference(base: list[torch.Tensor], now: list[torch.Tensor], outside: torch.Tensor, length: int) -> float:
     """Largest change of any output relative to its size; of outputs with positions, those `outside` are left out."""
     largest = 0.0
     for before, after in zip(base, now, strict=False):

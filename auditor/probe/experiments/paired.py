@@ -127,6 +127,7 @@ def cut(trail: Trail, steps: int) -> Trail:
         spreads=trail.spreads[:steps],
         balanced=trail.balanced[:steps],
         data_losses=trail.data_losses[:steps],
+        measured=trail.measured[:steps],
         rates=trail.rates[:steps],
     )
 

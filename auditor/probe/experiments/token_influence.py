@@ -42,7 +42,7 @@ def token_influence(probe: Probe) -> Experiment:
 
     def look(examination: Examination, step: int) -> None:
         try:
-            found.append(_Look(probe, examination).answer())
+            found.append(TokenLook(probe, examination).answer())
         except NotRun as why:
             refused.append(why)
             padded.append(declared(examination))
@@ -69,7 +69,7 @@ class _Seen:
     layers: list[tuple[nn.Module, torch.Tensor]] = field(default_factory=list)
 
 
-class _Mask(NamedTuple):
+class PaddingMask(NamedTuple):
     """A mask of the padding in one stream."""
 
     pad: int
@@ -79,12 +79,14 @@ class _Mask(NamedTuple):
     made: bool = False
 
 
-def _is_behind(mask: _Mask) -> bool:
+def _is_behind(mask: PaddingMask) -> bool:
     """No row begins with padding: a layer that only reads forward does not see it from any real position."""
     return not bool(mask.run.select(mask.axis, 0).any())
 
 
-class _Look:
+class TokenLook:
+    """One training forward, and what calls of the model with other tokens show. Raises NotRun without tokens."""
+
     def __init__(self, probe: Probe, examination: Examination) -> None:
         self._probe = probe
         self._examination = examination
@@ -106,12 +108,12 @@ class _Look:
             shape=tuple(shown.ids.shape),
             location=self._probe.program.location_of(self._module),
         )
-        found = found.model_copy(update=self._causality())
-        return found.model_copy(update=self._padding())
+        found = found.model_copy(update=self.causality())
+        return found.model_copy(update=self.padding())
 
     # ---------------------------------------------------------------------------------------------- order of the tokens
 
-    def _causality(self) -> dict[str, Any]:
+    def causality(self) -> dict[str, Any]:
         """Fields about the tokens that follow; {} where no loss has one label a token."""
         collector = self._probe.collectors.find("token_labels")
         sites = [(site, best_fit(site)) for site in collector.sites()] if collector is not None else []
@@ -191,7 +193,7 @@ class _Look:
 
     # ---------------------------------------------------------------------------------------------------------- padding
 
-    def _padding(self) -> dict[str, Any]:
+    def padding(self) -> dict[str, Any]:
         """Fields of the padded stream whose padding matters most; {} where no mask marks any padding."""
         modules = list(self._module.modules())
         forward = [m for m in modules if isinstance(m, nn.RNNBase) and not m.bidirectional]
@@ -210,7 +212,11 @@ class _Look:
                 best = fields
         return best
 
-    def _mask_of(self, stream: Stream, recurrent: bool) -> _Mask | None:
+    def mask(self) -> PaddingMask | None:
+        """Of the first stream that has one."""
+        return next((mask for stream in self._streams if (mask := self._mask_of(stream, False)) is not None), None)
+
+    def _mask_of(self, stream: Stream, recurrent: bool) -> PaddingMask | None:
         declared = declared_padding(stream.module)
         corners = {int(stream.ids[row, column]) for row in (0, -1) for column in (0, -1)}
         edges = set(stream.ids[:16, -1].tolist()) | set(stream.ids[-1, :16].tolist())
@@ -221,15 +227,15 @@ class _Look:
                     continue
                 for name, tensor in self._given:
                     if tensor is not stream.ids and (marks(tensor, run) or marks(tensor, run.t())):
-                        return _Mask(pad, behind_the_first(run, axis), axis, name)
+                        return PaddingMask(pad, behind_the_first(run, axis), axis, name)
                 if any(marks(tensor, run) or marks(tensor, run.t()) for tensor in self._used):
                     owner = type(self._module).__name__
-                    return _Mask(pad, behind_the_first(run, axis), axis, owner, made=True)
+                    return PaddingMask(pad, behind_the_first(run, axis), axis, owner, made=True)
                 if axis == 1 and (recurrent or self._attends) and self._tells_lengths(run):
-                    return _Mask(pad, behind_the_first(run, axis), axis, type(self._module).__name__)
+                    return PaddingMask(pad, behind_the_first(run, axis), axis, type(self._module).__name__)
                 blank = self._blank_mask(run) if declared is not None else ""
                 if blank:
-                    return _Mask(pad, behind_the_first(run, axis), axis, blank)
+                    return PaddingMask(pad, behind_the_first(run, axis), axis, blank)
         return None
 
     def _tells_lengths(self, run: torch.Tensor) -> bool:

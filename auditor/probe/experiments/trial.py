@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import Metric, PairedReplay, Remedy, TrialRun
 from auditor.evidence.trials import keys
+from auditor.probe.experiments.beside import beside_the_loop
 from auditor.probe.experiments.feasible import require_rewindable
 from auditor.probe.experiments.paired import Pair, Start, end_level, favours_treatment, paired_trails
 from auditor.probe.remedies import Treatment, treatment
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 STEPS = 120
+MEASURED = ("loss of the counted labels", "loss of the next token")  # figures that the treatment itself measures
 FEWEST = 20
 NO_ROOM = 0.02  # share of wrong answers below which there is nothing to be gained
 
@@ -30,11 +32,16 @@ def trial(probe: Probe, remedies: Sequence[Remedy], base: Sequence[Remedy] = ())
         before, treated = treatment(probe, base), treatment(probe, (*base, *remedies))
         treated.unit /= before.unit
         label = " and ".join(remedy.kind.value for remedy in remedies)
+        if treated.gauge is not None:
+            start = Start(keys(base), before.fields)
+            looks = yield from beside_the_loop(probe, label, treated.gauge, start)
+            _require_difference((), looks, treated, treated.metric)
+            return TrialRun(**given, metric=treated.metric, looks=tuple(looks))
 
         def looked(pair: Pair) -> bool:
             return any(favours_treatment(look) for look in _looks([pair], treated, _metric([pair], treated)))
 
-        start = Start(keys(base), before.fields)
+        start = Start((keys(base), treated.metric), {**before.fields, "measure": treated.measure})
         pairs = yield from paired_trails(probe, label, STEPS, FEWEST, looked, start, **treated.fields)
         metric = _metric(pairs, treated)
         looks = _looks(pairs, treated, metric)
@@ -81,6 +88,8 @@ def _series(trail: Trail, metric: Metric) -> list[float]:
     """One value a step, lower is better; empty where it is not known."""
     if metric == "loss":
         return trail.losses
+    if metric in MEASURED:
+        return trail.measured if _known(trail.measured) else []
     if metric == "loss of the data":
         return trail.data_losses if _known(trail.data_losses) else []
     shares = trail.accuracies if metric == "error rate" else trail.balanced

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import Remedy, RemedyKind
 from auditor.probe.callchange import CallChange
-from auditor.probe.remedies import calls, data, guards, losses, updates, weights
+from auditor.probe.remedies import answers, calls, data, guards, labels, losses, updates, weights
 from auditor.probe.remedies.treatment import Treatment
 from auditor.probe.replay import NotRun
 
@@ -39,7 +39,13 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.SHUFFLE: data.shuffle,
     RemedyKind.CLEAN_INPUTS: data.clean_inputs,
     RemedyKind.FULL_PRECISION: weights.full_precision,
-    RemedyKind.CAUSAL_MASK: weights.causal_mask,
+    RemedyKind.EVALUATION_MODE: answers.evaluation_mode,
+    RemedyKind.QUIET_EVALUATION: answers.quiet_evaluation,
+    RemedyKind.CAUSAL_MASK: answers.causal_mask,
+    RemedyKind.PADDING_MASK: answers.padding_mask,
+    RemedyKind.IGNORE_LABELS: labels.ignore_labels,
+    RemedyKind.SHIFT_LABELS: labels.shift_labels,
+    RemedyKind.NONLINEARITY: calls.nonlinearity,
     RemedyKind.TRAINING_MODE: weights.training_mode,
     RemedyKind.NO_DROPOUT: weights.no_dropout,
 }
@@ -57,7 +63,10 @@ def treatment(probe: Probe, remedies: Sequence[Remedy]) -> Treatment:
         whole.met += one.met
         if whole.metric != "loss" and one.metric not in ("loss", whole.metric):
             raise NotRun("the two changes cannot be measured by one figure")
+        if one.gauge is not None and len(remedies) > 1:
+            raise NotRun("it is measured beside the loop, by itself")
         whole.metric = one.metric if one.metric != "loss" else whole.metric
+        whole.measure, whole.gauge = one.measure or whole.measure, one.gauge or whole.gauge
     return whole
 
 

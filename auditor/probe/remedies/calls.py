@@ -65,3 +65,28 @@ def _at_site(
         return instead(function, first) if is_at(site, called) or is_at(site, built) else NotImplemented
 
     return changing(change, metric="error rate")
+
+
+def nonlinearity(probe: Probe, remedy: Remedy) -> Treatment:
+    names, wanted = probe.program.module_names(), set(remedy.layers)
+    models = [model for _, model in probe.program.models()]
+    layers = [module for model in models for module in model.modules() if names.get(id(module)) in wanted]
+    if not layers:
+        raise NotRun("none of these layers is a module of its own")
+    handles: list[Any] = []
+
+    def prepare() -> None:
+        handles.extend(
+            layer.register_forward_hook(lambda _layer, _args, result: _rectified(result)) for layer in layers
+        )
+
+    def undo() -> None:
+        for handle in handles:
+            handle.remove()
+        handles.clear()
+
+    return Treatment({"prepare": prepare, "undo": undo})
+
+
+def _rectified(result: Any) -> Any:
+    return torch.relu(result) if isinstance(result, torch.Tensor) else result

@@ -64,7 +64,3 @@ def training_mode(probe: Probe, remedy: Remedy) -> Treatment:
 
 def no_dropout(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"dropout": False})
-
-
-def causal_mask(probe: Probe, remedy: Remedy) -> Treatment:
-    raise NotRun("without what it reads from later tokens the loss rises, as it should: it does not measure this cure")

@@ -1,0 +1,104 @@
+"""Remedies of the labels that a loss function of torch is given: some left out, or moved by a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from auditor.evidence import Remedy
+from auditor.probe.batches import tensors
+from auditor.probe.losscall import LossCall
+from auditor.probe.remedies.treatment import Treatment, changing
+from auditor.probe.replay import NotRun
+
+if TYPE_CHECKING:
+    from auditor.probe.probe import Probe
+
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "cross_entropy": functional.cross_entropy,
+    "nll_loss": functional.nll_loss,
+}
+Shifted = tuple[torch.Tensor, torch.Tensor]  # outputs (rows, classes) and labels (rows,)
+
+
+def ignore_labels(probe: Probe, remedy: Remedy) -> Treatment:
+    if remedy.amount is None:
+        raise NotRun("it is not known which label stands for padding")
+    ignored = int(remedy.amount)
+
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name not in LOSSES or len(args) < 2 or args[1].is_floating_point():
+            return NotImplemented
+        options = {key: value for key, value in kwargs.items() if key != "ignore_index"}
+        return LOSSES[name](args[0], args[1], ignore_index=ignored, **options)
+
+    def measure(call: LossCall) -> torch.Tensor | None:
+        if call.in_model or not call.class_labels:
+            return None
+        outputs, labels = call.flat()
+        return LOSSES[call.name](
+            outputs.float(), labels.masked_fill(labels == call.ignore_index, ignored), ignore_index=ignored
+        )
+
+    treatment = changing(change, metric="loss of the counted labels")
+    treatment.measure = measure
+    return treatment
+
+
+def shift_labels(probe: Probe, remedy: Remedy) -> Treatment:
+    """From `amount` tokens ahead to the next one. What the loss is of then is measured in both arms."""
+    if remedy.amount is None:
+        raise NotRun("it is not known how far the labels are shifted")
+    ahead = int(remedy.amount)
+    tokens: list[torch.Tensor] = []
+
+    def heard(args: Any, kwargs: Any) -> tuple[Any, Any]:
+        tokens[:] = [t for t in tensors((args, kwargs)) if t.dim() == 2 and not t.is_floating_point()][:1]
+        return args, kwargs
+
+    def shifted(outputs: torch.Tensor, labels: torch.Tensor) -> Shifted | None:
+        return _shifted(outputs, labels, tokens[0], ahead) if tokens else None
+
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name not in LOSSES or len(args) < 2:
+            return NotImplemented
+        found = shifted(args[0], args[1])
+        return LOSSES[name](*found, **kwargs) if found is not None else NotImplemented
+
+    def measure(call: LossCall) -> torch.Tensor | None:
+        if not call.class_labels:
+            return None
+        found = shifted(call.input.detach().float(), call.target.detach())
+        return LOSSES[call.name](*found, ignore_index=call.ignore_index) if found is not None else None
+
+    treatment = changing(change, metric="loss of the next token")
+    treatment.fields["call_change"] = heard
+    treatment.measure = measure
+    return treatment
+
+
+def _shifted(outputs: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor, ahead: int) -> Shifted | None:
+    """None where the labels are not the tokens that stand `ahead` of their positions."""
+    rows, classes = tokens.shape[0], outputs.shape[1] if outputs.dim() > 1 else 0
+    if labels.numel() % rows or labels.numel() // rows < 3 or not classes:
+        return None
+    if outputs.dim() == 3:
+        outputs = outputs.transpose(1, 2)
+    labels = labels.reshape(rows, -1)
+    if outputs.numel() != labels.numel() * classes:
+        return None
+    outputs = outputs.reshape(rows, -1, classes)
+    length = min(labels.shape[1], tokens.shape[1] - ahead)
+    known = labels[:, :length] >= 0
+    equal = (labels[:, :length] == tokens[:, ahead : ahead + length]) & known
+    if length < 2 or not bool(equal.sum() >= 0.8 * known.sum()):
+        return None
+    by = ahead - 1
+    if by > 0:
+        outputs, labels = outputs[:, by:], labels[:, :-by]
+    else:
+        outputs, labels = outputs[:, :by], labels[:, -by:]
+    return outputs.reshape(-1, classes), labels.reshape(-1)

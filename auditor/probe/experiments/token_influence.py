@@ -115,12 +115,9 @@ class TokenLook:
 
     def causality(self) -> dict[str, Any]:
         """Fields about the tokens that follow; {} where no loss has one label a token."""
-        collector = self._probe.collectors.find("token_labels")
-        sites = [(site, best_fit(site)) for site in collector.sites()] if collector is not None else []
-        for site, fit in sorted((pair for pair in sites if pair[1] is not None), key=lambda pair: -pair[0].calls):
-            stream = self._stream(fit)
-            counted = counted_positions(site, fit, stream.ids) if stream is not None else None
-            if stream is None or counted is None:
+        for site, fit, stream in self._labelled():
+            counted = counted_positions(site, fit, stream.ids)
+            if counted is None:
                 continue
             share = {
                 offset: equal / compared if compared else None
@@ -136,6 +133,27 @@ class TokenLook:
             }
             return fields | self._cut(stream, counted, fit.axis, site.classes)
         return {}
+
+    def later_influence(self) -> float | None:
+        """Largest change of an output in the first half of the positions, relative to the size of the outputs, when all
+        tokens of the second half are replaced. None where no loss has one label a token."""
+        for site, fit, stream in self._labelled():
+            middle = stream.ids.shape[fit.axis] // 2
+            base = self._positions(stream, fit.axis, site.classes)
+            replaced = self._replaced(stream, fit.axis, middle, stream.ids.shape[fit.axis])
+            moved = movement(base, self._positions(stream, fit.axis, site.classes, replaced))
+            if moved is not None and middle > 0:
+                return float(moved[:, :middle].max())
+        return None
+
+    def _labelled(self) -> Iterator[tuple[Any, Any, Stream]]:
+        """The loss call sites with one label a token, how their labels fit the tokens, and these; most calls first."""
+        collector = self._probe.collectors.find("token_labels")
+        sites = [(site, best_fit(site)) for site in collector.sites()] if collector is not None else []
+        for site, fit in sorted((pair for pair in sites if pair[1] is not None), key=lambda pair: -pair[0].calls):
+            stream = self._stream(fit)
+            if stream is not None:
+                yield site, fit, stream
 
     def _stream(self, fit: Any) -> Stream | None:
         found = (each for each in self._streams if each.module is fit.embedding and each.index == fit.index)

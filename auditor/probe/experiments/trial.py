@@ -41,7 +41,7 @@ def trial(probe: Probe, remedies: Sequence[Remedy], base: Sequence[Remedy] = ())
         def looked(pair: Pair) -> bool:
             return any(favours_treatment(look) for look in _looks([pair], treated, _metric([pair], treated)))
 
-        start = Start((keys(base), treated.metric), {**before.fields, "measure": treated.measure})
+        start = Start((keys(base), treated.metric), {**before.fields, **treated.shared})
         pairs = yield from paired_trails(probe, label, STEPS, FEWEST, looked, start, **treated.fields)
         metric = _metric(pairs, treated)
         looks = _looks(pairs, treated, metric)

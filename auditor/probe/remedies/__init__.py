@@ -66,7 +66,8 @@ def treatment(probe: Probe, remedies: Sequence[Remedy]) -> Treatment:
         if one.gauge is not None and len(remedies) > 1:
             raise NotRun("it is measured beside the loop, by itself")
         whole.metric = one.metric if one.metric != "loss" else whole.metric
-        whole.measure, whole.gauge = one.measure or whole.measure, one.gauge or whole.gauge
+        whole.shared |= one.shared
+        whole.gauge = one.gauge or whole.gauge
     return whole
 
 

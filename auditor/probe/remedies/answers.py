@@ -89,10 +89,10 @@ def causal_mask(probe: Probe, remedy: Remedy) -> Treatment:
     """The figure: how far outputs move, relative to their size, when tokens behind them are replaced."""
 
     def influence(examination: Examination) -> float:
-        before = TokenLook(probe, examination).causality().get("before")
-        if before is None:
+        found = TokenLook(probe, examination).later_influence()
+        if found is None:
             raise NotRun("the model's outputs could not be told apart by position")
-        return float(before)
+        return found
 
     def gauge(examination: Examination) -> tuple[float, float]:
         open_eyed = influence(examination)

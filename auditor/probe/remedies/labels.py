@@ -44,7 +44,7 @@ def ignore_labels(probe: Probe, remedy: Remedy) -> Treatment:
         )
 
     treatment = changing(change, metric="loss of the counted labels")
-    treatment.measure = measure
+    treatment.shared["measure"] = measure
     return treatment
 
 
@@ -75,8 +75,7 @@ def shift_labels(probe: Probe, remedy: Remedy) -> Treatment:
         return LOSSES[call.name](*found, ignore_index=call.ignore_index) if found is not None else None
 
     treatment = changing(change, metric="loss of the next token")
-    treatment.fields["call_change"] = heard
-    treatment.measure = measure
+    treatment.shared |= {"measure": measure, "call_change": heard}
     return treatment
 
 

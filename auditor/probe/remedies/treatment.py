@@ -6,12 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from auditor.evidence import Location, Metric, Remedy
 from auditor.probe.callchange import CallChange
 from auditor.probe.examination import Examination
-from auditor.probe.losscall import LossCall
 from auditor.probe.replay import NotRun
 
 
@@ -23,9 +20,7 @@ class Treatment:
     unit: float = 1.0  # the loss as it is, divided by this, is in the unit of the treated one
     met: list[list[str]] = field(default_factory=list)  # of each change of calls: the first one that it concerned
     metric: Metric = "loss"  # of both arms; not the loss where the treatment changes its meaning
-    measure: Callable[[LossCall], torch.Tensor | None] | None = (
-        None  # of both arms, where the player has no such figure
-    )
+    shared: dict[str, Any] = field(default_factory=dict)  # of both arms: how to measure what no replay measures
     # The figure as it is and with the remedy, of the same weights: for what concerns answers and not training. A model
     # that does not have what the figure is of raises NotRun.
     gauge: Callable[[Examination], tuple[float, float]] | None = None

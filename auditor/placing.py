@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.evidence import Evidence, Inputs, Labels, Location, Program, Remedy, RemedyKind
+from auditor.evidence import Evidence, Inputs, Labels, Location, Modes, Program, Remedy, RemedyKind
 
 _WHERE_BUILT = (
     RemedyKind.RATE,
@@ -20,7 +20,7 @@ def placed(remedy: Remedy, finding: Location | None, evidence: Evidence) -> Reme
     """The remedy with a site, by default that of its finding, and with the numbers that were measured."""
     new: dict[str, Any] = {}
     if remedy.site is None:
-        new["site"] = _site(remedy.kind, evidence.program) or finding
+        new["site"] = _evaluated(remedy.kind, evidence.modes) or _site(remedy.kind, evidence.program) or finding
     if remedy.kind is RemedyKind.STANDARDIZE_INPUTS and not remedy.mean:
         new |= _moments(evidence.inputs)
     if remedy.kind is RemedyKind.CLASS_WEIGHTS and not remedy.values:
@@ -40,6 +40,13 @@ def _site(kind: RemedyKind, program: Program | None) -> Location | None:
     if kind in _WHERE_BUILT:
         return stepped[0].location
     return stepped[0].step_location if kind is RemedyKind.CLIP else None
+
+
+def _evaluated(kind: RemedyKind, modes: Modes | None) -> Location | None:
+    """Where a model is first evaluated in training mode."""
+    if kind is not RemedyKind.EVALUATION_MODE or modes is None:
+        return None
+    return next((each.evaluation_location for each in modes.models if each.train_mode_evaluations), None)
 
 
 def _moments(inputs: Inputs | None) -> dict[str, Any]:

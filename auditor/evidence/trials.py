@@ -43,6 +43,9 @@ class RemedyKind(StrEnum):
     PADDING_MASK = "padding-mask"  # no position attends to padding, and what pools leaves it out
     IGNORE_LABELS = "ignore-labels"  # those equal to `amount` do not count in the loss
     SHIFT_LABELS = "shift-labels"  # by one token more, from `amount` tokens ahead to the next one
+    REPAIR_LABELS = "repair-labels"  # of a binary loss: what lies outside of 0 to 1 is brought there, or left out
+    KEEP_GRAPH = "keep-graph"  # what `subject` at the site takes from the graph stays in it
+    CLIP_UNSCALED = "clip-unscaled"  # the script's own clipping, when the loss scale is off the gradients again
     NONLINEARITY = "nonlinearity"  # a ReLU behind each of `layers`
     ADD_PARAMETERS = "add-parameters"  # those that get gradients and are in no optimizer join the first one
     HOLD_RATE = "hold-rate"  # the learning rate stays at its highest
@@ -61,6 +64,9 @@ Metric = Literal[
     "loss of the data",
     "loss of the counted labels",
     "loss of the next token",
+    "log loss",
+    "distance from the targets",
+    "error rate of the repaired labels",
     "error rate",
     "balanced error rate",
     "change between evaluations",

@@ -287,9 +287,15 @@ class Player:
                 with self._probe.paused():
                     request.after_backward(self.replayed, parameters)
 
-    def clip_begins(self, limit: float) -> None:
-        if self.request is not None and self._settling == 0:
-            self._trail.clip_limits.append(limit)
+    def clip_begins(self, kind: str, limit: float) -> bool:
+        """Whether the call is to do nothing."""
+        if self.request is None or self._settling > 0:
+            return False
+        self._trail.clip_limits.append(limit)
+        if self.request.instead_of_clipping is None or kind != "norm":
+            return False
+        self.request.instead_of_clipping(limit)
+        return True
 
     def loss_called(self, call: LossCall) -> None:
         """Kept on the device, fetched between steps."""

@@ -285,12 +285,13 @@ class Probe(Hearing, Questions):
 
     # -------------------------------------------------------------------------------------------------------- updates
 
-    def clip_begins(self, kind: str, parameters: Any, limit: float) -> None:
+    def clip_begins(self, kind: str, parameters: Any, limit: float) -> bool:
+        """Whether the call is to do nothing."""
         with self.paused():
-            if self.observing:
-                self.collectors.clip_begins(kind, parameters, float(limit))
-            else:
-                self.director.player.clip_begins(float(limit))
+            if not self.observing:
+                return self.director.player.clip_begins(kind, float(limit))
+            self.collectors.clip_begins(kind, parameters, float(limit))
+        return False
 
     def clipped(self, kind: str, limit: float, result: Any, location: Location | None) -> None:
         if self.observing:

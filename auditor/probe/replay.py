@@ -63,6 +63,9 @@ class Replay:
     hear_loss: Callable[[LossCall, int], None] | None = None  # every call of a loss function, with the step's number
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
     calls: CallChange | None = None  # calls of torch's functions that do something else
+    instead_of_clipping: Callable[[float], None] | None = (
+        None  # gets the limit of each clip_grad_norm_, which does nothing
+    )
     zero_gradients: bool = False  # zeroed once an update, before its first backward; the script's own calls do nothing
     mode: Callable[[int], bool] | None = None  # of all modules in training forwards but frozen ones: training or not
     loss_scale: float = 1.0  # backward() runs on so many times the loss; its gradients are divided again right after

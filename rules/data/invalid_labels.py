@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Options, Severity, rule
-from auditor.evidence import Labels, LossSite, LossSites, Run
+from auditor.evidence import Labels, LossSite, LossSites, Remedy, RemedyKind, Run
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number, percent
@@ -29,6 +29,7 @@ class Limits(Options):
     explains=NOT_LEARNING,
     fix="""Map the labels to 0 .. C-1 (or 0 and 1) once, for all splits by the same table:
     `classes = sorted(set(labels)); y = [classes.index(label) for label in labels]`.""",
+    remedies=(RemedyKind.REPAIR_LABELS,),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html",
@@ -104,6 +105,7 @@ def _out_of_range(site: LossSite) -> Finding:
         measured=site.target_max if site.target_max > 1 else site.target_min,
         limit=1.0 if site.target_max > 1 else 0.0,
         confidence=Confidence.CONFIRMED,
+        remedies=(Remedy(kind=RemedyKind.REPAIR_LABELS, site=site.location),),
     )
 
 
@@ -119,6 +121,7 @@ def _unsigned(site: LossSite) -> Finding:
         limit=-1.0,
         confidence=Confidence.CONFIRMED,
         fix="Make them signs: `y = 2 * y - 1`.",
+        remedies=(),
     )
 
 

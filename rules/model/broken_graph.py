@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import GradientReach, GraphCut, GraphCuts, Location
+from auditor.evidence import GradientReach, GraphCut, GraphCuts, Location, Remedy, RemedyKind
 from auditor.paired import untrue
 
 from ..symptoms import NOT_LEARNING
@@ -39,6 +39,7 @@ class Limits(Options):
     explains=NOT_LEARNING,
     fix="""Stay in tensors from the weights to the loss: no `.item()`, `.data`, `.detach()`, `.numpy()` or
     `torch.tensor(x)` on the way; to join numbers use `torch.stack([a, b])`.""",
+    remedies=(RemedyKind.KEEP_GRAPH,),
     references=(
         "https://docs.pytorch.org/docs/stable/notes/autograd.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.Tensor.detach.html",
@@ -143,6 +144,7 @@ def _finding(cut: GraphCut, reach: GradientReach, limits: Limits) -> Finding:
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
         fix=_fix(cut),
+        remedies=(Remedy(kind=RemedyKind.KEEP_GRAPH, subject=cut.operation, site=cut.location),),
     )
 
 

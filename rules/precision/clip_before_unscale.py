@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ScaleChange, ScaledClip, ScalerUse
+from auditor.evidence import RemedyKind, ScaleChange, ScaledClip, ScalerUse
 from auditor.series import middle
 
 from ..symptoms import NOT_LEARNING
@@ -39,6 +39,7 @@ class Limits(Options):
     explains=(*NOT_LEARNING, "update-ratio"),
     fix="""Call `scaler.unscale_(optimizer)` between backward() and the clipping:
     `scaler.unscale_(optimizer); torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0); scaler.step(optimizer)`.""",
+    remedies=(RemedyKind.CLIP_UNSCALED,),
     references=(
         "https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-clipping",
         "https://github.com/Lightning-AI/pytorch-lightning/pull/9606",

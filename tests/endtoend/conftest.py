@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tried import audited, warm
+
+__all__ = ["audited", "warm"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,40 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from warmstart import WarmStart
+from tried import PRELUDE, R, trial
 
-from auditor.capture import Capture
-from auditor.config import Settings
-from auditor.declare import Finding, Judgement, Severity, rule
-from auditor.evidence import Location, Program, Remedy, RemedyKind, Trajectory, TrialRun
-from auditor.result import Audit
-from auditor.session import Request, conduct
+from auditor.evidence import Location, RemedyKind
 from auditor.spec import TrialRequest
 
 STEPS = 40
-PRELUDE = """
-import json
-import torch
-from torch import nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
-
-torch.manual_seed(3)
-x = torch.randn(96, 6)
-y = (x[:, 0] > 0).long() + (x[:, 1] > 0.3).long()
-t = x @ torch.randn(6, 1)
-losses = []
-
-
-def batches(*columns, size=16):
-    loader = DataLoader(TensorDataset(*columns), batch_size=size, shuffle=True)
-    while True:
-        yield from loader
-"""
 CLASSIFIER = """
 model = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
@@ -60,52 +35,6 @@ def lines(script: str, text: str) -> Location:
     return Location(file="train.py", line=before.count("\n") + 1)
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    with WarmStart() as started:
-        yield started
-
-
-@pytest.fixture
-def audited(warm, tmp_path, monkeypatch) -> Callable[..., Audit]:
-    """An audit whose one rule finds fault with everything, and names these remedies."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(script: str, *remedies: Remedy, loop_steps: int = 10**6, **settings: object) -> Audit:
-        done = f"\n\ndef done(loss):\n    losses.append(loss.item())\n    return len(losses) >= {loop_steps}\n"
-        path = tmp_path / "train.py"
-        path.write_text(PRELUDE + done.replace("\n\n\n", "\n") + script)
-        placed = tuple(
-            each if each.site is None else each.model_copy(update={"site": _moved(each.site, path, done)})
-            for each in remedies
-        )
-
-        @rule("TST901", "always", severity=Severity.WARNING, fix="Whatever.")
-        def always(program: Program) -> Judgement:  # noqa: ARG001
-            """Something is always wrong."""
-            yield Finding("wrong", remedies=placed)
-
-        @rule("TST902", "never", severity=Severity.NOTE, fix="Nothing.")
-        def never(trajectory: Trajectory) -> Judgement:  # noqa: ARG001
-            """Not selected, so that what only it needs is left out."""
-            yield from ()
-
-        options = Settings(max_time=60.0, look_on=0, select=("always",), **settings)  # type: ignore[arg-type]
-        request, silent = Request(str(path)), Capture(None)
-        return conduct(request, options, rules=(always, never), command=warm.command, capture=silent).audit
-
-    return run
-
-
-def _moved(site: Location, path: Path, done: str) -> Location:
-    return Location(file=str(path), line=site.line + done.replace("\n\n\n", "\n").count("\n"))
-
-
-def trial(audit: Audit) -> TrialRun:
-    assert audit.evidence.trials is not None, (audit.evidence.absent.get("trials"), audit.run.notes, audit.run.crash)
-    return audit.evidence.trials.runs[0]
-
-
 def written(script: str, folder: Path) -> list[float]:
     """The losses of the script by itself."""
     ending = f"\n\ndef done(loss):\n    losses.append(loss.item())\n    return len(losses) >= {STEPS}\n"
@@ -113,10 +42,6 @@ def written(script: str, folder: Path) -> list[float]:
     path.write_text(PRELUDE + ending + script + "\nprint(json.dumps(losses))\n")
     ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
     return json.loads(ran.stdout)
-
-
-def R(kind: RemedyKind, amount: float | None = None, **more: object) -> Remedy:  # noqa: N802
-    return Remedy(kind=kind, amount=amount, **more)  # type: ignore[arg-type]
 
 
 ZERO = "    optimizer.zero_grad()\n"
@@ -139,6 +64,53 @@ HOLES = CLASSIFIER.replace("for step", "x[5, 2] = float('nan')\nfor step")
 FILLED = HOLES.replace("    loss =", "    a = torch.where(a.isnan(), a.nanmean(0, keepdim=True), a)\n    loss =")
 LOW = CLASSIFIER.replace("nn.Linear(24, 3))", "nn.Linear(24, 3)).bfloat16()").replace("model(a)", "model(a.bfloat16())")
 PENALTY = CLASSIFIER.replace("momentum=0.9", "momentum=0.9, weight_decay=0.3")
+LINEAR = CLASSIFIER.replace("nn.ReLU(), ", "")
+PADDED = CLASSIFIER.replace("for step", "y[::3] = 0\nfor step")
+SIGNED = REGRESSION.replace(
+    "F.mse_loss(model(a), b)", "F.binary_cross_entropy_with_logits(model(a), 2 * (b > 0).float() - 1)"
+)
+MODULE = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 24), nn.Linear(24, 3)
+
+    def forward(self, x):
+        BODY
+        return self.head(h.relu())
+
+
+"""
+MADE = CLASSIFIER.replace("nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3))", "Net()")
+DETACHED = MODULE.replace("BODY", "h = self.body(x).detach()") + MADE
+UNDER_NO_GRAD = MODULE.replace("BODY", "with torch.no_grad():\n            h = self.body(x)") + MADE
+SCALED = CLASSIFIER.replace("optimizer = ", "scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)\noptimizer = ")
+SCALED = SCALED.replace("loss.backward()", "scaler.scale(loss).backward()").replace(
+    "    optimizer.step()",
+    "    nn.utils.clip_grad_norm_(model.parameters(), 0.5)\n    scaler.step(optimizer)\n    scaler.update()",
+)
+UNSCALED = SCALED.replace("    nn.utils.clip", "    scaler.unscale_(optimizer)\n    nn.utils.clip")
+LANGUAGE = """
+text = torch.randint(0, 7, (96, 12)).cumsum(1) % 7
+model = nn.Sequential(nn.Embedding(7, 16), nn.Linear(16, 7))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
+for step, (a,) in enumerate(batches(text)):
+    loss = F.cross_entropy(OUTPUTS.flatten(0, 1), LABELS.flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if done(loss):
+        break
+"""
+
+
+def predicting(outputs: str, labels: str) -> str:
+    return LANGUAGE.replace("OUTPUTS", outputs).replace("LABELS", labels)
+
+
+COPYING, SHIFTED = predicting("model(a)", "a"), predicting("model(a)[:, :-1]", "a[:, 1:]")
+TWICE = predicting("model(a[:, :-1])[:, :-1]", "a[:, 1:][:, 1:]")
+TWICE_LESS = predicting("model(a[:, :-1])[:, 1:-1]", "a[:, 1:][:, 1:-1]")
 RATE_AT = "optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)"
 
 CASES = {
@@ -186,6 +158,22 @@ CASES = {
     "no penalty": (PENALTY, R(RemedyKind.NO_PENALTY), CLASSIFIER),
     "finite inputs": (HOLES, R(RemedyKind.CLEAN_INPUTS), FILLED),
     "full precision": (LOW, R(RemedyKind.FULL_PRECISION), LOW.replace(".bfloat16()", ".bfloat16().float()")),
+    "nonlinearity": (LINEAR, R(RemedyKind.NONLINEARITY, layers=("0",)), CLASSIFIER),
+    "ignored labels": (PADDED, R(RemedyKind.IGNORE_LABELS, 0.0), PADDED.replace("a), b)", "a), b, ignore_index=0)")),
+    "labels of the same token": (COPYING, R(RemedyKind.SHIFT_LABELS, 0.0), SHIFTED),
+    "labels shifted twice": (TWICE, R(RemedyKind.SHIFT_LABELS, 2.0), TWICE_LESS),
+    "labels of -1": (SIGNED, R(RemedyKind.REPAIR_LABELS), SIGNED.replace("2 * (b > 0).float() - 1", "(b > 0).float()")),
+    "the graph kept": (
+        DETACHED,
+        R(RemedyKind.KEEP_GRAPH, subject="detach", site=lines(DETACHED, ".detach()")),
+        DETACHED.replace(".detach()", ""),
+    ),
+    "the graph kept under no_grad": (
+        UNDER_NO_GRAD,
+        R(RemedyKind.KEEP_GRAPH, subject="no_grad"),
+        UNDER_NO_GRAD.replace("with torch.no_grad():", "if True:"),
+    ),
+    "clipped after unscaling": (SCALED, R(RemedyKind.CLIP_UNSCALED), UNSCALED),
     "two together": (
         CLASSIFIER.replace(ZERO, ""),
         (R(RemedyKind.ZERO_GRADIENTS), R(RemedyKind.RATE, 0.5)),
@@ -216,12 +204,19 @@ def test_a_trial_is_what_the_rewritten_script_does(case, audited, tmp_path, monk
 def test_the_metric_is_the_share_of_wrong_answers_where_the_loss_changes_its_meaning(audited):
     hard = "y = torch.randint(0, 3, (96,))\n" + PROBABILITIES
     run = trial(audited(hard, R(RemedyKind.LEAVE_OUT, subject="softmax", site=lines(hard, "F.softmax"))))
+    assert run.metric == "log loss"
+    assert run.looks[0].control[0] == pytest.approx(run.looks[0].treated[0])  # the same probabilities at first
+
+
+def test_or_the_share_of_wrong_answers_where_there_are_no_probabilities(audited):
+    wrong = WRONG_AXIS.replace("F.log_softmax(model(a), dim=0)", "F.log_softmax(model(a), dim=0).roll(1)")
+    run = trial(audited(wrong, CASES["log-probabilities"][1]))
     assert run.metric == "error rate"
     assert all(0 <= rate <= 1 for look in run.looks for rate in (*look.control, *look.treated))
 
 
 def test_where_nothing_is_answered_wrong_the_loss_tells(audited):
-    assert trial(audited(PROBABILITIES, CASES["leave out"][1])).metric == "loss"
+    assert trial(audited(NLL, CASES["log-probabilities"][1])).metric == "loss"
 
 
 def test_the_metric_of_a_regression_is_its_loss(audited):

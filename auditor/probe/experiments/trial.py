@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 STEPS = 120
-MEASURED = ("loss of the counted labels", "loss of the next token")  # figures that the treatment itself measures
+# Figures that the treatment itself measures.
+MEASURED = (
+    "loss of the counted labels",
+    "loss of the next token",
+    "log loss",
+    "distance from the targets",
+    "error rate of the repaired labels",
+)
 FEWEST = 20
 NO_ROOM = 0.02  # share of wrong answers below which there is nothing to be gained
 
@@ -66,11 +73,14 @@ def _require_difference(
 
 def _metric(pairs: Sequence[Pair], treated: Treatment) -> Metric:
     """That of the treatment. Where there are no classes, or next to nothing is answered wrong, it is the loss."""
-    if treated.metric == "error rate" and pairs:
+    metric = treated.metric
+    if metric in MEASURED and pairs and not _series(pairs[0].control, metric):
+        metric = treated.otherwise
+    if metric == "error rate" and pairs:
         errors = _series(pairs[0].control, "error rate")
         if not errors or end_level(errors) <= NO_ROOM:
             return "loss"
-    return treated.metric
+    return metric
 
 
 def _looks(pairs: Sequence[Pair], treated: Treatment, metric: Metric) -> list[PairedReplay]:

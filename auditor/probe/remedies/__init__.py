@@ -45,6 +45,9 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.PADDING_MASK: answers.padding_mask,
     RemedyKind.IGNORE_LABELS: labels.ignore_labels,
     RemedyKind.SHIFT_LABELS: labels.shift_labels,
+    RemedyKind.REPAIR_LABELS: labels.repair_labels,
+    RemedyKind.KEEP_GRAPH: calls.keep_graph,
+    RemedyKind.CLIP_UNSCALED: updates.clip_unscaled,
     RemedyKind.NONLINEARITY: calls.nonlinearity,
     RemedyKind.TRAINING_MODE: weights.training_mode,
     RemedyKind.NO_DROPOUT: weights.no_dropout,
@@ -65,6 +68,7 @@ def treatment(probe: Probe, remedies: Sequence[Remedy]) -> Treatment:
             raise NotRun("the two changes cannot be measured by one figure")
         if one.gauge is not None and len(remedies) > 1:
             raise NotRun("it is measured beside the loop, by itself")
+        whole.otherwise = one.otherwise if one.metric != "loss" else whole.otherwise
         whole.metric = one.metric if one.metric != "loss" else whole.metric
         whole.shared |= one.shared
         whole.gauge = one.gauge or whole.gauge

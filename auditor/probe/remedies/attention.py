@@ -84,7 +84,12 @@ def _multi_head(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hi
     if where.dim() == 2:
         given["attn_mask"] = _joined(given["attn_mask"], where)
     else:
-        given["key_padding_mask"] = _joined(given["key_padding_mask"], where[:, 0, 0])
+        own, at_padding = given["attn_mask"], where[:, 0, 0]
+        if own is not None and own.dtype != torch.bool and given["key_padding_mask"] is None:  # torch wants one type
+            at_padding = torch.zeros_like(at_padding, dtype=own.dtype).masked_fill(at_padding, -torch.inf)
+            given["key_padding_mask"] = at_padding
+        else:
+            given["key_padding_mask"] = _joined(given["key_padding_mask"], at_padding)
     given["is_causal"] = False
     return function(*bound.args, **bound.kwargs)
 

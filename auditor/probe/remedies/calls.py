@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from auditor.evidence import Remedy
 from auditor.probe.locate import user_location
+from auditor.probe.losscall import LossCall
 from auditor.probe.operations import short_name
 from auditor.probe.remedies.treatment import Treatment, changing, is_at
 from auditor.probe.replay import NotRun
@@ -32,7 +33,50 @@ def leaky_units(probe: Probe, remedy: Remedy) -> Treatment:
 
 
 def leave_out(probe: Probe, remedy: Remedy) -> Treatment:
-    return _at_site(probe, remedy, remedy.subject, lambda function, first: first)
+    """A loss that was given probabilities is another one without: the model's own probabilities are compared."""
+    treatment = _at_site(probe, remedy, remedy.subject, lambda function, first: first)
+    if "softmax" in remedy.subject:
+        treatment.metric, treatment.otherwise = "log loss", "error rate"
+        treatment.shared["measure"] = log_loss
+    return treatment
+
+
+def log_loss(call: LossCall) -> torch.Tensor | None:
+    """Negative log-likelihood of what the model gives as its answer: probabilities, or logits where it gives these."""
+    if not call.class_labels or call.input.dim() < 2:
+        return None
+    outputs, labels = call.flat()
+    outputs = outputs.float()
+    given = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
+    logs = outputs.clamp(min=1e-12).log() if given else functional.log_softmax(outputs, dim=1)
+    return functional.nll_loss(logs, labels, ignore_index=call.ignore_index)
+
+
+def keep_graph(probe: Probe, remedy: Remedy) -> Treatment:
+    if remedy.subject == "no_grad":
+        return changing(lambda name, function, args, kwargs: _with_graph(probe, name, function, args, kwargs))
+    if remedy.subject not in ("detach", "data") or remedy.site is None:
+        raise NotRun(f"{remedy.subject or 'what cuts it'} leaves torch, where no graph can follow")
+
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not _cuts(name, function) or not args or not is_at(remedy.site, user_location()):
+            return NotImplemented
+        return args[0]
+
+    return changing(change)
+
+
+def _cuts(name: str, function: Any) -> bool:
+    return name in ("detach", "detach_") or function is torch.Tensor.data.__get__  # type: ignore[attr-defined]
+
+
+def _with_graph(probe: Probe, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Inside of modules alone: an optimizer changes weights in place, and means it. What switches gradients is a call
+    like others."""
+    if "grad_enabled" in name or torch.is_grad_enabled() or not probe.calls.stack or not probe.calls.stack[-1].training:
+        return NotImplemented
+    with torch.enable_grad():
+        return function(*args, **kwargs)
 
 
 def sigmoid(probe: Probe, remedy: Remedy) -> Treatment:

@@ -21,6 +21,10 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "cross_entropy": functional.cross_entropy,
     "nll_loss": functional.nll_loss,
 }
+BINARY: dict[str, Callable[..., torch.Tensor]] = {
+    "binary_cross_entropy": functional.binary_cross_entropy,
+    "binary_cross_entropy_with_logits": functional.binary_cross_entropy_with_logits,
+}
 Shifted = tuple[torch.Tensor, torch.Tensor]  # outputs (rows, classes) and labels (rows,)
 
 
@@ -101,3 +105,44 @@ def _shifted(outputs: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor, 
     else:
         outputs, labels = outputs[:, :by], labels[:, -by:]
     return outputs.reshape(-1, classes), labels.reshape(-1)
+
+
+def repair_labels(probe: Probe, remedy: Remedy) -> Treatment:
+    """Of a binary cross entropy: -1 and 1 become 0 and 1, 0 and 255 likewise; a negative label beside 0 and 1 stands
+    for none. What else lies outside is not understood."""
+
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name not in BINARY or len(args) != 2 or kwargs.get("weight") is not None:
+            return NotImplemented
+        outputs, labels, counted = _repaired(args[0], args[1])
+        options = {**kwargs, "reduction": "none"}
+        each = BINARY[name](outputs, labels, **options) * counted
+        if kwargs.get("reduction", "mean") == "none":
+            return each
+        total = each.sum()
+        return total if kwargs.get("reduction") == "sum" else total / counted.sum().clamp(min=1)
+
+    def measure(call: LossCall) -> torch.Tensor | None:
+        if call.name not in BINARY or call.input.shape != call.target.shape:
+            return None
+        outputs, labels, counted = _repaired(call.input.detach(), call.target.detach())
+        wrong = (outputs > (0.0 if call.name.endswith("logits") else 0.5)) != (labels > 0.5)
+        return (wrong * counted).sum() / counted.sum().clamp(min=1)
+
+    treatment = changing(change, metric="error rate of the repaired labels")
+    treatment.shared["measure"] = measure
+    return treatment
+
+
+def _repaired(outputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(outputs, labels from 0 to 1, 1.0 where a label counts)."""
+    counted = torch.ones_like(labels)
+    if bool((labels > 1).any()):
+        labels = labels / labels.max()
+    elif bool((labels < 0).any()):
+        if bool((labels == 0).any()):
+            counted = (labels >= 0).to(labels)
+            labels = labels.clamp(min=0)
+        else:
+            labels = (labels > 0).to(labels)
+    return outputs, labels, counted

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from auditor.evidence import Remedy
 from auditor.probe.locate import user_location
+from auditor.probe.losscall import LossCall
 from auditor.probe.remedies.treatment import Treatment, changing, is_at
 from auditor.probe.replay import NotRun
 
@@ -71,4 +72,17 @@ def log_probabilities(probe: Probe, remedy: Remedy) -> Treatment:
         logs = given.clamp(min=1e-12).log() if shares else functional.log_softmax(given, dim=axis)
         return function(logs, *args[1:], **kwargs)
 
-    return changing(change, metric="error rate")
+    treatment = changing(change, metric="error rate")
+    treatment.metric, treatment.otherwise = "distance from the targets", "error rate"
+    treatment.shared["measure"] = _distance
+    return treatment
+
+
+def _distance(call: LossCall) -> torch.Tensor | None:
+    """Mean absolute difference of counts and rates, of a Poisson loss, whose two forms are different losses. The model
+    gives rates, where the loss took them for logarithms."""
+    if call.name != "poisson_nll_loss" or call.input.shape != call.target.shape:
+        return None
+    given = call.input.detach().float()
+    rates = given if call.options.get("log_input", True) else given.exp()
+    return (rates - call.target.detach().float()).abs().mean()

@@ -20,6 +20,7 @@ class Treatment:
     unit: float = 1.0  # the loss as it is, divided by this, is in the unit of the treated one
     met: list[list[str]] = field(default_factory=list)  # of each change of calls: the first one that it concerned
     metric: Metric = "loss"  # of both arms; not the loss where the treatment changes its meaning
+    otherwise: Metric = "loss"  # where the metric is one that the treatment measures itself, and turns out unknown
     shared: dict[str, Any] = field(default_factory=dict)  # of both arms: how to measure what no replay measures
     # The figure as it is and with the remedy, of the same weights: for what concerns answers and not training. A model
     # that does not have what the figure is of raises NotRun.

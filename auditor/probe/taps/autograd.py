@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -107,7 +108,9 @@ def _clip(probe: Probe, name: str, original: Callable[..., Any]) -> Callable[...
         if not isinstance(parameters, torch.Tensor | list | tuple):
             parameters = list(parameters)  # model.parameters() can be read but once
             args, kwargs = ((parameters, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": parameters})
-        probe.clip_begins(kind, parameters, given[limit_name])
+        if probe.clip_begins(kind, parameters, given[limit_name]):
+            args, kwargs = (parameters,), {**given, limit_name: math.inf}
+            del kwargs["parameters"]
         result = original(*args, **kwargs)
         if probe.alive():
             probe.clipped(kind, given[limit_name], result, user_location())

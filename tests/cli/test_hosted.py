@@ -15,9 +15,9 @@ EVIL = "print('::error::owned', flush=True)\n"
 
 
 @pytest.fixture
-def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def summary(shell, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The environment of a workflow's step."""
-    path = tmp_path / "summary.md"
+    path = shell.folder.parent / "summary.md"
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
     return path

@@ -80,8 +80,9 @@ def fix(finding: ReportedFinding, rooted: Rooted) -> Object:
             return {}
         artifact = at(path, {})["artifactLocation"]
         changes.append({"artifactLocation": artifact, "replacements": replacements})
-    description = {"text": message(story.plain(finding.fix.text, 1_500))}
-    return {"description": description, "artifactChanges": changes} if changes else {}
+    trial = finding.fix.trial  # what the diff does, where that was tried; it may be another remedy than the text's
+    text = trial.what if trial is not None and trial.what else story.plain(finding.fix.text, 1_500)
+    return {"description": {"text": message(text)}, "artifactChanges": changes} if changes else {}
 
 
 def _whole(name: str, finding: ReportedFinding) -> str:

@@ -253,6 +253,15 @@ def test_what_is_no_diff_of_the_sources_gives_no_fix(faulty: Audit, diff: str) -
     assert "fixes" not in fixed(faulty, diff)
 
 
+def test_a_fix_is_called_what_was_tried(faulty: Audit) -> None:
+    diff = unified("train.py", "a\n", "b\n")
+    assert fixed(faulty, diff)["fixes"][0]["description"] == {"text": "Change it."}
+    tried = faulty.findings[0].fix.model_copy(update={"diff": diff})
+    finding = faulty.findings[0].model_copy(update={"fix": tried})
+    (result,) = results(faulty.model_copy(update={"findings": (finding,), "suppressed": ()}))
+    assert result["fixes"][0]["description"] == {"text": "gradients cleared once an update"}
+
+
 # ------------------------------------------------------------------------------------------------------ hostile text
 
 

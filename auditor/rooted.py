@@ -1,8 +1,8 @@
 """Paths as other programs need them: below the root of the sources, whatever machine the audit was made on.
 
 A hosting service knows files by their paths in the repository. So the root is the nearest folder above the current one
-that holds `.git`, else the current one; for an audit that was made elsewhere, the folder in which it was started, which
-the script's own path tells.
+that holds `.git`; for files that are not in there, the folder in which the audit was started, which the script's own
+path tells; else the current folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Rooted:
     def __init__(self, audit: Audit) -> None:
         self._target = "" if audit.run.source_only else audit.run.target
         self._module = audit.run.module
-        self._folders = tuple(dict.fromkeys(filter(None, (_checkout(), self._started(audit)))))
+        checkout, here = _here()
+        self._folders = tuple(dict.fromkeys(filter(None, (checkout, self._started(audit), here))))
 
     def path(self, file: str) -> str:
         """The path below the root with slashes, or '' for a file outside of it."""
@@ -96,15 +97,16 @@ def _real(file: str) -> str:
         return file
 
 
-def _checkout() -> str:
+def _here() -> tuple[str, str]:
+    """(the checkout around the current folder or '', the current folder)."""
     try:
         here = Path.cwd().resolve()
     except OSError:
-        return ""
-    return _checkout_above(here)
+        return "", ""
+    return _checkout(here), _plain(str(here)).rstrip("/")
 
 
 @lru_cache(maxsize=16)
-def _checkout_above(here: Path) -> str:
-    root = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
-    return _plain(str(root)).rstrip("/")
+def _checkout(here: Path) -> str:
+    root = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+    return _plain(str(root)).rstrip("/") if root else ""

@@ -143,6 +143,16 @@ def test_no_path_of_this_machine(faulty: Audit, tmp_path: Path, monkeypatch: pyt
     assert '"uri": "src/a%20b%25%C3%A9.py"' in shown
 
 
+def test_without_a_repository_the_root_is_where_the_audit_was_started(
+    faulty: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proj" / "lib").mkdir(parents=True)
+    audit = with_place(faulty, str(tmp_path / "proj" / "lib" / "train.py"), "lib/train.py")
+    for folder in (tmp_path, tmp_path / "proj", tmp_path / "proj" / "lib"):
+        monkeypatch.chdir(folder)
+        assert uri(results(audit)[0]) == "lib/train.py"
+
+
 @pytest.mark.parametrize(
     ("file", "target", "expected"),
     [

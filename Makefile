@@ -9,7 +9,7 @@ TESTS ?= tests
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint format bench corpus test-other-pythons clean
+.PHONY: help install install-dev demo test lint format schema bench corpus test-other-pythons clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -32,6 +32,9 @@ lint: $(VENV)/.installed-dev ## Lint and type-check only
 format: $(VENV)/.installed-dev ## Format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+schema: $(VENV)/.installed ## Write the JSON schema of an audit into the repository
+	$(BIN)/audit schema > reports/audit.schema.json
 
 bench: $(VENV)/.installed ## Measure what observation costs per step
 	$(BIN)/python tests/benchmarks/overhead.py

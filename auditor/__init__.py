@@ -25,6 +25,7 @@ _PUBLIC = {
     "Severity": "auditor.declare",
     "Target": "auditor.target",
     "audit": "auditor.session",
+    "load": "auditor.saved",
     "rule": "auditor.declare",
 }
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Severity",
     "Target",
     "audit",
+    "load",
     "rule",
 ]
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from auditor.declare import rule as rule
     from auditor.evidence import Evidence as Evidence
     from auditor.result import Audit as Audit
+    from auditor.saved import load as load
     from auditor.session import audit as audit
     from auditor.target import Target as Target
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from auditor import __version__
+from auditor.comparing import diff
 from auditor.errors import AuditError
 from auditor.hints import Commands, RunCommand
 from auditor.options import gate, reporting, running, selection, watching
@@ -19,8 +20,8 @@ from auditor.untrusted import neutral
 
 if TYPE_CHECKING:
     from auditor.config import Settings
-    from auditor.declare import Rule
-    from auditor.output import Output
+    from auditor.declare import Rule, Severity
+    from auditor.publish import Publisher
     from auditor.result import Audit
 
 EXIT_FINDINGS = 1
@@ -36,6 +37,8 @@ def cli() -> None:
       audit run train.py --lr 0.1     run it for a short probe, and say what is wrong
       audit fix                       write the fixes that helped into the source
       audit check src/                read the source only, in under a second
+      audit report AUDIT.json -o F    the same audit as HTML, SARIF, JUnit, ...
+      audit diff OLD.json NEW.json    what is new, what is fixed
       audit explain RULE              what a finding means, and how to fix it
     """
 
@@ -117,12 +120,13 @@ def check(paths: tuple[Path, ...], **options: Any) -> None:
     Exit code: 0 or 1, as for run; 2 when a path cannot be read.
     """
     from auditor.check import check_paths
+    from auditor.publish import Publisher
     from auditor.registry import rules
 
-    outputs = _outputs(options)
+    publisher = Publisher.of(options)
     settings = settings_from(options, paths[0].absolute() if paths[0].is_dir() else paths[0].absolute().parent)
     audit = check_paths(paths, rules(), settings)
-    _publish(audit, outputs, options)
+    _publish(audit, publisher, settings.fail_on)
     sys.exit(EXIT_FINDINGS if audit.fails(settings.fail_on) else 0)
 
 
@@ -137,26 +141,40 @@ def judge(evidence: Path, **options: Any) -> None:
     EVIDENCE is .audit/evidence.json or a saved audit. Exit code: 0 or 1, as for run.
     """
     from auditor.judge import judge as judge_evidence
+    from auditor.publish import Publisher
     from auditor.registry import rules
     from auditor.saved import load_evidence
 
-    outputs = _outputs(options)
+    publisher = Publisher.of(options)
     found = load_evidence(evidence)
     settings = settings_from(options, Path.cwd())
     audit = judge_evidence(found, rules(), settings)
-    _publish(audit, outputs, options)
+    _publish(audit, publisher, settings.fail_on)
     sys.exit(EXIT_FINDINGS if audit.fails(settings.fail_on) else 0)
 
 
 @cli.command()
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "note", "never"]),
+    default="error",
+    show_default=True,
+    envvar="AUDIT_FAIL_ON",
+    help="Least severe finding that JUnit shows as a failure; the exit code is 0.",
+)
 @reporting
 @click.argument("audit_file", metavar="AUDIT.json", type=click.Path(path_type=Path))
-def report(audit_file: Path, **options: Any) -> None:
-    """Render a saved audit again, in any format."""
+def report(audit_file: Path, fail_on: str, **options: Any) -> None:
+    """Render a saved audit again, in any format, without running anything."""
+    from auditor.declare import Severity
+    from auditor.publish import Publisher
     from auditor.saved import load_audit
 
-    outputs = _outputs(options)
-    _publish(load_audit(audit_file), outputs, options)
+    publisher = Publisher.of(options)
+    _publish(load_audit(audit_file), publisher, None if fail_on == "never" else Severity(fail_on))
+
+
+cli.add_command(diff)
 
 
 @cli.command()
@@ -192,12 +210,10 @@ def explain(rule: str, color: str) -> None:
 @cli.command()
 def schema() -> None:
     """Print the JSON schema of an audit."""
-    import json
-
     from auditor.output import show
-    from auditor.result import Audit
+    from auditor.schema import schema_text
 
-    show(json.dumps(Audit.model_json_schema(mode="serialization"), indent=2), machine=True)
+    show(schema_text(), machine=True)
 
 
 def _words(values: Sequence[str]) -> list[str]:
@@ -235,21 +251,17 @@ def settings_from(options: dict[str, Any], start: Path) -> Settings:
     return load(start, installed(), config=options["config"], overrides=overrides)
 
 
-def _outputs(options: dict[str, Any]) -> list[Output]:
-    """Everything about the reports that can be refused before anything runs."""
-    from auditor.output import check_format, parse_output
+def _publish(audit: Audit, publisher: Publisher, fail_on: Severity | None) -> None:
+    """Report everywhere. Raises AuditError when a file cannot be written."""
+    from auditor.hosted import commands_stopped
 
-    check_format(options["format_"])
-    return [parse_output(text) for text in options["outputs"]]
-
-
-def _publish(audit: Audit, outputs: Sequence[Output], options: dict[str, Any]) -> None:
-    """Report to standard output and to the files. Raises AuditError when a file cannot be written."""
-    from auditor.output import render, show, write
-
-    show(render(audit, options["format_"], color=options["color"]), machine=options["format_"] != "text")
-    if problems := write(audit, outputs):
-        raise AuditError("; ".join(problems))
+    with commands_stopped(publisher.hosted, machine=publisher.machine):
+        publisher.show(audit, fail_on)
+    problems = publisher.post(audit, fail_on)
+    for problem in problems:
+        click.echo(f"audit: {neutral(problem)}", err=True)
+    if failed := publisher.write(audit, fail_on):
+        raise AuditError("; ".join(failed))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,8 +16,10 @@ from auditor.cli import EXIT_FINDINGS, EXIT_USAGE, settings_from
 from auditor.config import Settings
 from auditor.errors import AuditError
 from auditor.evidence import Run, Status
-from auditor.output import check_format, keep, parse_output, prepare_folder, render, show, write
+from auditor.hosted import commands_stopped
+from auditor.output import keep, prepare_folder
 from auditor.progress import Display
+from auditor.publish import Publisher
 from auditor.ranks import is_follower
 from auditor.result import Audit
 from auditor.session import Outcome, Request, conduct
@@ -60,6 +62,8 @@ class RunOptions:
     color: str
     show_output: bool
     quiet: bool
+    ci: str = "none"
+    baseline: Path | None = None
 
 
 # Options of `audit run` that are easily put behind the script's name by mistake.
@@ -96,16 +100,17 @@ class Conducted:
 
 def run_command(options: RunOptions, *, command: Sequence[str] | None = None) -> int:
     """Returns the exit code. Raises AuditError for whatever can be refused before anything runs."""
-    check_format(options.format_)
-    outputs = [parse_output(text) for text in options.outputs]
-    machine = options.format_ != "text"
-    done = conducted(options, command=command)
-    audit = done.outcome.audit
-    if done.follows:  # the audit of rank 0 makes the report
-        return EXIT_SCRIPT_FAILED if audit.run.status is Status.SCRIPT_FAILED else 0
-    show(render(audit, options.format_, color=options.color), machine=machine)
-    tell_kept(done.folder, done.problems, done.display)
-    problems = write(audit, outputs)
+    publisher = Publisher.of(asdict(options))
+    with commands_stopped(publisher.hosted, machine=publisher.machine):
+        done = conducted(options, command=command)
+        audit, fail_on = done.outcome.audit, done.settings.fail_on
+        if done.follows:  # the audit of rank 0 makes the report
+            return EXIT_SCRIPT_FAILED if audit.run.status is Status.SCRIPT_FAILED else 0
+        publisher.show(audit, fail_on)
+        tell_kept(done.folder, done.problems, done.display)
+    for problem in publisher.post(audit, fail_on):
+        _say(problem)
+    problems = publisher.write(audit, fail_on)
     for problem in problems:
         _say(problem)
     return EXIT_USAGE if problems else exit_code(done.outcome, done.settings)

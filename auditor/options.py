@@ -109,17 +109,37 @@ def watching(command: _F) -> _F:
 
 
 def gate(command: _F) -> _F:
-    return click.option(
-        "--fail-on",
-        type=click.Choice(["error", "warning", "note", "never"]),
-        envvar="AUDIT_FAIL_ON",
-        help="Least severe finding that makes the exit code 1.  [default: error]",
-    )(command)
+    """Options that say what becomes of findings."""
+    for option in (
+        click.option(
+            "--ci",
+            type=click.Choice(["auto", "none"]),
+            default="auto",
+            show_default=True,
+            envvar="AUDIT_CI",
+            help="In a workflow of GitHub's, also annotate the lines and write the summary of the job; or not.",
+        ),
+        click.option(
+            "--fail-on",
+            type=click.Choice(["error", "warning", "note", "never"]),
+            envvar="AUDIT_FAIL_ON",
+            help="Least severe finding that makes the exit code 1.  [default: error]",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def reporting(command: _F) -> _F:
     """Options that say where the report goes."""
     for option in (
+        click.option(
+            "--baseline",
+            type=click.Path(path_type=Path),
+            metavar="OLD.json",
+            envvar="AUDIT_BASELINE",
+            help="A saved audit; text, Markdown and SARIF mark what is new since, or fixed. The exit code stays.",
+        ),
         click.option(
             "--color",
             type=click.Choice(["auto", "always", "never"]),
@@ -133,7 +153,7 @@ def reporting(command: _F) -> _F:
             "outputs",
             multiple=True,
             metavar="FILE",
-            help="Also write FILE: .json, .md, .html or .txt, or FORMAT:FILE. Repeatable.",
+            help="Also write FILE: .html, .md, .json, .sarif, .xml (JUnit) or .txt, or FORMAT:FILE. Repeatable.",
         ),
         click.option(
             "--format",
@@ -142,7 +162,7 @@ def reporting(command: _F) -> _F:
             show_default=True,
             envvar="AUDIT_FORMAT",
             metavar="FORMAT",
-            help="Standard output: text, json, markdown or html.",
+            help="Standard output: text, json, markdown, html, sarif, junit, github or gitlab.",
         ),
     ):
         command = option(command)

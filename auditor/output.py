@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from auditor.compare import Difference
+from auditor.declare import Severity
 from auditor.errors import AuditError
-from auditor.registry import report_formats
+from auditor.registry import comparison_formats, report_formats
 from auditor.result import Audit
 
 FOLDER = ".audit"
@@ -30,26 +34,41 @@ class Output:
     format: str
 
 
-def check_format(name: str) -> str:
+@dataclass(frozen=True)
+class Wanted:
+    """What a format gets besides the audit, if its signature names it."""
+
+    fail_on: Severity | None = Severity.ERROR
+    difference: Difference | None = None
+
+    def of(self, module: ModuleType) -> dict[str, Any]:
+        taken = inspect.signature(module.render).parameters
+        given = {"fail_on": self.fail_on, "difference": self.difference}
+        return {name: value for name, value in given.items() if name in taken}
+
+
+def check_format(name: str, formats: Mapping[str, ModuleType] | None = None) -> str:
     """The name of an installed format. Raises AuditError."""
-    if name not in report_formats():
-        raise AuditError(f"there is no format {name!r}; known are {', '.join(sorted(report_formats()))}")
+    known = report_formats() if formats is None else formats
+    if name not in known:
+        raise AuditError(f"there is no format {name!r}; known are {', '.join(sorted(known))}")
     return name
 
 
-def parse_output(text: str) -> Output:
+def parse_output(text: str, formats: Mapping[str, ModuleType] | None = None) -> Output:
     """'report.html' by its suffix, or 'markdown:FILE'. The path is made absolute: later steps may run elsewhere.
 
     Raises AuditError when the format is unknown or the file could not be written.
     """
+    formats = report_formats() if formats is None else formats
     prefix, colon, rest = text.partition(":")
-    if colon and rest and prefix in report_formats():
+    if colon and rest and prefix in formats:
         return Output(_writable(Path(rest).absolute(), text), prefix)
     path = Path(text).absolute()
-    for name, module in report_formats().items():
+    for name, module in formats.items():
         if path.suffix.lower() in module.SUFFIXES:
             return Output(_writable(path, text), name)
-    known = sorted(suffix for module in report_formats().values() for suffix in module.SUFFIXES)
+    known = sorted(suffix for module in formats.values() for suffix in module.SUFFIXES)
     raise AuditError(
         f"-o {text}: no format has the suffix {path.suffix!r}; known are {', '.join(known)}, or FORMAT:FILE"
     )
@@ -97,14 +116,21 @@ def terminal_width() -> int:
     return max(_NARROWEST, min(columns or _WIDTH, _WIDEST))
 
 
-def render(audit: Audit, format: str, *, color: str = "auto") -> str:
+def render(audit: Audit, format: str, *, color: str = "auto", wanted: Wanted | None = None) -> str:
     """The audit in one format, as standard output should have it."""
-    module: ModuleType = report_formats()[format]
+    module = report_formats()[format]
+    return _rendered(module, audit, format, color, (wanted or Wanted()).of(module))
+
+
+def render_comparison(difference: Difference, format: str, *, color: str = "auto") -> str:
+    """The same of a comparison."""
+    return _rendered(comparison_formats()[format], difference, format, color, {})
+
+
+def _rendered(module: ModuleType, what: Audit | Difference, format: str, color: str, given: Mapping[str, Any]) -> str:
     if format == "text":
-        text = module.render(audit, width=terminal_width(), color=use_color(color), unicode=_unicode())
-    else:
-        text = module.render(audit)
-    return str(text)
+        given = {**given, "width": terminal_width(), "color": use_color(color), "unicode": _unicode()}
+    return str(module.render(what, **given))
 
 
 def _unicode() -> bool:
@@ -116,7 +142,10 @@ def _unicode() -> bool:
 
 
 def show(text: str, *, machine: bool = False) -> None:
-    """To standard output. Machine formats are UTF-8 whatever the locale; a reader that went away is no error."""
+    """To standard output, '' not at all. Machine formats are UTF-8 whatever the locale; a reader that went away is no
+    error."""
+    if not text:
+        return
     encoding = "utf-8" if machine else (sys.stdout.encoding or "utf-8")
     data = text.encode(encoding, "replace")
     try:
@@ -129,12 +158,21 @@ def show(text: str, *, machine: bool = False) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def write(audit: Audit, outputs: Sequence[Output]) -> list[str]:
+def write(audit: Audit, outputs: Sequence[Output], wanted: Wanted | None = None) -> list[str]:
     """Write the files asked for; sentences about those that could not be written."""
+    return _write(outputs, lambda format: render_file(audit, format, wanted))
+
+
+def write_comparison(difference: Difference, outputs: Sequence[Output]) -> list[str]:
+    """The same of a comparison."""
+    return _write(outputs, lambda format: str(comparison_formats()[format].render(difference)))
+
+
+def _write(outputs: Sequence[Output], content: Callable[[str], str]) -> list[str]:
     problems = []
     for output in outputs:
         try:
-            _replace(output.path, render_file(audit, output.format))
+            _replace(output.path, content(output.format))
         except Exception as why:  # a report's bug must not cost the others
             problems.append(f"{output.path} could not be written: {_reason(why)}")
     return problems
@@ -146,9 +184,10 @@ def _reason(why: Exception) -> str:
     return f"its report failed: {type(why).__name__}: {why}"
 
 
-def render_file(audit: Audit, format: str) -> str:
+def render_file(audit: Audit, format: str, wanted: Wanted | None = None) -> str:
     """The audit in one format for a file: no colour, no terminal's width."""
-    return str(report_formats()[format].render(audit))
+    module = report_formats()[format]
+    return str(module.render(audit, **(wanted or Wanted()).of(module)))
 
 
 def _replace(path: Path, text: str) -> None:

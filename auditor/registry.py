@@ -63,10 +63,19 @@ def find(selector: str, among: Iterable[Rule] | None = None) -> tuple[Rule, ...]
 
 @cache
 def report_formats() -> dict[str, ModuleType]:
-    """Format name -> module with `render(audit) -> str`, `FORMAT` and `SUFFIXES`."""
-    found: dict[str, ModuleType] = {}
-    for module in _modules("auditor.reports"):
-        name = getattr(module, "FORMAT", None)
-        if name is not None:
-            found[name] = module
-    return found
+    """Format name -> module with `render(audit) -> str`, `FORMAT` and `SUFFIXES`.
+
+    `render` may take more by keyword, if its signature names it: `fail_on` and `difference`, see auditor.output.Wanted.
+    """
+    return _named("FORMAT")
+
+
+@cache
+def comparison_formats() -> dict[str, ModuleType]:
+    """Format name -> module with `render(difference) -> str`, `COMPARES` and `SUFFIXES`."""
+    return _named("COMPARES")
+
+
+def _named(attribute: str) -> dict[str, ModuleType]:
+    modules = ((getattr(module, attribute, None), module) for module in _modules("auditor.reports"))
+    return {name: module for name, module in modules if name is not None}

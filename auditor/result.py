@@ -10,6 +10,7 @@ from pydantic import Field
 from auditor import __version__
 from auditor.declare import Confidence, Severity
 from auditor.evidence import SCHEMA_VERSION, Evidence, Frozen, Location, Remedy, Run
+from auditor.untrusted import one_line
 
 
 class Outcome(StrEnum):
@@ -139,6 +140,25 @@ class Audit(Frozen):
     def fails(self, threshold: Severity | None) -> bool:
         """True when some finding is at least as severe as `threshold`; None is never."""
         return threshold is not None and any(f.severity.rank <= threshold.rank for f in self.findings)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{getattr(self.summary, name)} {name}" for name in ("errors", "warnings", "notes"))
+        return f"<Audit of {one_line(self.run.target, 80)}: {self.run.status.value}, {counts}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        """A notebook shows the page itself."""
+        from auditor.notebook import page
+
+        return page(self)
+
+    def _repr_mimebundle_(self, **_wanted: object) -> dict[str, str]:
+        """What a notebook may choose from; it leaves out by itself what it does not want."""
+        from auditor.notebook import bundle
+
+        return bundle(self)
 
     def to_json(self) -> str:
         """The contract: stable key order, two-space indent, NaN and infinities as strings."""

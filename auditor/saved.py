@@ -27,6 +27,14 @@ def load_evidence(path: Path) -> Evidence:
     return _load(Evidence, data, path, "saved evidence")
 
 
+def load(path: str | Path) -> Audit:
+    """The audit that `audit run` kept in .audit/audit.json, or wrote with -o FILE.json.
+
+    Raises AuditError in one sentence when the file is not an audit that this version can read.
+    """
+    return load_audit(Path(path))
+
+
 def load_audit(path: Path) -> Audit:
     """Raises AuditError in one sentence when the file is not an audit that this version can read."""
     data = _read(path)

@@ -9,7 +9,11 @@ from . import clean, story
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$]|^[-+=])")
 _NUMBERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
-_LINKING = re.compile(r"[@#]|://|\bwww\.|\bGH-", re.IGNORECASE)
+_SHORTEST_HASH = 7
+# What GitHub and GitLab turn into mentions and links: @name, #1, GH-1, addresses, commits, !1, %1, &1.
+_LINKING = re.compile(
+    r"[@#]|://|\bwww\.|\bGH-|\bmailto:|\bxmpp:|\b[0-9a-f]{7,40}\b|(?<![\w!%])[!%](?=[\w\"])|&amp;(?=\w)", re.IGNORECASE
+)
 _SPAN = re.compile(r"(`[^`\n]+`)")
 
 
@@ -18,7 +22,17 @@ def html(text: str, limit: int = clean.LONGEST_SENTENCE) -> str:
     text = clean.line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # A host looks for mentions and links in the rendered text, so an entity for @ would not do; a space of no width
     # in or after it does.
-    return _LINKING.sub(lambda found: f"{found[0][:1]}&#8203;{found[0][1:]}", text)
+    return _LINKING.sub(_broken, text)
+
+
+def _broken(found: re.Match[str]) -> str:
+    """With a space of no width behind its first character, which may be an entity. Of a commit's hash seven digits are
+    enough for a link, so it is cut into pieces."""
+    text = found[0]
+    if len(text) >= _SHORTEST_HASH and text.isalnum():
+        return "&#8203;".join(text[at : at + _SHORTEST_HASH - 1] for at in range(0, len(text), _SHORTEST_HASH - 1))
+    first = "&amp;" if text == "&amp;" else text[:1]
+    return f"{first}&#8203;{text[len(first) :]}"
 
 
 def inert(text: str, limit: int = clean.LONGEST_SENTENCE) -> str:

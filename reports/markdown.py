@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+from auditor.compare import Difference
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, markdown_fix, story, words
+from . import clean, difference_markdown, markdown_fix, story, words
 from .inert import details, fenced, html, inert, prose, sentence, ticked
 
 FORMAT = "markdown"
@@ -29,10 +30,10 @@ _SIGNS = {
 _VERDICTS = {"not-ready": "✖", "caution": "⚠", "ready": "✔", "inconclusive": "?"}
 
 
-def render(audit: Audit) -> str:
-    """The report, at most 60,000 characters; what does not fit is counted."""
+def render(audit: Audit, *, difference: Difference | None = None) -> str:
+    """The report, at most 60,000 characters; what does not fit is counted. With a difference, what is new is marked."""
     page, left_out = "", 0
-    for section in _sections(audit):
+    for section in _sections(audit, difference):
         if len(page) + len(section) + 2 > LIMIT - _RESERVE:
             left_out += 1
         else:
@@ -43,7 +44,7 @@ def render(audit: Audit) -> str:
     return page + f"<sub>{tool} · {inert(story.effort(audit))}</sub>\n"
 
 
-def _sections(audit: Audit) -> Iterator[str]:
+def _sections(audit: Audit, difference: Difference | None) -> Iterator[str]:
     # The marker lets a bot find its own comment again. A hash, because a file name could end the HTML comment.
     yield f"<!-- training-auditor:{hashlib.sha256(audit.run.target.encode('utf-8', 'replace')).hexdigest()[:12]} -->"
     found = story.conclusion(audit)
@@ -54,7 +55,9 @@ def _sections(audit: Audit) -> Iterator[str]:
         yield _crash(audit)
     groups = story.groups(audit)
     if groups:
-        yield _table(groups)
+        yield _table(groups, difference)
+    if difference is not None:
+        yield from difference_markdown.since(difference)
     for group in groups:
         yield _finding(audit, group)
     yield from _folded("Passed", audit, Outcome.PASS)
@@ -92,7 +95,7 @@ def _crash(audit: Audit) -> str:
     return f"{text}\n\n{fenced(rows, 'text')}" if rows else text
 
 
-def _table(groups: list[story.Group]) -> str:
+def _table(groups: list[story.Group], difference: Difference | None) -> str:
     findings = [
         (finding, finding is not group.cause) for group in groups for finding in (group.cause, *group.consequences)
     ]
@@ -100,7 +103,7 @@ def _table(groups: list[story.Group]) -> str:
     for finding, follows in findings[:_MOST_ROWS]:
         cells = (
             f"{_SIGNS[finding.severity]} {finding.severity}",
-            ("↳ " if follows else "") + _called(finding),
+            ("↳ " if follows else "") + _called(finding) + _mark(finding, difference),
             sentence(finding.message, 240),
             ticked(words.place(finding.location)) or ticked(finding.where),
             words.number(finding.measured),
@@ -110,6 +113,12 @@ def _table(groups: list[story.Group]) -> str:
     if len(findings) > _MOST_ROWS:
         rows.append(f"| | | and {words.plural(len(findings) - _MOST_ROWS, 'more finding')} | | | |")
     return "\n".join(rows)
+
+
+def _mark(finding: ReportedFinding, difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    return " · **new**" if difference.is_new(finding) else " · changed" if difference.change_of(finding) else ""
 
 
 def _called(said: ReportedFinding | Verdict) -> str:

@@ -282,6 +282,11 @@ def unemphasised(text: str) -> str:
     return "".join(part if part.startswith("`") else _EMPHASIS.sub(r"\2", part) for part in parts)
 
 
+def plain(markdown: str, most: int = 4000) -> str:
+    """Markdown without its marks, for formats of plain text: paragraphs and code, each neutral."""
+    return "\n\n".join(b.text if b.code else unemphasised(b.text) for b in blocks(markdown, most))
+
+
 def dedent(source: Sequence[str]) -> list[str]:
     """Source lines without the indentation that all of them share."""
     depth = min((len(row) - len(row.lstrip()) for row in source if row.strip()), default=0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from auditor.compare import Difference
 from auditor.evidence import Location
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, story, terminal_fix, words
+from . import clean, difference_text, story, terminal_fix, words
 from .terminal import Page
 
 FORMAT = "text"
@@ -24,7 +25,14 @@ _MOST_REASONS = 8
 _MOST_CONSEQUENCES = 12
 
 
-def render(audit: Audit, *, width: int = 80, color: bool = False, unicode: bool = True) -> str:
+def render(
+    audit: Audit,
+    *,
+    width: int = 80,
+    color: bool = False,
+    unicode: bool = True,
+    difference: Difference | None = None,
+) -> str:
     """The report in lines no longer than `width` cells; plain ASCII without `unicode`, no escapes without `color`."""
     page = Page(width, color, unicode)
     _headline(page, audit)
@@ -34,6 +42,8 @@ def render(audit: Audit, *, width: int = 80, color: bool = False, unicode: bool 
     _more(page, groups[story.FIRST :])
     _crash(page, audit)
     _counts(page, audit)
+    if difference is not None:
+        difference_text.against(page, difference)
     _undecided(page, audit)
     _aside(page, audit)
     return page.text()

@@ -13,7 +13,7 @@ from auditor import Severity
 from auditor.cli import cli
 from auditor.config import Settings
 from auditor.configfile import load
-from auditor.registry import rules
+from auditor.registry import report_formats, rules
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +45,12 @@ def test_readme_names_every_option_of_run_and_no_other() -> None:
     known = {option for parameter in cli.commands["run"].params for option in parameter.opts if option.startswith("-")}
     assert named <= known
     assert known - named <= {"-m", "--module", "--output", "--quiet", "--color"}
+
+
+def test_readme_lists_every_format_with_its_suffixes() -> None:
+    table = README[README.index("| format |") : README.index("One run writes all")]
+    listed = dict(re.findall(r"^\| `(\w+)` \| (?:`([.\w]+)` )?\|", table, re.MULTILINE))
+    assert listed == {name: next(iter(module.SUFFIXES), "") for name, module in report_formats().items()}
 
 
 def test_configuration_of_the_readme_is_accepted(tmp_path: Path) -> None:

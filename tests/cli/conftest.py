@@ -131,7 +131,7 @@ def shell(
     folder.mkdir()
     (folder / "train.py").write_text("print('never run by the fake child')\n")
     monkeypatch.chdir(folder)
-    for name in [name for name in os.environ if name.startswith(("AUDIT_", "FORCE_COLOR", "NO_COLOR"))]:
+    for name in [name for name in os.environ if name.startswith(("AUDIT_", "FORCE_COLOR", "NO_COLOR", "GITHUB_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setattr("auditor.registry.rules", lambda: driver.RULES)
     return Shell(folder, child, monkeypatch, capfd)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 from auditor.reports import inert, markdown
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from syrupy.assertion import SnapshotAssertion
@@ -96,3 +97,54 @@ def test_any_text_is_inert(text: str) -> None:
     shown = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render("x " + inert.inert(text))
     assert not re.search(r"<(?!/?p>)", shown)
     assert not re.search(r"@\w", shown)
+
+
+# What GitHub and GitLab link in the text of a page, outside of code.
+LINKED = re.compile(
+    r"@[\w-]|#\d|\bGH-\d|\b[0-9a-f]{7,40}\b|\bhttps?://|\bftp://|\bwww\.|\bmailto:|(?<!\w)[!%]\d|&[\w]", re.IGNORECASE
+)
+PIECES = st.sampled_from(
+    [
+        *("@octocat", "@org/team", "#123", "GH-1", "gh-22", "octocat/repo#7", "a@b.example", "mailto:a@b.example"),
+        *("!12", "%3", "&4", "0123abc4567", "DEADBEEF", "1234567", "a" * 40, "https://example.com/x", "http://a.b"),
+        *("www.example.com", "FTP://x", "|", "||", "`", "``", "`@a`", "`a|b`", "\\", "\\|", "*", "**b**", "_i_"),
+        *("[x](y)", "![i](y)", "<b>", "</td>", "<!--", "-->", "&lt;", "&#64;octocat", "$x$", "~~s~~", "- ", "1. "),
+        *("> ", "# ", "\n", "\r\n", "\t", " ", "\x00", "\x1b[31m", "\u202e", "\u2066", "\ufeff", "\udc80", "word", "é"),
+    ]
+)
+HOSTILE = st.lists(st.one_of(PIECES, st.text(max_size=4)), max_size=8).map("".join)
+
+
+def seen(page: str) -> str:
+    """The text that a reader of the rendered page sees outside of code."""
+    shown = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(page)
+    shown = re.sub(r"(?s)<(code|pre)\b.*?</\1>|<!--.*?-->", " ", shown)
+    return unescape(re.sub(r"<[^>]*>", "", shown))
+
+
+@given(HOSTILE)
+def test_no_text_becomes_a_mention_a_reference_or_a_link(text: str) -> None:
+    for made in (inert.inert(text), inert.sentence(text), inert.html(text)):
+        page = "x " + made
+        assert not LINKED.search(seen(page)), seen(page)
+
+
+@given(HOSTILE)
+def test_no_text_breaks_its_cell(text: str) -> None:
+    for made in (inert.inert(text), inert.sentence(text), inert.ticked(text)):
+        page = f"| a | b | c |\n|---|---|---|\n| 1 | {made} | 3 |"
+        shown = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(page)
+        assert shown.count("<td") == 3
+        assert shown.rstrip().endswith("</tbody>\n</table>")
+        assert not re.search(r"<(?!/?(table|thead|tbody|tr|th|td|code)\b)", shown), shown
+
+
+@settings(max_examples=30)
+@given(HOSTILE, st.sampled_from(["message", "where", "rule", "code"]))
+def test_no_text_of_a_finding_pings_anybody(audits: dict[str, Audit], text: str, field: str) -> None:
+    finding = audits["faulty"].findings[0].model_copy(update={field: text, "detail": (text,)})
+    page = markdown.render(audits["healthy"].model_copy(update={"findings": (finding,)}))
+    assert not LINKED.search(seen(page)), LINKED.findall(seen(page))
+    assert page.count("<details>") == page.count("</details>")
+    rows = [row for row in page.splitlines() if row.startswith(("| ✖", "| ⚠", "| •"))]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [7]

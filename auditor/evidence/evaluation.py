@@ -106,9 +106,10 @@ class EvaluationNoise(Part):
 
 
 class BroadcastComparison(Frozen):
-    """One place that compares or subtracts a vector and a column, so that every prediction meets every label."""
+    """One place that compares, subtracts or joins a vector and a column, or the like of higher rank, so that every
+    prediction meets every label."""
 
-    function: str = Field(description="'==' for a comparison, '-' for a difference.")
+    function: str = Field(description="'==' for a comparison, '-' for a difference, '&', '|' and '*' for overlaps.")
     left: tuple[int, ...]
     right: tuple[int, ...]
     calls: int

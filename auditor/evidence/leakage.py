@@ -39,6 +39,15 @@ class Overlap(Frozen):
     location: Location | None = Field(None, description="Where the held-out loader or dataset is made.")
 
 
+class HeldOutTrained(Frozen):
+    """A loader that the script itself calls held-out, and that an optimizer steps on as on the training loader."""
+
+    name: str
+    training: str = Field(description="The other loader, not called so, that the same optimizer steps on.")
+    updates: int = Field(description="Steps on its batches alone.")
+    location: Location | None = None
+
+
 class FedRows(Frozen):
     """Rows that the latest evaluation outside of a loader was fed, and whether the model had been trained on them."""
 
@@ -61,6 +70,7 @@ class Leakage(Part):
     duplicates_in_training: int = Field(0, description="Training samples equal to an earlier training sample.")
     trivial_samples: int = Field(0, description="Near-constant samples left out.")
     sample_values: int = Field(0, description="Numbers in one sample: few values make chance repeats likely.")
+    trained: tuple[HeldOutTrained, ...] = ()
     fed: FedRows | None = Field(None, description="Where no loader hands out what is held out.")
 
 

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import FedRows, Inputs, Leakage, Overlap, Split
+from auditor.evidence import FedRows, HeldOutTrained, Inputs, Leakage, Overlap, Split
 
 from ..words import count, percent
 
@@ -73,9 +73,10 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
 
     ## How it is measured
 
-    Exactly: either both loaders index one dataset and share indices, or samples are equal bit for bit. Shared indices
-    always fail. Equal contents fail as an error above `max-share` of the held-out samples and as a warning below it,
-    because well-known data sets contain a few duplicates.
+    Exactly: a loader that the script calls a test or validation loader fails where the optimizer that steps on the
+    training loader has stepped on its batches. Otherwise, either both loaders index one dataset and share indices, or
+    samples are equal bit for bit. Shared indices always fail. Equal contents fail as an error above `max-share` of the
+    held-out samples and as a warning below it, because well-known data sets contain a few duplicates.
 
     Where the held-out data do not come from a loader, the rows that the model is fed are compared instead: those of
     each training step with those of an evaluation whose data the script itself calls held-out (`accuracy(x_test)`).
@@ -93,6 +94,8 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     - A loader that evaluates the training set on purpose, to show the training accuracy, is recognised by its name
       (`train...`), or because it holds all of the training set while another held-out loader is clean.
     - If only a part could be read, a pass holds for that part, and the text says so.
+    - A loader that is trained on is taken for held-out by its name alone (`test_loader`, `val`), where another one
+      without such a name is trained on by the same optimizer.
     - Near-duplicates and shared patients, speakers or scenes are not looked for here.
 
     ## How to fix
@@ -105,6 +108,11 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     x_train, y_train = oversample(x_train, y_train)                           # after the split, never before
     ```
     """
+    if leakage.trained:
+        most = max(each.updates for each in leakage.trained)
+        yield Measured(float(most), 0.0, f"{count(most, 'step')} on data that the script calls held-out")
+        yield from map(_trained, leakage.trained)
+        return
     if leakage.fed is not None:
         yield from _fed(leakage.fed, limits)
         return
@@ -138,6 +146,22 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
         raise Inconclusive(f"only {count(read, 'held-out sample')} could be read, needs {limits.min_hashed}")
     for overlap in sorted(faulty, key=_share, reverse=True):
         yield _finding(overlap, splits, leakage, base, limits)
+
+
+def _trained(seen: HeldOutTrained) -> Finding:
+    return Finding(
+        message=(
+            f"{seen.name} is trained on: the optimizer that steps on {seen.training} made "
+            f"{count(seen.updates, 'step')} on its batches too"
+        ),
+        where=seen.name,
+        location=seen.location,
+        measured=float(seen.updates),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix="""Evaluate without the optimizer: no `backward()` and no `step()` on held-out batches, and
+        `torch.no_grad()` around the pass. A function that trains when it is given an optimizer must get none here.""",
+    )
 
 
 def _fed(fed: FedRows, limits: Limits) -> Judgement:

@@ -85,6 +85,7 @@ class TokenInfluence(Part):
     """
 
     embedding: str
+    series: bool = Field(False, description="No tokens, but numbers whose targets are later values of themselves.")
     shape: tuple[int, ...]
     shifted: float | None = Field(None, description="Share of labels that equal the next input token.")
     same: float | None = Field(None, description="Share of labels that equal the input token itself.")

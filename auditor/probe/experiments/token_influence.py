@@ -18,6 +18,7 @@ from auditor.evidence import TokenInfluence
 from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.padded_features import declared, padded_features
+from auditor.probe.experiments.series_influence import series_influence
 from auditor.probe.maskuse import MasksUsed
 from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions
 from auditor.probe.positions import by_position, largest_of, movement
@@ -44,6 +45,10 @@ def token_influence(probe: Probe) -> Experiment:
         try:
             found.append(_Look(probe, examination).answer())
         except NotRun as why:
+            series = series_influence(probe, examination)
+            if series is not None:
+                found.append(series)
+                return
             refused.append(why)
             padded.append(declared(examination))
 

@@ -18,6 +18,7 @@ from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossgraph import kind, size
 from auditor.probe.picked import picked_labels
+from auditor.probe.serieslabels import Series, inputs, shifted_series
 from auditor.probe.tokens import Stream, behind_the_first, declared_padding, marks, padding_run, stream_of
 
 OFFSETS = (-2, -1, 0, 1, 2, 3)
@@ -75,6 +76,9 @@ class TokenLabelsCollector(Collector):
         self._streams: list[Stream] = []
         self._masks: list[torch.Tensor] = []
         self._called = False  # a loss function has been, with labels, in the step at hand
+        self.series: Series | None = None  # of numbers instead, with their own later values for targets
+        self._given: list[torch.Tensor] = []
+        self._model = 0
         self._calls: Counter[int] = Counter()  # of each embedding in the forward at hand
 
     # ---------------------------------------------------------------------------------------------------------- events
@@ -84,6 +88,7 @@ class TokenLabelsCollector(Collector):
         if sampled(self.step):
             given = [t for t in tensors((args, kwargs)) if not t.requires_grad and t.dim() >= 2]
             self._masks = [t.detach() for t in given][:MOST_MASKS]
+            self._given, self._model = inputs(args, kwargs), id(module)
 
     def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
         stream = stream_of(module, args, result) if sampled(self.step) else None
@@ -93,7 +98,10 @@ class TokenLabelsCollector(Collector):
             self._streams = [*self._streams, stream][-MOST_STREAMS:]
 
     def loss_called(self, call: LossCall) -> None:
-        if not sampled(self.step) or not call.class_labels or not self._streams:
+        if not sampled(self.step):
+            return
+        if not call.class_labels or not self._streams:
+            self._hear_series(call)
             return
         self._called = True
         target = call.target.detach()
@@ -102,7 +110,15 @@ class TokenLabelsCollector(Collector):
         if kept is not None and call.input.requires_grad:
             call.input.register_hook(_counter(kept, target, call.classes))  # type: ignore[no-untyped-call]
 
+    def _hear_series(self, call: LossCall) -> None:
+        given, self._given = self._given, []
+        if given and not call.in_model:
+            self.series = shifted_series(given, call, _first_rows(call.input.grad_fn)[1])
+            if self.series is not None:
+                self.series.model = self._model
+
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
+        self._given = []
         root = roots[0].grad_fn if roots else None
         if root is not None and self._streams and not self._called and sampled(self.step):
             for taken in picked_labels(root):

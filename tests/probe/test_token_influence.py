@@ -257,14 +257,14 @@ for step in range(60):
     note(loss=loss.item())
     optimizer.step()
 """
-CAUSAL = "return self.head(F.relu(self.mix(F.pad(x.transpose(1, 2), (2, 0)))).transpose(1, 2))"
+FORECAST = "return self.head(F.relu(self.mix(F.pad(x.transpose(1, 2), (2, 0)))).transpose(1, 2))"
 
 
 @pytest.mark.parametrize(
     ("forward", "ahead", "leaks"),
     [
-        (CAUSAL, 1, 0),
-        (CAUSAL.replace("(2, 0)", "(1, 1)"), 1, 3),
+        (FORECAST, 1, 0),
+        (FORECAST.replace("(2, 0)", "(1, 1)"), 1, 3),
         ("return self.head(self.rnn(x)[0])", 1, 3),
         ("return self.head(self.rnn(x)[0])", 3, 3),
     ],
@@ -282,3 +282,26 @@ def test_a_series_that_is_reconstructed_or_followed_by_another_is_no_forecast(zy
     script = SERIES.replace("FORWARD", "return self.head(self.rnn(x)[0])").replace("AHEAD", str(ahead))
     seen = zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))
     assert "token_influence" not in seen.gathered.parts
+
+
+PREFIXED = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(V, D)
+        self.start = nn.Parameter(torch.randn(1, 1, D))
+        self.rnn = nn.LSTM(D, D, batch_first=True)
+        self.head = nn.Linear(D, V)
+    def forward(self, ids):
+        h = torch.cat([self.start.expand(len(ids), -1, -1), self.embed(ids)], 1)
+        return self.head(self.rnn(h)[0])
+"""
+
+
+@pytest.mark.parametrize(("rows", "copies"), [("1:", True), (":-1", False)])
+def test_logits_of_something_that_is_put_before_the_tokens(zygote, rows, copies):
+    step = f"loss = F.cross_entropy(model(x)[:, {rows}].flatten(0, 1), x.flatten())"
+    script = LOOP.replace("MODEL", PREFIXED).replace("STEP", step)
+    found = zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))["token_influence"]
+    assert (found.same, found.cuts, found.leaking) == (1.0, 3, 0)
+    assert (found.own > found.noise) == copies

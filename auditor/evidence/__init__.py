@@ -120,6 +120,7 @@ from auditor.evidence.program import (
 )
 from auditor.evidence.run import Crash, Phase, Run, Seeding, Status
 from auditor.evidence.sequence import (
+    EmptyMean,
     IgnoredLabels,
     LabelSite,
     Offset,
@@ -176,6 +177,7 @@ __all__ = [
     "DropoutCall",
     "DropoutShift",
     "DropoutShifts",
+    "EmptyMean",
     "EvaluationNoise",
     "EventTrace",
     "Evidence",

@@ -60,6 +60,10 @@ class FedRows(Frozen):
     trained: int = Field(description="Distinct rows or runs that were trained on before.")
     repeated: float = Field(description="Share of the last trained ones that had been trained on before.")
     chance: float = Field(description="Share of the second step's that the first step had: rows come twice by chance.")
+    windows: int = Field(0, description="Rows that are windows of a series, by what their first and last steps hold.")
+    overlapping: int = Field(
+        0, description="Of these, with the first steps inside one window that was trained on, and the last in one."
+    )
     own: float = Field(0.0, description="Of the rows of one evaluating forward, the share that repeats another of it.")
     location: Location | None = None
 

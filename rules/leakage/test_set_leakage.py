@@ -80,7 +80,9 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
 
     Where the held-out data do not come from a loader, the rows that the model is fed are compared instead: those of
     each training step with those of an evaluation whose data the script itself calls held-out (`accuracy(x_test)`).
-    Of text cut into windows anywhere, runs of 24 tokens are. It fails above `max-fed-share`, where the rate of repeats
+    Of text cut into windows anywhere, runs of 24 tokens are. Windows of a series of measured numbers fail, too, where
+    both their first and their last 8 steps are found, bit for bit, at another place of windows that were trained on:
+    windows that overlap were split at random. It fails above `max-fed-share`, where the rate of repeats
     between the first two steps, or within the evaluation, does not explain it (`chance-margin`).
 
     ## When it may be wrong
@@ -173,6 +175,10 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
         raise Inconclusive(
             f"only {count(fed.compared, what)} of {fed.name} could be compared, needs {limits.min_hashed}"
         )
+    if share <= limits.max_fed_share and fed.overlapping > limits.max_fed_share * fed.windows:
+        if fed.windows >= limits.min_hashed:
+            yield _overlapping(fed, limits)
+        return
     if share <= limits.max_fed_share:
         if fed.text and fed.repeated < limits.min_repeated:
             raise Inconclusive(
@@ -195,6 +201,23 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
             f"by chance, {percent(fed.chance)} of what the second step was fed had been in the first",
             f"in the end {percent(fed.repeated)} of what a training step was fed had come before",
         ),
+    )
+
+
+def _overlapping(fed: FedRows, limits: Limits) -> Finding:
+    share = fed.overlapping / fed.windows
+    return Finding(
+        message=(
+            f"{fed.overlapping} of {count(fed.windows, 'window')} of {fed.name} ({percent(share)}) overlap at both "
+            "ends with windows that had been trained on, bit for bit: windows that share their steps are split at random"
+        ),
+        where=fed.name,
+        location=fed.location,
+        measured=share,
+        limit=limits.max_fed_share,
+        confidence=Confidence.CONFIRMED,
+        fix="""Split the recording first, into stretches of time, by day or by subject, and cut windows from each part;
+        or drop the windows that touch the other part.""",
     )
 
 

@@ -351,6 +351,13 @@ def test_rows_that_no_loader_hands_out_are_judged_by_what_the_model_was_fed():
     assert fed(9, 10).verdict.outcome == "inconclusive"
 
 
+def test_windows_that_overlap_at_both_ends_were_split_at_random():
+    (finding,) = fed(0, windows=90, overlapping=80).findings
+    assert "80 of 90 windows of x_test" in finding.message
+    assert fed(0, windows=90, overlapping=6).verdict.outcome == "pass"
+    assert fed(0).verdict.outcome == "pass"
+
+
 def test_rows_that_repeat_among_themselves_are_no_leak():
     assert fed(30, own=0.1).verdict.outcome == "pass"  # three times as many were trained on
     assert fed(95, own=0.1).verdict.outcome == "fail"

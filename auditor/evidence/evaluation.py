@@ -92,7 +92,9 @@ class RandomDraw(Frozen):
     operation: str
     module: str = ""
     dropout: bool = Field(False, description="It drops elements at random; else it draws noise or samples.")
-    given: Literal["", "default", "literal", "expression", "rate", "module"] = ""
+    given: Literal["", "default", "literal", "expression", "rate", "module", "mask"] = Field(
+        "", description="How the mode is told to it; 'mask': dropout by hand, a mask that is drawn in any mode."
+    )
     location: Location | None = None
 
 

@@ -209,7 +209,7 @@ def _overlapping(fed: FedRows, limits: Limits) -> Finding:
     return Finding(
         message=(
             f"{fed.overlapping} of {count(fed.windows, 'window')} of {fed.name} ({percent(share)}) overlap at both "
-            "ends with windows that had been trained on, bit for bit: windows that share their steps are split at random"
+            "ends with windows that had been trained on, bit for bit: those that share their steps are split at random"
         ),
         where=fed.name,
         location=fed.location,

@@ -61,7 +61,7 @@ class DrawnMasks:
         first = given[0] if given else None
         if len(given) == 2 and name in TIMES:
             return _multiplied(given, args, result)
-        if len(given) != 1 or (len(args) > 2 and name not in SAME):
+        if name not in SAME and (len(given) != 1 or len(args) > 2):
             return None
         if len(numbers) == 1 and name in TIMES | OVER and numbers[0]:
             before = first or _Known("scaled", result)

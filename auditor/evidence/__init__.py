@@ -133,7 +133,16 @@ from auditor.evidence.sequence import (
     TokenSite,
 )
 from auditor.evidence.signal import ForwardScale, LayerScale, RecurrentScale, Reinitialized, SaturatedLayer, Saturation
-from auditor.evidence.source import Accumulator, Mention, MisfitCall, OwnTrainMethod, Source, SourceFile, WholeFit
+from auditor.evidence.source import (
+    Accumulator,
+    FoldLoop,
+    Mention,
+    MisfitCall,
+    OwnTrainMethod,
+    Source,
+    SourceFile,
+    WholeFit,
+)
 from auditor.evidence.training import (
     Activations,
     GradientReset,
@@ -183,6 +192,7 @@ __all__ = [
     "Evidence",
     "FedFromMemory",
     "FedRows",
+    "FoldLoop",
     "ForwardScale",
     "Frozen",
     "FrozenEarly",

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import FedRows, HeldOutTrained, Inputs, Leakage, Overlap, Split
+from auditor.evidence import FedRows, FoldLoop, HeldOutTrained, Inputs, Leakage, Overlap, Source, Split
 
 from ..words import count, percent
 
@@ -59,7 +59,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/data.html#torch.utils.data.random_split",
     ),
 )
-def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) -> Judgement:
+def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | None, limits: Limits) -> Judgement:
     """Held-out samples are also training samples, so the held-out score measures memory.
 
     ## What it does
@@ -96,6 +96,9 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     - A loader that evaluates the training set on purpose, to show the training accuracy, is recognised by its name
       (`train...`), or because it holds all of the training set while another held-out loader is clean.
     - If only a part could be read, a pass holds for that part, and the text says so.
+    - That one model goes through all folds of a cross-validation is read from the source: a loop over a splitter, or
+      one that leaves the part with its own number out, which trains a model that was built before it. A function of
+      your own that sets the model back should say so by its name (`reset`, `init`, `load`, ...).
     - A loader that is trained on is taken for held-out by its name alone (`test_loader`, `val`), where another one
       without such a name is trained on by the same optimizer.
     - Near-duplicates and shared patients, speakers or scenes are not looked for here.
@@ -110,6 +113,10 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     x_train, y_train = oversample(x_train, y_train)                           # after the split, never before
     ```
     """
+    if source is not None and source.fold_loops:
+        yield Measured(float(len(source.fold_loops)), 0.0, "one model goes through all folds of a cross-validation")
+        yield from map(_folds, source.fold_loops)
+        return
     if leakage.trained:
         most = max(each.updates for each in leakage.trained)
         yield Measured(float(most), 0.0, f"{count(most, 'step')} on data that the script calls held-out")
@@ -148,6 +155,22 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
         raise Inconclusive(f"only {count(read, 'held-out sample')} could be read, needs {limits.min_hashed}")
     for overlap in sorted(faulty, key=_share, reverse=True):
         yield _finding(overlap, splits, leakage, base, limits)
+
+
+def _folds(loop: FoldLoop) -> Finding:
+    return Finding(
+        message=(
+            f"{loop.model} is built once, before the loop over the folds, and never set back in it: from the second "
+            "fold on it is tested on rows that it was trained on"
+        ),
+        where=loop.model,
+        location=loop.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"{loop.model} is built at line {loop.built.line}",),
+        fix="""Build the model and its optimizer anew in every fold, inside the loop.""",
+    )
 
 
 def _trained(seen: HeldOutTrained) -> Finding:

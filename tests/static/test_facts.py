@@ -16,7 +16,7 @@ import torch
 import torch.nn as nn
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
-from sklearn.model_selection import KFold, train_test_split
+from sklearn.model_selection import KFold, TimeSeriesSplit, train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader, TensorDataset, random_split
 """
@@ -350,3 +350,59 @@ def test_a_softmax_as_the_input_of_a_divergence(read, body):
 )
 def test_inputs_of_a_divergence_that_may_be_logarithms(read, body):
     assert not read(KL + body).softmax_divergences
+
+
+# ------------------------------------------------------------------------------------------------- cross-validation
+
+FOLDS = """
+def build():
+    return nn.Linear(4, 1)
+model = build()
+SETUP
+for LOOP:
+    START
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch in range(3):
+        model.train()
+        loss = (model(x[rest]) - y[rest]).square().mean()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    print(score(model, x[held], y[held]))
+"""
+BY_HAND = "rest, held = torch.cat([part for i, part in enumerate(parts) if i != fold]), parts[fold]"
+
+
+def folds(read, loop, start="pass", setup="pass"):
+    return read(FOLDS.replace("LOOP", loop).replace("START", start).replace("SETUP", setup)).fold_loops
+
+
+@pytest.mark.parametrize(
+    ("loop", "start"),
+    [
+        ("rest, held in KFold(5).split(x)", "pass"),
+        ("fold, (rest, held) in enumerate(kf.split(x))", "pass"),
+        ("fold in range(5)", BY_HAND),
+    ],
+)
+def test_one_model_for_all_folds(read, loop, start):
+    (found,) = folds(read, loop, start)
+    assert found.model == "model"
+    assert found.built.line < found.location.line
+
+
+@pytest.mark.parametrize(
+    ("loop", "start"),
+    [
+        ("rest, held in KFold(5).split(x)", "model = build()"),
+        ("rest, held in KFold(5).split(x)", "model.load_state_dict(first)"),
+        ("rest, held in KFold(5).split(x)", "model.apply(init)"),
+        ("rest, held in KFold(5).split(x)", "reset_weights(model)"),
+        ("rest, held in KFold(5).split(x)", "for layer in model.children(): layer.reset_parameters()"),
+        ("fold in range(5)", "rest, held = train, test"),
+        ("rest, held in TimeSeriesSplit(5).split(x)", "pass"),
+        ("name in text.split()", "pass"),
+    ],
+)
+def test_models_that_begin_anew(read, loop, start):
+    assert not folds(read, loop, start)

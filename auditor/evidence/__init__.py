@@ -46,6 +46,7 @@ from auditor.evidence.leakage import (
     GroupOverlap,
     Groups,
     GroupSplit,
+    HeldOutTrained,
     Leakage,
     NearDuplicates,
     Overlap,
@@ -119,6 +120,7 @@ from auditor.evidence.program import (
 )
 from auditor.evidence.run import Crash, Phase, Run, Seeding, Status
 from auditor.evidence.sequence import (
+    EmptyMean,
     IgnoredLabels,
     LabelSite,
     Offset,
@@ -131,7 +133,16 @@ from auditor.evidence.sequence import (
     TokenSite,
 )
 from auditor.evidence.signal import ForwardScale, LayerScale, RecurrentScale, Reinitialized, SaturatedLayer, Saturation
-from auditor.evidence.source import Accumulator, Mention, MisfitCall, OwnTrainMethod, Source, SourceFile, WholeFit
+from auditor.evidence.source import (
+    Accumulator,
+    FoldLoop,
+    Mention,
+    MisfitCall,
+    OwnTrainMethod,
+    Source,
+    SourceFile,
+    WholeFit,
+)
 from auditor.evidence.training import (
     Activations,
     GradientReset,
@@ -175,11 +186,13 @@ __all__ = [
     "DropoutCall",
     "DropoutShift",
     "DropoutShifts",
+    "EmptyMean",
     "EvaluationNoise",
     "EventTrace",
     "Evidence",
     "FedFromMemory",
     "FedRows",
+    "FoldLoop",
     "ForwardScale",
     "Frozen",
     "FrozenEarly",
@@ -195,6 +208,7 @@ __all__ = [
     "HeldOutLoader",
     "HeldOutPass",
     "HeldOutPasses",
+    "HeldOutTrained",
     "HeldWeights",
     "HiddenModule",
     "HiddenModules",

@@ -14,6 +14,11 @@ class Augmentation(Part):
     workers: int
     items: int = Field(description="Samples that were drawn several times in the main process.")
     random: int = Field(description="Those that were not the same each time.")
+    seeded: int = Field(
+        0,
+        description="Of those that were: samples of a dataset that declares augmentation, which seeds it anew on every "
+        "access, and has another variation of the sample for another seed.",
+    )
     chance: float = Field(0.0, description="Share of independent draws of one random sample that are equal.")
     worker_items: int = Field(0, description="Random samples that two workers were asked for.")
     worker_equal: int = Field(0, description="Those that both workers drew alike.")

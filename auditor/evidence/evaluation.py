@@ -92,7 +92,9 @@ class RandomDraw(Frozen):
     operation: str
     module: str = ""
     dropout: bool = Field(False, description="It drops elements at random; else it draws noise or samples.")
-    given: Literal["", "default", "literal", "expression", "rate", "module"] = ""
+    given: Literal["", "default", "literal", "expression", "rate", "module", "mask"] = Field(
+        "", description="How the mode is told to it; 'mask': dropout by hand, a mask that is drawn in any mode."
+    )
     location: Location | None = None
 
 
@@ -106,9 +108,10 @@ class EvaluationNoise(Part):
 
 
 class BroadcastComparison(Frozen):
-    """One place that compares or subtracts a vector and a column, so that every prediction meets every label."""
+    """One place that compares, subtracts or joins a vector and a column, or the like of higher rank, so that every
+    prediction meets every label."""
 
-    function: str = Field(description="'==' for a comparison, '-' for a difference.")
+    function: str = Field(description="'==' for a comparison, '-' for a difference, '&', '|' and '*' for overlaps.")
     left: tuple[int, ...]
     right: tuple[int, ...]
     calls: int

@@ -39,6 +39,15 @@ class Overlap(Frozen):
     location: Location | None = Field(None, description="Where the held-out loader or dataset is made.")
 
 
+class HeldOutTrained(Frozen):
+    """A loader that the script itself calls held-out, and that an optimizer steps on as on the training loader."""
+
+    name: str
+    training: str = Field(description="The other loader, not called so, that the same optimizer steps on.")
+    updates: int = Field(description="Steps on its batches alone.")
+    location: Location | None = None
+
+
 class FedRows(Frozen):
     """Rows that the latest evaluation outside of a loader was fed, and whether the model had been trained on them."""
 
@@ -51,6 +60,10 @@ class FedRows(Frozen):
     trained: int = Field(description="Distinct rows or runs that were trained on before.")
     repeated: float = Field(description="Share of the last trained ones that had been trained on before.")
     chance: float = Field(description="Share of the second step's that the first step had: rows come twice by chance.")
+    windows: int = Field(0, description="Rows that are windows of a series, by what their first and last steps hold.")
+    overlapping: int = Field(
+        0, description="Of these, with the first steps inside one window that was trained on, and the last in one."
+    )
     own: float = Field(0.0, description="Of the rows of one evaluating forward, the share that repeats another of it.")
     location: Location | None = None
 
@@ -61,6 +74,7 @@ class Leakage(Part):
     duplicates_in_training: int = Field(0, description="Training samples equal to an earlier training sample.")
     trivial_samples: int = Field(0, description="Near-constant samples left out.")
     sample_values: int = Field(0, description="Numbers in one sample: few values make chance repeats likely.")
+    trained: tuple[HeldOutTrained, ...] = ()
     fed: FedRows | None = Field(None, description="Where no loader hands out what is held out.")
 
 

@@ -60,6 +60,7 @@ class LossSite(Frozen):
     operation: str = Field("", description="Graph name of the operation that made the input, e.g. 'TanhBackward0'.")
     operation_layer: str = ""
     operation_location: Location | None = None
+    recurrent: str = Field("", description="Kind of the recurrent layer whose hidden state is the input.")
     lower: float | None = Field(None, description="Values that this operation cannot go below.")
     upper: float | None = None
     outside: int = Field(0, description="Target values beyond these bounds.")

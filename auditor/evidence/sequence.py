@@ -21,8 +21,18 @@ class LabelSite(Frozen):
     ignored: int = Field(description="Of the labels, those equal to the ignored one.")
 
 
+class EmptyMean(Frozen):
+    """A loss by hand that is divided by a count, a whole number at every step, which was 0 at some."""
+
+    location: Location | None = None
+    calls: int
+    empty: int = Field(description="Steps in which the count was 0 and the loss was not finite.")
+    first_empty: int
+
+
 class IgnoredLabels(Part):
     sites: tuple[LabelSite, ...]
+    means: tuple[EmptyMean, ...] = ()
 
 
 class Offset(Frozen):
@@ -85,6 +95,7 @@ class TokenInfluence(Part):
     """
 
     embedding: str
+    series: bool = Field(False, description="No tokens, but numbers whose targets are later values of themselves.")
     shape: tuple[int, ...]
     shifted: float | None = Field(None, description="Share of labels that equal the next input token.")
     same: float | None = Field(None, description="Share of labels that equal the input token itself.")

@@ -35,6 +35,14 @@ class WholeFit(Frozen):
     split_location: Location
 
 
+class FoldLoop(Frozen):
+    """A loop over the folds of a cross-validation that trains a model which was built before it, and never set back."""
+
+    model: str
+    built: Location
+    location: Location
+
+
 class Accumulator(Frozen):
     """A sum over batches that the epoch loop around them never starts anew, and that is divided as if it did."""
 
@@ -66,6 +74,7 @@ class Source(Part):
     files: tuple[SourceFile, ...] = ()
     train_methods: tuple[OwnTrainMethod, ...] = ()
     whole_fits: tuple[WholeFit, ...] = ()
+    fold_loops: tuple[FoldLoop, ...] = ()
     accumulators: tuple[Accumulator, ...] = ()
     softmax_divergences: tuple[MisfitCall, ...] = ()
     mentions: tuple[Mention, ...] = ()

@@ -18,6 +18,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.program import LoaderSeen
 from auditor.probe.randomness import RandomState
 from auditor.probe.samples import content
+from auditor.probe.seededitems import declares_augmentation, seeded_items
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -75,7 +76,9 @@ def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
     found = {"items": drawn, "random": len(kept), "chance": equal / pairs if pairs else 0.0}
     if kept and workers:
         found |= _in_workers(seen.loader, dataset, kept, min(workers, MOST_WORKERS))
-    if kept:
+    if not kept and declares_augmentation(dataset):
+        found["seeded"] = seeded_items(dataset, places[:drawn], lambda: time.monotonic() > until)
+    if kept or found.get("seeded"):
         found |= _delivered(probe, seen)
     return Augmentation(loader=seen.name, workers=workers, location=seen.location, **found)
 

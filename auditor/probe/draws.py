@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from auditor.evidence import Location, RandomDraw
 from auditor.probe.dropouts import ATTENTION, calling_module, training_given
 from auditor.probe.locate import user_location
+from auditor.probe.maskdraws import DrawnMasks
 from auditor.probe.operations import short_name
 from auditor.probe.randomness import RandomState
 
@@ -39,6 +40,7 @@ class DrawWatch(TorchFunctionMode):
         self._probe = probe
         self._state: RandomState | None = None
         self.draws: list[Draw] = []
+        self.masks = DrawnMasks()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = self._state if self._state is not None else RandomState.capture()
@@ -48,23 +50,27 @@ class DrawWatch(TorchFunctionMode):
             self._note("a draw outside of torch")  # random or numpy, since the last operation
         result = func(*args, **(kwargs or {}))
         after = RandomState.capture()
-        if between.differs(after) and "seed" not in name:
-            self._note(name)
+        drew = self._note(name) if between.differs(after) and "seed" not in name else None
+        self.masks.note(name, args, result, drew)
         self._state = after
         return result
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: str) -> Draw:
         draw = Draw(name, calling_module(sys._getframe(2)), user_location())
-        known = {(each.operation, each.location) for each in self.draws}
-        if len(self.draws) < MOST_DRAWS and (draw.operation, draw.location) not in known:
+        known = next((each for each in self.draws if (each.operation, each.location) == (name, draw.location)), None)
+        if known is None and len(self.draws) < MOST_DRAWS:
             self.draws.append(draw)
+        return known or draw
 
 
-def describe(draw: Draw, probe: Probe) -> RandomDraw:
-    dropout = draw.operation in DROPOUTS or draw.operation == ATTENTION
-    given: Literal["", "default", "literal", "expression", "rate", "module"] = ""
+def describe(draw: Draw, probe: Probe, masks: DrawnMasks) -> RandomDraw:
+    written = masks.is_dropout(draw)
+    dropout = written or draw.operation in DROPOUTS or draw.operation == ATTENTION
+    given: Literal["", "default", "literal", "expression", "rate", "module", "mask"] = ""
     owner = draw.module
-    if draw.operation == ATTENTION:
+    if written:
+        given = "mask"
+    elif draw.operation == ATTENTION:
         given = "rate"
     elif dropout and owner is not None and type(owner).__module__.startswith("torch.nn"):
         given = "module"

@@ -77,6 +77,7 @@ class Feed:
         self.full = False  # no room is left for further batches
         self.largest = 0  # bytes of one batch
         self.exhausted = False  # the last training batch was the last one of its loader
+        self._sole: LoaderSeen | None = None  # whose batch alone the latest backward was of
         self._call = 0
         self._target = 0
         self._told_by: Telling | None = None  # what tells a step's own calls from those of evaluations, once dropped
@@ -191,6 +192,8 @@ class Feed:
         consumed = self._candidates or self._pending
         if not self._candidates:
             self._pending = []
+        loaders = {id(loader): loader for loader, _ in consumed}
+        self._sole = self._probe.program.loader(*loaders.values()) if len(loaders) == 1 else None
         for loader, fetched in consumed:
             seen = self._probe.program.loader(loader)
             seen.training_credits += 1
@@ -202,6 +205,11 @@ class Feed:
                 self._bytes += batches.size_bytes(fetched.batch)
                 self.by_loader.setdefault(id(seen), []).append(fetched)
         self._candidates = []
+
+    def updated(self, optimizer: Any) -> None:
+        """The optimizer has stepped on what the latest backward was of."""
+        if self._sole is not None:
+            self._sole.updates[id(optimizer)] = self._sole.updates.get(id(optimizer), 0) + 1
 
     def _wants_batches(self) -> bool:
         return self._probe.recording and not self.full

@@ -48,9 +48,14 @@ class Hearing(Standing):
             self.collectors.compared(function, left, right, result)
 
     def subtracted(self, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
-        """A vector and a column were subtracted outside of all models."""
+        """Two tensors of different ranks were subtracted outside of all models."""
         with self.paused():
             self.collectors.subtracted(left, right, result)
+
+    def combined(self, function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
+        """Two tensors of different ranks were multiplied, or joined by & or |, outside of all models."""
+        with self.paused():
+            self.collectors.combined(function, left, right, result)
 
     def took_largest(self, function: str, given: torch.Tensor, result: Any) -> None:
         """The largest of each row of a single column was taken outside of all models."""

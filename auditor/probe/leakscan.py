@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from auditor.evidence import Leakage, Overlap, SamplePair, Split
+from auditor.evidence import HeldOutTrained, Leakage, Overlap, SamplePair, Split
+from auditor.probe.heldoutnames import HELD_OUT, TRAINED, words
 from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
 from auditor.probe.samples import Samples, Unreadable, read_samples
@@ -29,6 +31,10 @@ def scan(probe: Probe) -> str:
             "leakage", "not-applicable", "the loop is not fed by a DataLoader: there is no dataset to read"
         )
         return ""
+    stepped = tuple(trained_on(training))
+    if not held_out and stepped:
+        probe.sink.part("leakage", Leakage(splits=(), trained=stepped))
+        return ""
     if not held_out:
         probe.sink.absent("leakage", "not-applicable", "no held-out dataset was seen: only the training data is loaded")
         return ""
@@ -43,8 +49,21 @@ def scan(probe: Probe) -> str:
             return reason
         finally:
             noise.restore()
-    probe.sink.part("leakage", part)
+    probe.sink.part("leakage", part.model_copy(update={"trained": stepped}))
     return incomplete
+
+
+def trained_on(training: list[LoaderSeen]) -> Iterator[HeldOutTrained]:
+    """Loaders with a name for held-out data that an optimizer of the training loader steps on. One of its own, for
+    other parameters, may do so: in the search of an architecture, or to adapt to the test set without its labels."""
+    named = [seen for seen in training if words(seen.name) & HELD_OUT and not words(seen.name) & TRAINED]
+    for seen in named:
+        for other in training:
+            common = seen.updates.keys() & other.updates.keys()
+            if other not in named and common and seen.shares_model(other):
+                steps = sum(seen.updates[optimizer] for optimizer in common)
+                yield HeldOutTrained(name=seen.name, training=other.name, updates=steps, location=seen.location)
+                break
 
 
 def _same_data(record: LoaderSeen, training: list[LoaderSeen]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from auditor.probe.savedtensors import kept
 
 MOST_NODES = 256
 INFINITY = math.inf
+Bounds = tuple[float | None, float | None]  # lowest and highest value of a result; None: no such bound
+NONE_KNOWN: Mapping[Any, Bounds] = {}
 
 # Range of the operation's result, by the name of its graph node.
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -65,14 +67,18 @@ def saved(node: Any, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def bounds(node: Any, depth: int = 4) -> tuple[float | None, float | None]:
+def bounds(node: Any, known: Mapping[Any, Bounds] = NONE_KNOWN, depth: int = 4) -> Bounds:
     """(lowest, highest) value that the operation can return; None where there is no such bound. Looks through constant
-    factors, and through what only puts bounded results together."""
+    factors, and through what only puts bounded results together. `known`: nodes of which it is known already."""
+    if node in known:
+        return known[node]
     name, above = kind(node), parents(node)
     if depth and above and name in ("Mul", "Div", "Neg") and len(above) == 1:
-        return _scaled(node, bounds(above[0], depth - 1))
+        return _scaled(node, bounds(above[0], known, depth - 1))
+    if depth and name == "Mul" and len(above) == 2:
+        return _product(*(bounds(parent, known, depth - 1) for parent in above))
     if depth and above and (name in REARRANGING or name == "Stack"):
-        return _union([bounds(parent, depth - 1) for parent in above])
+        return _union([bounds(parent, known, depth - 1) for parent in above])
     if name == "Clamp":
         return saved(node, "min"), saved(node, "max")
     if name in ("ClampMin", "ClampMax"):
@@ -89,7 +95,7 @@ def bounds(node: Any, depth: int = 4) -> tuple[float | None, float | None]:
     return (low if math.isfinite(low) else None), (high if math.isfinite(high) else None)
 
 
-def _scaled(node: Any, inner: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+def _scaled(node: Any, inner: Bounds) -> Bounds:
     """Of a constant multiple."""
     factor: float | None = -1.0
     if kind(node) != "Neg":
@@ -102,7 +108,16 @@ def _scaled(node: Any, inner: tuple[float | None, float | None]) -> tuple[float 
     return (low, high) if factor > 0 else (high, low)
 
 
-def _union(each: list[tuple[float | None, float | None]]) -> tuple[float | None, float | None]:
+def _product(one: Bounds, other: Bounds) -> Bounds:
+    """Of two results that are both bounded on both sides: a gate times a tanh."""
+    sides = [side for limits in (one, other) for side in limits if side is not None]
+    if len(sides) < 4:
+        return None, None
+    corners = [a * b for a in sides[:2] for b in sides[2:]]
+    return min(corners), max(corners)
+
+
+def _union(each: list[Bounds]) -> Bounds:
     lows, highs = [low for low, _ in each], [high for _, high in each]
     return (
         None if None in lows else min(low for low in lows if low is not None),

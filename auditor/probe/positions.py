@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 
 
-def by_position(outputs: list[torch.Tensor], ids: torch.Tensor, axis: int, classes: int) -> torch.Tensor | None:
-    """The output with one row a token, as (batch, length, values): logits before anything else."""
+def by_position(
+    outputs: list[torch.Tensor], ids: torch.Tensor, axis: int, classes: int, window: tuple[int, int] | None = None
+) -> torch.Tensor | None:
+    """The output with one row a token, as (batch, length, values): logits before anything else. `window`: (first,
+    number) of the rows, where there are more of them, and those from the first on belong to the tokens."""
+    if window is not None and window[1] > ids.shape[axis]:
+        outputs = [_narrowed(output, ids, axis, *window) for output in outputs]
     rows, length = (ids.shape[0], ids.shape[1]) if axis == 1 else (ids.shape[1], ids.shape[0])
     shaped: list[torch.Tensor] = []
     for output in outputs:
@@ -20,6 +25,13 @@ def by_position(outputs: list[torch.Tensor], ids: torch.Tensor, axis: int, class
     if not logits:
         return None
     return logits[0] if axis == 1 else logits[0].transpose(0, 1)
+
+
+def _narrowed(output: torch.Tensor, ids: torch.Tensor, axis: int, first: int, number: int) -> torch.Tensor:
+    wanted = [*ids.shape]
+    wanted[axis] = number
+    fits = output.dim() == 3 and list(output.shape[:2]) == wanted
+    return output.narrow(axis, first, ids.shape[axis]) if fits else output
 
 
 def movement(before: torch.Tensor | None, after: torch.Tensor | None) -> torch.Tensor | None:

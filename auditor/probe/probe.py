@@ -321,6 +321,7 @@ class Probe(Hearing, Questions):
         self.updating = False
         with self.paused():
             if self.observing:
+                self.feed.updated(optimizer)
                 if seen.closure:
                     self.collectors.update_begins(optimizer, seen.parameters)
                 self.collectors.update_ended(optimizer, seen.parameters)

@@ -38,6 +38,7 @@ class LoaderSeen:
     training_credits: int = 0
     held_out_credits: int = 0
     fetches: int = 0
+    updates: dict[int, int] = field(default_factory=dict)  # id(optimizer) -> its steps on batches of this loader alone
     waited: float = 0.0  # seconds that the loop spent in waiting for its batches
     passes: list[list[Any]] = field(default_factory=list)  # of the first ones: the indices of each batch, in order
     # id(module) called with its batches -> ids of that module's parameters; later folds may train another model

@@ -9,6 +9,8 @@ FEWEST_VALUES = 4  # in a row of real numbers: fewer repeat by chance
 FEWEST_TOKENS = 16
 FEW_VALUES = 64  # whole numbers in that many columns repeat by chance
 RUN = 24  # tokens that are compared as one
+PIECE = 8  # steps of a series that are compared as one
+MOST_PIECES = 2**18  # numbers in the pieces of one look
 MOST_ELEMENTS = 2**15  # that runs of tokens are summed over, for each 64 rows that are asked for
 
 
@@ -53,6 +55,27 @@ def run_prints(tokens: torch.Tensor) -> torch.Tensor:
     most = max(1, tokens.shape[0] // 64) * max(1, MOST_ELEMENTS // (tokens.shape[1] * RUN))
     runs = tokens.detach()[:most].long().unfold(1, RUN, 1).flatten(0, 1)
     return torch.where((runs == runs[:, :1]).all(1), 0, _mixed(runs))
+
+
+def piece_prints(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """(rows, places) int64 for each axis that may be one of time in windows of measured numbers: every stretch of PIECE
+    steps in the first rows. 0 where values repeat in it: such a stretch may come again by chance."""
+    if tensor.dim() not in (2, 3) or not tensor.is_floating_point() or not tensor.numel():
+        return []
+    values = tensor.detach().float()
+    values = values[..., None] if values.dim() == 2 else values
+    found = []
+    for axis in range(1, 3):
+        steps = values if axis == 1 else values.transpose(1, 2)
+        places = steps.shape[1] - PIECE + 1
+        if places < PIECE:
+            continue
+        rows = max(1, MOST_PIECES // (places * PIECE * steps.shape[2]))
+        bits = steps[:rows].contiguous().view(torch.int32).long().unfold(1, PIECE, 1).flatten(2)
+        apart = bits.sort(-1).values.diff(dim=-1).ne(0).sum(-1) + 1
+        prints = _mixed(bits.flatten(0, 1)).reshape(apart.shape)
+        found.append(torch.where(apart < bits.shape[-1] // 2, 0, prints))
+    return found
 
 
 def _mixed(bits: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from auditor.evidence import Location, Mention, OwnTrainMethod, Source, SourceFile
 from auditor.static.accumulators import accumulators
 from auditor.static.divergences import softmax_divergences
+from auditor.static.folds import fold_loops
 from auditor.static.modules import Parsed, below, parse, with_imports
 from auditor.static.names import Names
 from auditor.static.preprocessing import whole_fits
@@ -34,6 +35,7 @@ def _source(files: Iterable[Parsed]) -> Source:
         files=tuple(SourceFile(path=file.path, lines=file.lines, problem=file.problem) for file in files),
         train_methods=tuple(found for entry in read for found in _train_methods(*entry, bases)),
         whole_fits=tuple(found for path, tree, names in read for found in whole_fits(path, tree, names)),
+        fold_loops=tuple(found for path, tree, _ in read for found in fold_loops(path, tree)),
         accumulators=tuple(found for path, tree, _ in read for found in accumulators(path, tree)),
         softmax_divergences=tuple(found for entry in read for found in softmax_divergences(*entry)),
         mentions=tuple(found for entry in read for found in _mentions(*entry)),

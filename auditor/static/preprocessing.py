@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from auditor.evidence import Location, WholeFit
 from auditor.static.names import Names, assigned, scopes, statements, used
 from auditor.static.selections import Selections
+from auditor.static.tables import Tables
+from auditor.static.wholes import all_rows, keeps_rows, part_of, takes_a_part, unsliced
 
 # Reductions over rows. A largest value alone is left out: dividing by it is a matter of units.
 REDUCTIONS = frozenset({"mean", "std", "var", "median", "quantile", "percentile", "nanmean", "nanstd", "sum", "cov",
                         "corrcoef", "svd", "pca_lowrank", "std_mean", "var_mean", "average", "groupby"})  # fmt: skip
+# Sums by category: the first operand says which one a row belongs to.
+COUNTED = frozenset({"bincount", "index_add", "index_add_", "scatter_add", "scatter_add_", "scatter_reduce"})
 FITS = ("fit", "fit_transform", "partial_fit")
 SPLITS = ("train_test_split", "random_split")
 SPLITTERS = ("KFold", "StratifiedKFold", "GroupKFold", "ShuffleSplit", "StratifiedShuffleSplit", "TimeSeriesSplit")
@@ -61,16 +65,17 @@ class _State:
 
 
 def whole_fits(path: str, tree: ast.Module, names: Names) -> Iterator[WholeFit]:
-    selections = Selections(tree, names, _reduced)
+    selections, tables = Selections(tree, names, _reduced), Tables(tree, names, _operands)
     for body in scopes(tree):
-        yield from _Scope(path, names, selections).read(body)
+        yield from _Scope(path, names, selections, tables).read(body)
 
 
 class _Scope:
-    def __init__(self, path: str, names: Names, selections: Selections) -> None:
+    def __init__(self, path: str, names: Names, selections: Selections, tables: Tables) -> None:
         self._path = path
         self._names = names
         self._selections = selections
+        self._tables = tables
         self._state = _State()
         self._found: dict[int, WholeFit] = {}
 
@@ -112,10 +117,12 @@ class _Scope:
             fitted = self._fit(node)
             if fitted is not None:
                 return fitted
-            reduced = {name for name in _reduced(node, self._names) if not self._names.is_module(name)}
+            table = self._tables.rows_of(node, all_rows)
+            reduced = {name for name in table or _reduced(node, self._names) if not self._names.is_module(name)}
             if reduced:
                 data = frozenset(row for name in reduced for row in self._rows(name))
-                supervised = len(reduced) > 1 and any(_is_target(name) for name in reduced)
+                # Of several variables, a table by category for example, one is what the others are to tell.
+                supervised = len(reduced) > 1 and (bool(table) or any(_is_target(name) for name in reduced))
                 return _Statistic(ast.unparse(node.func)[:40], data, supervised, node.lineno)
         known = sorted(name for name in used(value) if name in self._state.statistics)
         return self._state.statistics[known[0]] if known else None
@@ -134,12 +141,17 @@ class _Scope:
     def _picked(self, value: ast.expr) -> _Statistic | None:
         """`x[:, picked]` anywhere in the expression, where the same x was looked at to pick them."""
         for node in ast.walk(value):
-            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and _keeps_rows(node.slice):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and keeps_rows(node.slice):
                 statistic = self._pick(node.slice.elts[-1])
-                data = {row for name in _unsliced(node.value) for row in self._rows(name)}
+                data = {row for name in unsliced(node.value) for row in self._rows(name)}
                 if statistic is not None and statistic.data & data:
                     return statistic
         return None
+
+    def _reduces(self, node: ast.AST) -> bool:
+        """Nothing is left of the rows that it is given. Of a groupby, rows may come out again."""
+        plain = bool(_operands(node, self._names)) and getattr(getattr(node, "func", None), "attr", "") != "groupby"
+        return plain or bool(self._tables.rows_of(node, all_rows))
 
     def _rows(self, name: str) -> frozenset[str]:
         return self._state.origin.get(name, frozenset({name}))
@@ -148,11 +160,18 @@ class _Scope:
 
     def _assign(self, statement: ast.stmt) -> None:
         for names, value in _bindings(statement):
-            read = {name for name in _unsliced(value) if not self._names.is_module(name)}
-            rows = read - self._state.statistics.keys()
+            read = {name for name in unsliced(value, self._reduces) if not self._names.is_module(name)}
+            rows = (read | self._looked_up(value)) - self._state.statistics.keys()
             rows |= set(names) if isinstance(statement, ast.AugAssign) else set()
             in_place = isinstance(statement, ast.AugAssign)
             self._bind(names, value, rows, only_read=not in_place and _is_reduction(value, self._names))
+
+    def _looked_up(self, value: ast.expr) -> set[str]:
+        """Variables whose rows say which entries of a statistic are taken: `rates[shop]`."""
+        nodes = [
+            node for node in ast.walk(value) if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name)
+        ]
+        return {ast.unparse(node.slice) for node in nodes if ast.unparse(node.value) in self._state.statistics}
 
     def _bind(self, names: list[str], value: ast.expr, whole: set[str], only_read: bool) -> None:
         """`whole`: the variables that the value reads all rows of; `only_read`: it transforms none of them."""
@@ -176,9 +195,9 @@ class _Scope:
             state.transformed[name], state.origin[name] = statistic, reads
         elif statistic is not None:
             state.statistics[name] = statistic
-        elif not _takes_a_part(value) and known is not None:
+        elif not takes_a_part(value) and known is not None:
             state.transformed[name], state.origin[name] = known, reads
-        elif not _takes_a_part(value) and len(whole) == 1:
+        elif not takes_a_part(value) and len(whole) == 1:
             state.origin[name] = reads
 
     # ----------------------------------------------------------------------------------------------------------- splits
@@ -203,7 +222,7 @@ class _Scope:
 
     def _slice(self, name: str, node: ast.Subscript) -> None:
         """`x[:n]` and `x[n:]`, or `x[train]` and `x[test]`: two complementary parts of the same rows are a split."""
-        part = _part(node.slice)
+        part = part_of(node.slice)
         if not part or name not in self._state.transformed:
             return
         before = self._state.slices.setdefault(name, [])
@@ -256,19 +275,28 @@ def _calls(expression: ast.expr) -> Iterator[ast.Call]:
 
 def _reduced(node: ast.AST, names: Names) -> set[str]:
     """Variables whose rows a call reduces; empty when it reduces none, or each row by itself, or a part of them."""
+    # A method of something that was called, of a loss for example, reduces no rows of a variable.
+    rows = [unsliced(operand) for operand in _operands(node, names)]
+    return set().union(*rows) if all(rows) else set()
+
+
+def _operands(node: ast.AST, names: Names) -> list[ast.expr]:
+    """What a call reduces over its rows: one expression, or the categories and the numbers that are summed by them."""
     if not isinstance(node, ast.Call):
-        return set()
+        return []
     name = getattr(node.func, "attr", "")
-    if name not in REDUCTIONS:
-        return set()
     owner = node.func.value if isinstance(node.func, ast.Attribute) else None
     function = names.dotted(owner) in ("torch", "numpy", "np", "torch.linalg", "numpy.linalg")
+    given = [word.value for word in node.keywords if word.arg in ("weights", "index", "src", "source")]
+    if name in COUNTED:
+        first = [owner] if name == "bincount" and not function and owner is not None else []
+        skipped = 0 if name == "bincount" else 1 + function  # the dimension, and what is added to
+        return [*first, *node.args[skipped : skipped + 2], *given]
+    if name not in REDUCTIONS:
+        return []
     rows = node.args[0] if function and node.args else owner
     axis = _axis(node, 1 if function else 0)
-    if rows is None or (function and not node.args) or axis not in (None, 0):
-        return set()
-    # A method of something that was called, of a loss for example, reduces no rows of a variable.
-    return _unsliced(rows)
+    return [] if rows is None or (function and not node.args) or axis not in (None, 0) else [rows]
 
 
 def _axis(call: ast.Call, position: int) -> int | None:
@@ -283,56 +311,6 @@ def _axis(call: ast.Call, position: int) -> int | None:
     if isinstance(value, tuple | list):
         return 0 if 0 in value else -1
     return value if isinstance(value, int) else None
-
-
-def _unsliced(value: ast.expr) -> set[str]:
-    """Variables read as a whole: not by a part of their rows, and not as a function that is called."""
-    found: set[str] = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.Subscript):
-            if _part(node.slice) and not _keeps_rows(node.slice):
-                return
-            visit(node.value)
-            return
-        if isinstance(node, ast.Call):
-            if isinstance(node.func, ast.Attribute):
-                visit(node.func.value)
-            for argument in [*node.args, *(word.value for word in node.keywords)]:
-                visit(argument)
-            return
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-            return
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(value)
-    return found
-
-
-def _part(index: ast.expr) -> str:
-    """The rows that an index takes, as text; '' where it takes them all."""
-    if isinstance(index, ast.Tuple):
-        index = index.elts[0] if index.elts else index
-    if isinstance(index, ast.Slice):
-        low = ast.unparse(index.lower) if index.lower is not None else ""
-        high = ast.unparse(index.upper) if index.upper is not None else ""
-        return f"{low}:{high}" if low or high else ""
-    if isinstance(index, ast.Constant) and (index.value is None or index.value is Ellipsis):
-        return ""
-    return ast.unparse(index)
-
-
-def _keeps_rows(index: ast.expr) -> bool:
-    return isinstance(index, ast.Tuple) and not _part(index)
-
-
-def _takes_a_part(value: ast.expr) -> bool:
-    return any(
-        isinstance(node, ast.Subscript) and _part(node.slice) and not _keeps_rows(node.slice)
-        for node in ast.walk(value)
-    )
 
 
 def _complementary(part: str, other: str) -> bool:

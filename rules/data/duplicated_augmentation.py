@@ -73,7 +73,9 @@ def duplicated_augmentation(augmentation: Augmentation, limits: Limits) -> Judge
     ## When it may be wrong
 
     - Augmentation that is a fixed function of the sample's index, and caches, give the same sample every time: they are
-      not random, and not judged.
+      not random, and not judged. The exception is a dataset that keeps a switch or transform for augmentation
+      (`self.augment = True`) and one stored sample for each index, and seeds a generator each time that it is asked for
+      a sample, where another seed gives another input with the same label.
     - A stored generator with a shuffling loader repeats the order of its distortions, and meets other samples each
       time: the harm is smaller then, but augmentations still are not independent.
     - Repeating all epochs on purpose, in a test of reproducibility, has to be waived.
@@ -89,6 +91,13 @@ def duplicated_augmentation(augmentation: Augmentation, limits: Limits) -> Judge
     """
     if augmentation.items < limits.min_items:
         raise Inconclusive(f"needs {limits.min_items} samples drawn again, has {augmentation.items}")
+    if not augmentation.random and augmentation.seeded >= limits.min_items and _same_in_both_passes(augmentation):
+        share = augmentation.seeded / augmentation.items
+        yield Measured(
+            share, 0.0, f"{augmentation.seeded} of {augmentation.items} samples get their own seed each time"
+        )
+        yield _seeded(augmentation)
+        return
     if not augmentation.random:
         raise NotApplicable("the dataset gives the same sample each time it is asked for the same index")
     looks = [
@@ -113,6 +122,27 @@ def duplicated_augmentation(augmentation: Augmentation, limits: Limits) -> Judge
         raise Inconclusive("independent draws of these samples are often equal by chance, so equal ones tell nothing")
     if sure:
         yield _finding(augmentation, sure, chance)
+
+
+def _same_in_both_passes(augmentation: Augmentation) -> bool:
+    return augmentation.delivered_equal >= augmentation.delivered_items
+
+
+def _seeded(augmentation: Augmentation) -> Finding:
+    return Finding(
+        message=(
+            f"{augmentation.loader or 'the loader'} seeds the augmentation of every sample anew when it is asked for: "
+            f"{augmentation.seeded} of {augmentation.items} come out alike each time, and otherwise with another seed"
+        ),
+        where=augmentation.loader,
+        location=augmentation.location,
+        measured=1.0,
+        limit=1.0,
+        confidence=Confidence.CONFIRMED,
+        detail=("the dataset has a switch or a transform for augmentation, and keeps no epoch that a seed depends on",),
+        fix="""Build the generator once, in `__init__`, or draw from the global one: `torch.rand(1)`. Workers need seeds
+        of their own then.""",
+    )
 
 
 def _p_value(chance: float, items: int) -> float:

@@ -49,7 +49,7 @@ def broadcast_in_metric(comparisons: Comparisons, limits: Limits) -> Judgement:
 
     Predictions of shape (B,) and labels of shape (B, 1) broadcast to a matrix of B x B comparisons. Nothing complains:
     the sum of it is an accuracy that can be above 1 and has nothing to do with the model. The residuals of an R2 or a
-    mean error by hand become B x B in the same way. The argmax over the only
+    mean error by hand, and the overlap of masks, become B x B in the same way. The argmax over the only
     output of a model is 0 for every sample, whatever the model says, so the accuracy is the share of class 0.
     Models are chosen by these numbers.
 
@@ -58,9 +58,10 @@ def broadcast_in_metric(comparisons: Comparisons, limits: Limits) -> Judgement:
     By identity. A comparison fails when one side has the shape (B,), the other (B, 1), the result is (B, B), and at
     least one side is known by its values: labels are those of the latest batch or loss call, predictions are what the
     model's latest output says. A difference without gradients fails when it has such shapes, both sides are known, and
-    the column came as one from the model or the loader. An argmax fails when it is taken over the only column of the
-    model's latest output and its result is then compared with another tensor. The message gives what the metric
-    reports, and what a comparison in pairs gives. More than `max-broadcasts` places fail.
+    the column came as one from the model or the loader. So does a product, `&` or `|`, and any of these where there are
+    more axes, (B, 1, H, W) with (B, H, W). An argmax fails when it is taken over the only column of the model's latest
+    output and its result is then compared with another tensor. The message gives what the metric reports, and what a
+    comparison in pairs gives. More than `max-broadcasts` places fail.
 
     ## When it may be wrong
 
@@ -97,12 +98,13 @@ def broadcast_in_metric(comparisons: Comparisons, limits: Limits) -> Judgement:
 
 
 def _broadcast(site: BroadcastComparison, found: int, limits: Limits) -> Finding:
-    rows = max((*site.left, *site.right, 1))
+    rows = max(site.left[0], site.right[0]) if site.left and site.right else 1
     told = ""
     if site.reported is not None and site.paired is not None and math.isfinite(site.reported + site.paired):
         what = "the mean square is" if site.function == "-" else "the hits over the samples are"
         told = f"; {what} {number(site.reported)}, in pairs {number(site.paired)}"
-    done, made = ("subtracted", "differences") if site.function == "-" else ("compared", "comparisons")
+    joined = (f"joined by {site.function}", "pairs")
+    done, made = {"-": ("subtracted", "differences"), "==": ("compared", "comparisons")}.get(site.function, joined)
     known = {
         "labels": "one of them holds the labels of the batch",
         "predictions": "one of them holds what the model predicts",

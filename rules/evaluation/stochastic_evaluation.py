@@ -77,8 +77,10 @@ def stochastic_evaluation(modes: Modes, noise: EvaluationNoise | None, limits: L
 
     ## When it may be wrong
 
-    - Models that draw noise or samples (variational autoencoders, diffusion, noise layers, stochastic depth written
-      with random masks) are stochastic by design; they pass, and the text names the operation.
+    - Models that draw noise or samples (variational autoencoders, diffusion, noise layers) are stochastic by design;
+      they pass, and the text names the operation.
+    - Dropout by hand, stochastic depth for example, is known by its arithmetic: a mask that is drawn with a constant
+      share, times states that are divided by this share. It is a warning, because it may be left on on purpose.
     - Dropout that is on on purpose passes: `training=True` written out, a model whose dropout layers are switched
       on one by one, or several passes over the same input (Monte Carlo dropout).
     - A `training` given by an expression that was true in evaluation mode is a warning, because it may be a switch.
@@ -149,6 +151,7 @@ def _finding(site: _Site, modes: Modes, noise: EvaluationNoise | None, limits: L
         "default": f"{function} is called without training=self.training",
         "expression": f"{function} is called with a `training` that is true in evaluation mode",
         "rate": f"{function} is called with a dropout_p that does not depend on the mode",
+        "mask": f"{site.module or 'the model'} draws a mask of its own whatever the mode, without self.training",
         "module": "a Dropout module is made anew in the forward, and a new module is in training mode",
     }[site.given]
     told = ""
@@ -163,7 +166,7 @@ def _finding(site: _Site, modes: Modes, noise: EvaluationNoise | None, limits: L
         detail.append(f"seen in the script's own evaluation, {count(site.calls, 'call')}")
     if not evaluated:
         detail.append("the script made no evaluation in the observed steps")
-    sure = site.given != "expression" and evaluated
+    sure = site.given not in ("expression", "mask") and evaluated
     return Finding(
         message=f"dropout stays on in evaluation mode, because {why}{told}",
         where=site.module,

@@ -49,7 +49,8 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     ## How it is measured
 
     From the source alone, following variables from statement to statement: a reduction over rows (`x.mean(0)`,
-    `scaler.fit(x)`), a transformation of the same rows by it, and a split of the result (`train_test_split`,
+    `scaler.fit(x)`, a sum by category such as `np.bincount(shop, y)`, or a function of your own that returns nothing
+    but such), a transformation of the same rows by it, and a split of the result (`train_test_split`,
     `random_split`, a fold, two complementary slices). A statistic that does not look at the targets is a note when the
     script was run and had so many training rows that the held-out ones shift a mean by less than `max-shift` standard
     deviations.
@@ -57,8 +58,9 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     ## When it may be wrong
 
     - Constants, statistics of the training slice alone, and statistics of each row by itself pass.
-    - Values that pass through functions of your own are not followed, but for one that picks columns by what it
-      reduces over the rows that it is given: `keep = pick(x, y)`, then `x[:, keep]`.
+    - Values that pass through functions of your own are not followed where rows and statistics come out together, but
+      for one that picks columns by what it reduces over the rows that it is given: `keep = pick(x, y)`, then
+      `x[:, keep]`.
     - Where all rows that will ever be seen are there already (a fixed set of nodes in a graph), using them is
       legitimate.
 

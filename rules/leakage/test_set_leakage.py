@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import FedRows, Inputs, Leakage, Overlap, Split
+from auditor.evidence import FedRows, FoldLoop, HeldOutTrained, Inputs, Leakage, Overlap, Source, Split
 
 from ..words import count, percent
 
@@ -59,7 +59,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/data.html#torch.utils.data.random_split",
     ),
 )
-def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) -> Judgement:
+def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | None, limits: Limits) -> Judgement:
     """Held-out samples are also training samples, so the held-out score measures memory.
 
     ## What it does
@@ -73,13 +73,16 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
 
     ## How it is measured
 
-    Exactly: either both loaders index one dataset and share indices, or samples are equal bit for bit. Shared indices
-    always fail. Equal contents fail as an error above `max-share` of the held-out samples and as a warning below it,
-    because well-known data sets contain a few duplicates.
+    Exactly: a loader that the script calls a test or validation loader fails where the optimizer that steps on the
+    training loader has stepped on its batches. Otherwise, either both loaders index one dataset and share indices, or
+    samples are equal bit for bit. Shared indices always fail. Equal contents fail as an error above `max-share` of the
+    held-out samples and as a warning below it, because well-known data sets contain a few duplicates.
 
     Where the held-out data do not come from a loader, the rows that the model is fed are compared instead: those of
     each training step with those of an evaluation whose data the script itself calls held-out (`accuracy(x_test)`).
-    Of text cut into windows anywhere, runs of 24 tokens are. It fails above `max-fed-share`, where the rate of repeats
+    Of text cut into windows anywhere, runs of 24 tokens are. Windows of a series of measured numbers fail, too, where
+    both their first and their last 8 steps are found, bit for bit, at another place of windows that were trained on:
+    windows that overlap were split at random. It fails above `max-fed-share`, where the rate of repeats
     between the first two steps, or within the evaluation, does not explain it (`chance-margin`).
 
     ## When it may be wrong
@@ -93,6 +96,11 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     - A loader that evaluates the training set on purpose, to show the training accuracy, is recognised by its name
       (`train...`), or because it holds all of the training set while another held-out loader is clean.
     - If only a part could be read, a pass holds for that part, and the text says so.
+    - That one model goes through all folds of a cross-validation is read from the source: a loop over a splitter, or
+      one that leaves the part with its own number out, which trains a model that was built before it. A function of
+      your own that sets the model back should say so by its name (`reset`, `init`, `load`, ...).
+    - A loader that is trained on is taken for held-out by its name alone (`test_loader`, `val`), where another one
+      without such a name is trained on by the same optimizer.
     - Near-duplicates and shared patients, speakers or scenes are not looked for here.
 
     ## How to fix
@@ -105,6 +113,15 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
     x_train, y_train = oversample(x_train, y_train)                           # after the split, never before
     ```
     """
+    if source is not None and source.fold_loops:
+        yield Measured(float(len(source.fold_loops)), 0.0, "one model goes through all folds of a cross-validation")
+        yield from map(_folds, source.fold_loops)
+        return
+    if leakage.trained:
+        most = max(each.updates for each in leakage.trained)
+        yield Measured(float(most), 0.0, f"{count(most, 'step')} on data that the script calls held-out")
+        yield from map(_trained, leakage.trained)
+        return
     if leakage.fed is not None:
         yield from _fed(leakage.fed, limits)
         return
@@ -140,6 +157,38 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, limits: Limits) ->
         yield _finding(overlap, splits, leakage, base, limits)
 
 
+def _folds(loop: FoldLoop) -> Finding:
+    return Finding(
+        message=(
+            f"{loop.model} is built once, before the loop over the folds, and never set back in it: from the second "
+            "fold on it is tested on rows that it was trained on"
+        ),
+        where=loop.model,
+        location=loop.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"{loop.model} is built at line {loop.built.line}",),
+        fix="""Build the model and its optimizer anew in every fold, inside the loop.""",
+    )
+
+
+def _trained(seen: HeldOutTrained) -> Finding:
+    return Finding(
+        message=(
+            f"{seen.name} is trained on: the optimizer that steps on {seen.training} made "
+            f"{count(seen.updates, 'step')} on its batches too"
+        ),
+        where=seen.name,
+        location=seen.location,
+        measured=float(seen.updates),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix="""Evaluate without the optimizer: no `backward()` and no `step()` on held-out batches, and
+        `torch.no_grad()` around the pass. A function that trains when it is given an optimizer must get none here.""",
+    )
+
+
 def _fed(fed: FedRows, limits: Limits) -> Judgement:
     """A loop without loaders for its held-out data: what the model was fed in training, and what it is evaluated on."""
     share = min(1.0, fed.found / max(1, fed.compared))
@@ -149,6 +198,10 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
         raise Inconclusive(
             f"only {count(fed.compared, what)} of {fed.name} could be compared, needs {limits.min_hashed}"
         )
+    if share <= limits.max_fed_share and fed.overlapping > limits.max_fed_share * fed.windows:
+        if fed.windows >= limits.min_hashed:
+            yield _overlapping(fed, limits)
+        return
     if share <= limits.max_fed_share:
         if fed.text and fed.repeated < limits.min_repeated:
             raise Inconclusive(
@@ -171,6 +224,23 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
             f"by chance, {percent(fed.chance)} of what the second step was fed had been in the first",
             f"in the end {percent(fed.repeated)} of what a training step was fed had come before",
         ),
+    )
+
+
+def _overlapping(fed: FedRows, limits: Limits) -> Finding:
+    share = fed.overlapping / fed.windows
+    return Finding(
+        message=(
+            f"{fed.overlapping} of {count(fed.windows, 'window')} of {fed.name} ({percent(share)}) overlap at both "
+            "ends with windows that had been trained on, bit for bit: those that share their steps are split at random"
+        ),
+        where=fed.name,
+        location=fed.location,
+        measured=share,
+        limit=limits.max_fed_share,
+        confidence=Confidence.CONFIRMED,
+        fix="""Split the recording first, into stretches of time, by day or by subject, and cut windows from each part;
+        or drop the windows that touch the other part.""",
     )
 
 

@@ -53,7 +53,7 @@ def restricted_output_range(sites: LossSites, limits: Limits) -> Judgement:
     ## What it does
 
     Compares, for regression losses, the range of the operation that made the prediction (ReLU: from 0 up, sigmoid: 0
-    to 1, tanh: -1 to 1, softplus, exp, clamp, ...) with the targets that were seen.
+    to 1, tanh: -1 to 1, softplus, exp, clamp, the state of an LSTM or GRU, ...) with the targets that were seen.
 
     ## Why is it bad?
 
@@ -64,7 +64,8 @@ def restricted_output_range(sites: LossSites, limits: Limits) -> Judgement:
     ## How it is measured
 
     By identity: the range follows from the operation's name in the graph (views, copies and constant factors looked
-    through), not from the outputs that happened to come. It fails when more than `max-outside-share` of the target
+    through; a product of two bounded results, and the hidden state of a recurrent layer, have theirs as well), not from
+    the outputs that happened to come. It fails when more than `max-outside-share` of the target
     values lie outside, and their mean squared distance from the range is more than `max-unreachable` of the variance of
     the targets, over at least `min-targets` values.
 
@@ -113,9 +114,14 @@ def _range(site: LossSite) -> str:
     return f"[{low}, {high}]"
 
 
+def _a(kind: str) -> str:
+    return f"a {kind}" if kind == "GRU" else f"an {kind}"
+
+
 def _finding(site: LossSite, limits: Limits) -> Finding:
     operation = site.operation.removesuffix("0").removesuffix("1").removesuffix("Backward") or "the last operation"
     operation = "the hidden state of an LSTM" if operation == "MkldnnRnnLayer" else operation
+    operation = f"the hidden state of {_a(site.recurrent)}" if site.recurrent else operation
     operation = "a bounded activation times a constant" if operation in SCALING else operation
     seen = f"{number(site.target_min)} to {number(site.target_max)}"
     return Finding(
@@ -130,5 +136,7 @@ def _finding(site: LossSite, limits: Limits) -> Finding:
         limit=limits.max_outside_share,
         confidence=Confidence.CONFIRMED,
         detail=(f"{site.outside} of {count(site.targets, 'value')} in {count(site.calls, 'call')} looked at",),
-        remedies=(Remedy(kind=RemedyKind.LEAVE_OUT, subject=operation.lower(), site=site.operation_location),),
+        remedies=()
+        if site.recurrent
+        else (Remedy(kind=RemedyKind.LEAVE_OUT, subject=operation.lower(), site=site.operation_location),),
     )

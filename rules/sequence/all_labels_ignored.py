@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
-from auditor.evidence import IgnoredLabels, LabelSite
+from auditor.evidence import EmptyMean, IgnoredLabels, LabelSite
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, percent
@@ -40,7 +40,8 @@ def all_labels_ignored(ignored: IgnoredLabels) -> Judgement:
     ## How it is measured
 
     By identity, over all observed calls and not only sampled ones: the number of labels equal to `ignore_index` is
-    the number of labels. No limits.
+    the number of labels. In a loss by hand, `(loss * counted).sum() / counted.sum()`, the tensor that it is divided by
+    is looked at: where that is a whole number at every step, it fails if it was 0 at one and the loss NaN. No limits.
 
     ## When it may be wrong
 
@@ -57,6 +58,12 @@ def all_labels_ignored(ignored: IgnoredLabels) -> Judgement:
     ```
     """
     sites = [site for site in ignored.sites if site.calls > 0]
+    if not sites and ignored.means:
+        empty = sum(mean.empty for mean in ignored.means)
+        yield Measured(float(empty), 0.0, f"{count(empty, 'step')} whose loss is divided by a count of 0")
+    yield from map(_of_mean, ignored.means)
+    if not sites and ignored.means:
+        return
     if not sites:
         raise NotApplicable("no loss with class labels was called")
     calls, empty = sum(site.calls for site in sites), sum(min(site.empty, site.calls) for site in sites)
@@ -70,6 +77,22 @@ def all_labels_ignored(ignored: IgnoredLabels) -> Judgement:
     for site in sites:
         if site.empty >= site.calls or (site.empty > 0 and site.reduction == "mean"):
             yield _finding(site)
+
+
+def _of_mean(mean: EmptyMean) -> Finding:
+    return Finding(
+        message=(
+            f"at {mean.empty} of {count(mean.calls, 'step')} the loss is divided by a count of 0, first at step "
+            f"{mean.first_empty + 1}: no label is left that counts, and the mean over nothing is NaN"
+        ),
+        where="loss",
+        location=mean.location,
+        measured=float(mean.empty),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix="""Leave out what has no label that counts before it is put into a batch, or divide by
+        `counted.sum().clamp(min=1)`.""",
+    )
 
 
 def _finding(site: LabelSite) -> Finding:

@@ -70,6 +70,9 @@ def causal_leak(influence: TokenInfluence, limits: Limits) -> Judgement:
     by more than `max-change` of the change at the replaced positions. The ids are exchanged where they enter the
     embedding, so masks made from them stay the same.
 
+    Series of numbers are looked at in the same way where the targets of a regression loss are, bit for bit, the input
+    some positions on, and the model returns a prediction for each position.
+
     ## When it may be wrong
 
     - Masked language models, encoders, taggers and text-to-text encoders have other labels: not applicable.
@@ -101,18 +104,20 @@ def causal_leak(influence: TokenInfluence, limits: Limits) -> Judgement:
 
 
 def _finding(influence: TokenInfluence, ratio: float, limits: Limits) -> Finding:
+    what = "values" if influence.series else "tokens"
     place = f" (first in {influence.layer})" if influence.layer else ""
     detail = [
-        f"largest change of earlier outputs {number(influence.before)} of their size, of those of the replaced tokens "
+        f"largest change of earlier outputs {number(influence.before)} of their size, of those of the replaced {what} "
         f"{number(influence.after)}; two equal calls differ by {number(influence.noise)}",
     ]
     if influence.shifted is not None:
-        detail.append(f"{percent(influence.shifted)} of the labels are the token that follows in {influence.embedding}")
+        one = what.removesuffix("s")
+        detail.append(f"{percent(influence.shifted)} of the labels are a {one} that follows in {influence.embedding}")
     return Finding(
         message=(
-            f"replacing only later tokens changes the predictions before them{place}, at {influence.leaking} of "
+            f"replacing only later {what} changes the predictions before them{place}, at {influence.leaking} of "
             f"{count(influence.cuts, 'cut')}, by {number(ratio)} of the change behind the cut: the model sees the "
-            "tokens that it has to predict"
+            f"{what} that it has to predict"
         ),
         where=influence.layer or influence.embedding,
         location=influence.layer_location or influence.location or influence.loss_location,

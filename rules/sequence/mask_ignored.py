@@ -66,7 +66,8 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     `max-change` of the change that as many real tokens make, over at least `min-padded` padded positions.
 
     Sequences of features, which no embedding makes, are judged where a tensor of lengths or a mask tells exactly where
-    the zeros behind them begin, and batches differ in their length: zeros are appended, and the same limit holds.
+    the zeros behind them begin, and batches differ in their length: zeros are appended, and the same limit holds. Where
+    a mask of yes and no marks an end of each row, and something else than zeros was left there, it is exchanged.
 
     ## When it may be wrong
 
@@ -76,6 +77,7 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
       recurrent layer that reads forward does not: where padding behind a text changes the output, the last position
       was read instead of the text's own. That is a warning, as a decoder may make up for it.
     - Sequences that are padded to one length in all batches are not judged by appending.
+    - What a mask marks may be meant to be used, as what is known of the future in a forecast: waive it in place.
     - A model that neither gets nor makes a mask, and takes padding for a word, is consistent with itself: not
       applicable.
 
@@ -108,9 +110,9 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     elif ratio > limits.max_change:
         yield Finding(
             message=(
-                f"other tokens in {count(influence.padded, 'padded position')} change the outputs of real ones by "
-                f"{number(influence.pad_change)} of their size, {number(ratio)} times what as many real tokens do, "
-                f"though {influence.mask} {'makes' if influence.mask_made else 'is given'} a mask: it is ignored, "
+                f"other {_kind(influence)} in {count(influence.padded, 'padded position')} change the outputs of real "
+                f"ones by {number(influence.pad_change)} of their size, {number(ratio)} times what as many real ones "
+                f"do, though {influence.mask} {'makes' if influence.mask_made else 'is given'} a mask: it is ignored, "
                 "inverted or used in part"
             ),
             where=influence.mask,
@@ -119,22 +121,33 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
             limit=limits.max_change,
             severity=Severity.WARNING if influence.recurrent else None,
             confidence=Confidence.CONFIRMED,
-            detail=(f"the padding token is {influence.pad}, replaced where it enters {influence.embedding}",),
+            detail=(_replaced(influence),),
         )
+
+
+def _kind(influence: TokenInfluence) -> str:
+    return "values" if influence.pad is None else "tokens"
+
+
+def _replaced(influence: TokenInfluence) -> str:
+    if influence.pad is None:
+        return "what was left in the padding of other rows was put into it"
+    return f"the padding token is {influence.pad}, replaced where it enters {influence.embedding}"
 
 
 def _inverted(influence: TokenInfluence, change: float) -> Finding:
     return Finding(
         message=(
-            f"other tokens in {count(influence.padded, 'padded position')} change the outputs by {number(change)} of "
-            f"their size, and as many real tokens do not at all: the mask of {influence.mask} is inverted"
+            f"other {_kind(influence)} in {count(influence.padded, 'padded position')} change the outputs by "
+            f"{number(change)} of their size, and as many real ones do not at all: the mask of {influence.mask} is "
+            "inverted"
         ),
         where=influence.mask,
         location=influence.location,
         measured=change,
         limit=0.0,
         confidence=Confidence.CONFIRMED,
-        detail=(f"the padding token is {influence.pad}, replaced where it enters {influence.embedding}",),
+        detail=(_replaced(influence),),
     )
 
 

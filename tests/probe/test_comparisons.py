@@ -168,3 +168,51 @@ for _ in range(5):
     assert seen.noted("same")[0] == [True, False]
     assert seen.noted("pickled")[0] is True
     assert seen.noted("handled")[0] == [2, 3, 1]
+
+
+MASKS = """
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(60, 1, 6, 6)
+loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), batch_size=12)
+model = torch.nn.Conv2d(1, 1, 3, padding=1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(4):
+    for a, b in loader:
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(model(a).squeeze(1), b).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for a, b in loader:
+            out = model(a)
+            METRIC
+"""
+
+
+def masks(zygote, metric):
+    return zygote.probe(MASKS.replace("METRIC", metric), steps=12, parts=("comparisons",))["comparisons"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "functions"),
+    [
+        ("both = ((out > 0) & b.bool()).sum()", {"&"}),
+        ("either = torch.logical_or(b.bool(), out > 0).sum()", {"|"}),
+        ("dice = 2 * (torch.sigmoid(out) * b).sum() / b.sum()", {"*"}),
+        ("accuracy = ((out > 0).float() == b).float().mean()", {"=="}),
+        ("error = ((b - out.sigmoid()) ** 2).mean()", {"-"}),
+    ],
+)
+def test_masks_with_an_axis_of_channels(zygote, metric, functions):
+    found = masks(zygote, metric).broadcast
+    assert {site.function for site in found} == functions
+    assert all({site.left, site.right} == {(12, 1, 6, 6), (12, 6, 6)} and site.known == "both" for site in found)
+
+
+def test_masks_of_one_shape_and_overlaps_of_all_pairs(zygote):
+    metric = """(out > 0).squeeze(1) & b.bool(); (out.squeeze(1) > 0)[:, None] & b.bool(); out * torch.ones(6, 6)
+            b[:, None] * b; (b == (out > 0).squeeze(1)).sum()"""
+    assert not masks(zygote, metric).broadcast

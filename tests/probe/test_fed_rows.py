@@ -133,3 +133,49 @@ def test_runs_are_found_at_any_place() -> None:
 )
 def test_words_of_a_name(name: str, expected: set[str]) -> None:
     assert words(name) == expected
+
+
+WINDOWS = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+series = SERIES
+x = series.unfold(0, 24, HOP)SHAPE
+y = x.flatten(1).mean(1)
+SPLIT
+x_test, y_test = x[test], y[test]
+model = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(200):
+    rows = train[torch.randint(0, len(train), (32,))]
+    loss = nn.functional.mse_loss(model(x[rows])[:, 0], y[rows])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step % 20 == 19:
+        with torch.no_grad():
+            model(x_test)
+"""
+SHUFFLED = "order = torch.randperm(len(x)); train, test = order[len(x) // 5:], order[: len(x) // 5]"
+IN_TIME = "order = torch.arange(len(x)); train, test = order[: 4 * len(x) // 5], order[4 * len(x) // 5:]"
+WALK = "torch.randn(1200, 3).cumsum(0)"
+
+
+@pytest.mark.parametrize(
+    ("series", "hop", "shape", "split", "overlap"),
+    [
+        (WALK, 8, "", SHUFFLED, True),
+        (WALK, 8, ".transpose(1, 2).contiguous()", SHUFFLED, True),
+        (WALK.replace("1200, 3", "1200"), 6, "", SHUFFLED, True),
+        (WALK, 24, "", SHUFFLED, False),
+        (WALK, 2, "", IN_TIME, False),
+        ("torch.randint(0, 3, (1200, 3)).float()", 6, "", SHUFFLED, False),  # counts come again by chance
+    ],
+)
+def test_windows_that_overlap(zygote, series, hop, shape, split, overlap):
+    script = WINDOWS.replace("SERIES", series).replace("HOP", str(hop)).replace("SHAPE", shape).replace("SPLIT", split)
+    found = zygote.probe(script, steps=120, parts=("leakage",))["leakage"].fed
+    assert found.name in ("x_test", "test")
+    assert (found.overlapping > 0.5 * found.rows) == overlap
+    assert overlap or found.overlapping <= 0.05 * found.rows

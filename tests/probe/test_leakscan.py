@@ -300,3 +300,31 @@ def test_the_scan_draws_no_random_number_and_puts_transforms_back(zygote):
     length = min(len(with_scan.notes), len(without.notes))
     assert length > 60
     assert with_scan.notes[:length] == without.notes[:length]
+
+
+PASSES = """
+def run(loader, optimizer=None):
+    for a, b in loader:
+        loss = torch.nn.functional.cross_entropy(model(a), b)
+        if optimizer is not None:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            note(weight=model.weight.sum().item())
+
+model = torch.nn.Linear(5, 3)
+optimizer, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
+train_loader = DataLoader(TensorDataset(x[:50].float(), y[:50] % 3), batch_size=10)
+test_loader = DataLoader(TensorDataset(x[50:].float(), y[50:] % 3), batch_size=5)
+for epoch in range(6):
+    run(train_loader, optimizer)
+    run(test_loader, SECOND)
+"""
+
+
+@pytest.mark.parametrize(("second", "trained"), [("optimizer", True), ("other", False), ("None", False)])
+def test_a_held_out_loader_that_is_trained_on(zygote, second, trained):
+    seen = zygote.probe(SETUP + PASSES.replace("SECOND", second), steps=30, parts=("leakage",))
+    part = seen.gathered.parts.get("leakage")
+    found = part.trained if part is not None else ()
+    assert [(each.name, each.training) for each in found] == ([("test_loader", "train_loader")] if trained else [])

@@ -425,3 +425,46 @@ def test_attention_over_the_queries(zygote, weighed, found):
     assert [(each.shape[-2:], each.summands, each.calls > 1) for each in seen.crossed_softmaxes] == [
         ((5, 5), 5, True)
     ] * found
+
+
+RECURRENT = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        LAYERS
+    def forward(self, x):
+        x = x[:, :, None]
+        FORWARD
+net = Net()
+"""
+
+
+@pytest.mark.parametrize(
+    ("layers", "forward", "kind", "limits"),
+    [
+        ("self.rnn = nn.GRU(1, 1, batch_first=True)", "return self.rnn(x)[0][:, -1, 0]", "GRU", (-1, 1)),
+        ("self.rnn = nn.GRU(1, 1)", "return self.rnn(x.transpose(0, 1))[1][0, :, 0]", "GRU", (-1, 1)),
+        ("self.rnn = nn.RNN(1, 1, nonlinearity='relu')", "return self.rnn(x)[0][:, -1, 0]", "RNN", (0, None)),
+        (
+            "self.cell = nn.GRUCell(1, 1)",
+            "h = torch.zeros(8, 1)\n        for t in range(5): h = self.cell(x[:, t], h)\n        return h[:, 0]",
+            "GRU",
+            (-1, 1),
+        ),
+        ("self.a = nn.Linear(1, 1)", "x = self.a(x[:, 0])\n        return (x.sigmoid() * x.tanh())[:, 0]", "", (-1, 1)),
+        # not bounded: a state from a linear layer, a projection, a cell state
+        (
+            "self.rnn, self.start = nn.GRU(1, 1, batch_first=True), nn.Linear(5, 1)",
+            "return self.rnn(x, 3 * self.start(x[..., 0])[None])[0][:, -1, 0]",
+            "",
+            (None, None),
+        ),
+        ("self.rnn = nn.LSTM(1, 4, proj_size=1)", "return self.rnn(x)[0][:, -1, 0]", "", (None, None)),
+        ("self.rnn = nn.LSTMCell(1, 1)", "return self.rnn(x[:, 0])[1][:, 0]", "", (None, None)),
+    ],
+)  # fmt: skip
+def test_the_range_of_hidden_states(zygote, layers, forward, kind, limits):
+    model = RECURRENT.replace("LAYERS", layers).replace("FORWARD", forward)
+    part, _ = sites(zygote, REAL, "nn.Identity())\n" + model + "nn.Sequential(", "F.mse_loss(out, yb)")
+    site = only(part, "mse_loss")
+    assert (site.recurrent, (site.lower, site.upper)) == (kind, limits)

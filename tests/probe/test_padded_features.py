@@ -74,3 +74,25 @@ def test_convolutions_see_it_by_their_nature(zygote):
 )
 def test_where_it_is_not_judged(zygote, changes):
     assert look(zygote, "h = h.mean(1)", **changes).absent("token_influence").startswith("not-applicable")
+
+
+LEFT = LOOP.replace("return x * (torch.arange(longest) < lengths[:, None])[..., None], lengths", "return x, lengths")
+
+
+@pytest.mark.parametrize(
+    ("pool", "changes"),
+    [
+        (MASKED.replace("lengths[:, None]", "lengths.sum(1)[:, None]"), False),
+        ("h = h.mean(1)", True),
+        ("h.masked_fill(~real, 0); h = h.sum(1)", True),  # the result is thrown away
+    ],
+)
+def test_what_is_left_in_the_padding(zygote, pool, changes):
+    script = LEFT.replace(
+        "real = (torch.arange(x.shape[1]) < lengths[:, None])[..., None]", "real = lengths[..., None]"
+    )
+    script = script.replace("POOL", pool).replace("BIAS", "True").replace("VARIETY", "1")
+    script = script.replace("GIVEN", "torch.arange(x.shape[1]) < lengths[:, None]")
+    found = zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))["token_influence"]
+    assert (found.mask, found.padded, found.appended, found.pad) == ("Net", 10, 0, None)
+    assert (found.pad_change > 0.01) == changes

@@ -226,3 +226,33 @@ loader = DataLoader(Once(), batch_size=16)
     seen = run(zygote, fails, part="augmentation", steps=12, experiments=True)
     assert "inconclusive" in seen.absent("augmentation")
     assert "once is enough" in seen.absent("augmentation")
+
+
+SEEDED = """
+class Seeded(Dataset):
+    def __init__(self, augment=True):
+        self.x, self.y, self.augment, self.EXTRA = x, y, augment, 0
+    def __len__(self):
+        return len(self.x)
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        noise = torch.from_numpy(rng.normal(size=6)).float() if self.augment else 0
+        return LABELLED
+loader = DataLoader(Seeded(AUGMENT), batch_size=16)
+"""
+
+
+@pytest.mark.parametrize(
+    ("labelled", "augment", "extra", "seeded"),
+    [
+        ("self.x[index] + noise, self.y[index]", "True", "rate", 24),
+        ("self.x[index] + noise, self.y[index]", "True", "epoch", 0),  # which its seeds may depend on
+        ("self.x[index] + noise, self.y[index]", "False", "rate", 0),
+        ("noise, int(noise.sum() > 0)", "True", "rate", 12),  # made up whole, where the label changes too
+    ],
+)
+def test_a_dataset_that_seeds_every_sample(zygote, labelled, augment, extra, seeded):
+    prepare = SEEDED.replace("LABELLED", labelled).replace("AUGMENT", augment).replace("EXTRA", extra)
+    part = run(zygote, prepare, "pass", part="augmentation", steps=12, experiments=True)["augmentation"]
+    assert part.random == 0
+    assert abs(part.seeded - seeded) <= (6 if seeded == 12 else 0)

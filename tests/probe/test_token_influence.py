@@ -230,3 +230,78 @@ def test_models_without_tokens_are_not_asked(zygote):
     model = "class Net(nn.Linear):\n    def __init__(self):\n        super().__init__(T, 3)\n"
     seen = probe(zygote, model, "loss = F.cross_entropy(model(x.float()), x[:, 0] % 3)", parts=("token_influence",))
     assert seen.absent("token_influence").startswith("not-applicable")
+
+
+SERIES = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Conv1d(2, 8, 3)
+        self.rnn = nn.GRU(2, 4, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(8, 2)
+    def forward(self, x):
+        FORWARD
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+series = torch.randn(400, 2).cumsum(0) * 0.1
+for step in range(60):
+    starts = torch.randint(0, 380, (6,)).tolist()
+    x, y = (torch.stack([series[i + d : i + d + 16] for i in starts]) for d in (0, AHEAD))
+    loss = F.mse_loss(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    note(loss=loss.item())
+    optimizer.step()
+"""
+FORECAST = "return self.head(F.relu(self.mix(F.pad(x.transpose(1, 2), (2, 0)))).transpose(1, 2))"
+
+
+@pytest.mark.parametrize(
+    ("forward", "ahead", "leaks"),
+    [
+        (FORECAST, 1, 0),
+        (FORECAST.replace("(2, 0)", "(1, 1)"), 1, 3),
+        ("return self.head(self.rnn(x)[0])", 1, 3),
+        ("return self.head(self.rnn(x)[0])", 3, 3),
+    ],
+)
+def test_series_that_are_forecast_at_each_position(zygote, forward, ahead, leaks):
+    script = SERIES.replace("FORWARD", forward).replace("AHEAD", str(ahead))
+    found = zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))["token_influence"]
+    assert (found.series, found.shifted, found.cuts, found.leaking) == (True, 1.0, 3, leaks)
+    assert (found.before > 1e-3) == bool(leaks)
+    assert found.layer == ("" if not leaks else "mix" if "mix" in forward else "rnn")
+
+
+@pytest.mark.parametrize("ahead", [0, 15])
+def test_a_series_that_is_reconstructed_or_followed_by_another_is_no_forecast(zygote, ahead):
+    script = SERIES.replace("FORWARD", "return self.head(self.rnn(x)[0])").replace("AHEAD", str(ahead))
+    seen = zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))
+    assert "token_influence" not in seen.gathered.parts
+
+
+PREFIXED = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(V, D)
+        self.start = nn.Parameter(torch.randn(1, 1, D))
+        self.rnn = nn.LSTM(D, D, batch_first=True)
+        self.head = nn.Linear(D, V)
+    def forward(self, ids):
+        h = torch.cat([self.start.expand(len(ids), -1, -1), self.embed(ids)], 1)
+        return self.head(self.rnn(h)[0])
+"""
+
+
+@pytest.mark.parametrize(("rows", "copies"), [("1:", True), (":-1", False)])
+def test_logits_of_something_that_is_put_before_the_tokens(zygote, rows, copies):
+    step = f"loss = F.cross_entropy(model(x)[:, {rows}].flatten(0, 1), x.flatten())"
+    script = LOOP.replace("MODEL", PREFIXED).replace("STEP", step)
+    found = zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))["token_influence"]
+    assert (found.same, found.cuts, found.leaking) == (1.0, 3, 0)
+    assert (found.own > found.noise) == copies

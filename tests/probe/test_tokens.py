@@ -183,3 +183,38 @@ def test_numbers_of_the_script_stay_bit_equal(zygote):
     bare, seen = zygote.bare(script), zygote.probe(script, steps=6, parts=("token_labels", "ignored_labels"))
     assert len(seen.noted("loss")) >= 5
     assert seen.noted("loss") == bare.noted("loss")[: len(seen.noted("loss"))]
+
+
+BY_HAND = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(9):
+    x, counted = torch.randn(6, 4), (torch.arange(6) >= step).float()
+    if step == 4:
+        counted = counted * 0
+    errors = (model(x)[:, 0] - 1) ** 2 * WEIGHTS
+    loss = (errors * counted).sum() / DIVISOR + 0.1 * model.weight.square().sum()
+    optimizer.zero_grad()
+    loss.backward()
+    note(loss=loss.item())
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("divisor", "weights", "found"),
+    [
+        ("counted.sum()", "1", 1),
+        ("(counted > 0).sum()", "1", 1),
+        ("counted.sum().clamp(min=1)", "1", 0),
+        ("(0.3 * counted).sum()", "1", 0),  # no count
+        ("counted.sum()", "torch.tensor(float('nan')) ** (step > 1)", 0),  # spoilt before
+    ],
+)
+def test_counts_that_a_loss_by_hand_is_divided_by(zygote, divisor, weights, found):
+    script = BY_HAND.replace("DIVISOR", divisor).replace("WEIGHTS", weights)
+    part = zygote.probe(script, steps=7, parts=("ignored_labels",)).gathered.parts.get("ignored_labels")
+    means = part.means if part is not None else ()
+    assert [(mean.first_empty, mean.location.line) for mean in means] == [(4, 13)] * found

@@ -158,3 +158,11 @@ HARM = OrderControl(natural=(4.0, 5.0), mixed=(0.6, 0.7), steps=60, level=1.6, f
 )
 def test_a_control_decides_where_no_sampler_tells(changes, parts, outcome):
     assert order(*parts, **{**PURE, **changes}).verdict.outcome == outcome
+
+
+def test_a_dataset_that_seeds_every_sample_anew():
+    (finding,) = augmentation(random=0, seeded=24, items=24, delivered_items=0, delivered_equal=0).findings
+    assert "24 of 24 come out alike" in finding.message
+    # where the loop got other variations in its second pass, the seed depends on something after all
+    other = augmentation(random=0, seeded=24, items=24, delivered_items=40, delivered_equal=3)
+    assert other.verdict.outcome == "not-applicable"

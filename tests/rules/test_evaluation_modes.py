@@ -184,6 +184,13 @@ def test_a_flag_given_by_an_expression_is_a_warning():
     assert finding.severity == "warning"
 
 
+def test_dropout_by_hand_is_a_warning():
+    draw = RandomDraw(operation="rand", module="drop_path", dropout=True, given="mask", location=place(38))
+    (finding,) = judge("stochastic-evaluation", modes(model()), noise(draw)).findings
+    assert (finding.severity, finding.location.line) == ("warning", 38)
+    assert "drop_path draws a mask" in finding.message
+
+
 def test_monte_carlo_dropout_passes():
     several = model(repeated_evaluations=12, train_mode_evaluations=12)
     assert judge("stochastic-evaluation", modes(several, dropout_calls=(call(),))).verdict.outcome == "pass"

@@ -8,8 +8,10 @@ import pytest
 
 from auditor.evidence import (
     FedRows,
+    FoldLoop,
     GradientReset,
     GradientResets,
+    HeldOutTrained,
     Inputs,
     Leakage,
     LeftOut,
@@ -19,6 +21,7 @@ from auditor.evidence import (
     Overlap,
     Ownership,
     SamplePair,
+    Source,
     Split,
     Trajectory,
 )
@@ -349,6 +352,25 @@ def test_rows_that_no_loader_hands_out_are_judged_by_what_the_model_was_fed():
     assert "90 of 100 rows of x_test (90 %)" in finding.message
     assert fed(5).verdict.outcome == "pass"
     assert fed(9, 10).verdict.outcome == "inconclusive"
+
+
+def test_one_model_for_all_folds_fails():
+    loop = FoldLoop(model="net", built=place(34), location=place(36))
+    (finding,) = judge("test-set-leakage", Leakage(splits=()), Source(fold_loops=(loop,))).findings
+    assert (finding.where, finding.location.line) == ("net", 36)
+
+
+def test_a_held_out_loader_that_is_trained_on_fails():
+    seen = HeldOutTrained(name="test_loader", training="train_loader", updates=40, location=place(54))
+    (finding,) = judge("test-set-leakage", Leakage(splits=(), trained=(seen,))).findings
+    assert "40 steps" in finding.message
+
+
+def test_windows_that_overlap_at_both_ends_were_split_at_random():
+    (finding,) = fed(0, windows=90, overlapping=80).findings
+    assert "80 of 90 windows of x_test" in finding.message
+    assert fed(0, windows=90, overlapping=6).verdict.outcome == "pass"
+    assert fed(0).verdict.outcome == "pass"
 
 
 def test_rows_that_repeat_among_themselves_are_no_leak():

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from auditor.evidence import (
+    EmptyMean,
     IgnoredLabels,
     LabelSite,
     Offset,
@@ -253,6 +254,13 @@ def test_empty_batches_of_a_sum_fail_only_when_all_are():
 def test_partly_ignored_labels_pass():
     assert labels().verdict.outcome == "pass"
     assert judge("all-labels-ignored", IgnoredLabels(sites=())).verdict.outcome == "not-applicable"
+
+
+def test_a_loss_by_hand_that_is_divided_by_a_count_of_nothing_fails():
+    mean = EmptyMean(location=place(79), calls=300, empty=2, first_empty=97)
+    (finding,) = judge("all-labels-ignored", IgnoredLabels(sites=(), means=(mean,))).findings
+    assert finding.location.line == 79
+    assert "first at step 98" in finding.message
 
 
 # -------------------------------------------------------------------------------------- untied-weights

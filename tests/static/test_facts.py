@@ -16,7 +16,7 @@ import torch
 import torch.nn as nn
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
-from sklearn.model_selection import KFold, train_test_split
+from sklearn.model_selection import KFold, TimeSeriesSplit, train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader, TensorDataset, random_split
 """
@@ -121,6 +121,32 @@ WHOLE += [
         False,
     ),
 ]
+RATES = """def rates(shop, y, weight=4.0):
+    total, n = np.bincount(shop, y, 9), np.bincount(shop, minlength=9)
+    return (total + weight * y.mean()) / (n + weight)
+def build(shop, x, table):
+    return np.column_stack([x, (table[shop] - table.mean()) / table.std()])
+"""
+ENCODING = """def encoding(columns, label, rows):
+    tables = {}
+    for name, column in columns.items():
+        tables[name] = np.bincount(column[rows], weights=label[rows]) / np.bincount(column[rows])
+    return tables
+"""
+SPLIT = "\na, b = z[train], z[test]"
+WHOLE += [
+    (RATES + "r = rates(shop, y)\nz = build(shop, x, r)" + SPLIT, "rates", True),
+    (ENCODING + "z = put(columns, encoding(columns, y, np.arange(len(y))))" + SPLIT, "encoding", True),
+    ("def scale(x):\n    return x.mean(0), x.std(0)\ns = scale(x)\nz = (x - s[0]) / s[1]" + SPLIT, "scale", False),
+    (
+        "def means(k, y):\n    t = torch.zeros(9)\n    t.index_add_(0, k, y)\n    return t\nz = f(k, means(k, y))"
+        + SPLIT,
+        "means",
+        True,
+    ),
+    ("r = np.bincount(k, y) / np.bincount(k)\ne = r[k]\nz = np.column_stack([x, e])" + SPLIT, "np.bincount", True),
+    (PICK + "k = pick(x, y)\nx = x * k\na, b = x[:80], x[80:]", "pick", True),
+]
 
 
 @pytest.mark.parametrize(("body", "what", "supervised"), WHOLE, ids=range(len(WHOLE)))
@@ -149,9 +175,16 @@ PARTS = [
 PARTS += [
     PICK + "k = pick(x[train], y[train])\nx = x[:, k]\na, b = x[train], x[test]",
     PICK + "k = pick(u, v)\nx = x[:, k]\na, b = x[:80], x[80:]",
-    PICK + "k = pick(x, y)\nx = x * k\na, b = x[:80], x[80:]",
+    "def lab(x):\n    s = x.sum(1)\n    return s > s.median()\ny = lab(x)\na, b = y[:80], y[80:]",
     "def some(x, n):\n    return torch.randperm(x.shape[1])[:n]\nx = x[:, some(x, 9)]\na, b = x[:80], x[80:]",
     "def rows(x):\n    return x.mean(1) > 0\nx = x[rows(x)]\na, b = x[:80], x[80:]",
+]
+PARTS += [
+    RATES + "r = rates(shop[old], y[old])\nz = build(shop, x, r)" + SPLIT,
+    ENCODING + "z = put(columns, encoding(columns, y, train))" + SPLIT,
+    "flat = x[train].reshape(-1, 3)\nx = (x - flat.mean(0)) / flat.std(0)\na, b = x[train], x[test]",
+    "def scale(x, ref):\n    return (x - ref.mean(0)) / ref.std(0)\nz = scale(x, x_train)" + SPLIT,
+    "def weights(y):\n    return len(y) / np.bincount(y)\nw = weights(y)\nloss = CE(w)\na, b = y[:8], y[8:]",
 ]
 
 
@@ -317,3 +350,59 @@ def test_a_softmax_as_the_input_of_a_divergence(read, body):
 )
 def test_inputs_of_a_divergence_that_may_be_logarithms(read, body):
     assert not read(KL + body).softmax_divergences
+
+
+# ------------------------------------------------------------------------------------------------- cross-validation
+
+FOLDS = """
+def build():
+    return nn.Linear(4, 1)
+model = build()
+SETUP
+for LOOP:
+    START
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch in range(3):
+        model.train()
+        loss = (model(x[rest]) - y[rest]).square().mean()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    print(score(model, x[held], y[held]))
+"""
+BY_HAND = "rest, held = torch.cat([part for i, part in enumerate(parts) if i != fold]), parts[fold]"
+
+
+def folds(read, loop, start="pass", setup="pass"):
+    return read(FOLDS.replace("LOOP", loop).replace("START", start).replace("SETUP", setup)).fold_loops
+
+
+@pytest.mark.parametrize(
+    ("loop", "start"),
+    [
+        ("rest, held in KFold(5).split(x)", "pass"),
+        ("fold, (rest, held) in enumerate(kf.split(x))", "pass"),
+        ("fold in range(5)", BY_HAND),
+    ],
+)
+def test_one_model_for_all_folds(read, loop, start):
+    (found,) = folds(read, loop, start)
+    assert found.model == "model"
+    assert found.built.line < found.location.line
+
+
+@pytest.mark.parametrize(
+    ("loop", "start"),
+    [
+        ("rest, held in KFold(5).split(x)", "model = build()"),
+        ("rest, held in KFold(5).split(x)", "model.load_state_dict(first)"),
+        ("rest, held in KFold(5).split(x)", "model.apply(init)"),
+        ("rest, held in KFold(5).split(x)", "reset_weights(model)"),
+        ("rest, held in KFold(5).split(x)", "for layer in model.children(): layer.reset_parameters()"),
+        ("fold in range(5)", "rest, held = train, test"),
+        ("rest, held in TimeSeriesSplit(5).split(x)", "pass"),
+        ("name in text.split()", "pass"),
+    ],
+)
+def test_models_that_begin_anew(read, loop, start):
+    assert not folds(read, loop, start)

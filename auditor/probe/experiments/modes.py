@@ -82,7 +82,7 @@ def evaluation_noise(probe: Probe) -> Experiment:
             EvaluationNoise(
                 difference=difference,
                 repeats=repeats and len(first) == len(again),
-                draws=tuple(describe(draw, probe) for draw in watch.draws),
+                draws=tuple(describe(draw, probe, watch.masks) for draw in watch.draws),
                 fidelity=probe.fidelity,
             )
         )

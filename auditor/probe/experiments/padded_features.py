@@ -1,6 +1,7 @@
-"""Sequences of features, padded with zeros, in a model that is told their lengths: more padding must not matter.
+"""Sequences of features in a model that is told their lengths: more padding must not matter, nor what stands in it.
 
-Appended and not replaced: zeros in the padding may be what a sum over all positions relies on, and rightly so.
+Zeros are appended and not replaced: they may be what a sum over all positions relies on, and rightly so. Where
+something else is left there, the rows of a buffer that were not cleared for example, it is exchanged.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 STEPS = 8  # in which batches of different widths have to be seen
 FEWEST_PADDED = 4
+FEWEST_LENGTHS = 3  # that differ, for a mask to be one of lengths
+MOST_ZEROS = 0.5  # share of padded positions that hold something, for it to be left there
 SHARE = 4  # one position is appended for this many
 # Operations that see what is next to a position, by their nature, and how their names start.
 LOCAL = ("conv", "unfold", "avg_pool", "max_pool", "lstm", "gru", "rnn", "_lstm", "_gru")
@@ -38,16 +41,19 @@ class Padded:
     features: torch.Tensor
     run: torch.Tensor  # (batch, length): padded
     told: torch.Tensor  # a mask of the positions, or (batch,) lengths
+    stale: bool = False  # no zeros stand there
 
 
 def padded_features(probe: Probe) -> Experiment:
     widths: set[int] = set()
     found: list[TokenInfluence] = []
+    stale: list[bool] = []
 
     def look(examination: Examination, step: int) -> None:
         padded = declared(examination)
         if padded is None:
             return
+        stale.append(padded.stale)
         widths.add(padded.features.shape[1])
         if not found:
             found.append(_answer(probe, examination, padded))
@@ -58,7 +64,7 @@ def padded_features(probe: Probe) -> Experiment:
     trail.require(STEPS)
     if not found:
         raise NotRun("no padded sequences were seen when the step was replayed")
-    if len(widths) < 2:  # padded to one length always, so that no other padding ever occurs
+    if len(widths) < 2 and not stale[0]:  # padded to one length always, so that no other padding ever occurs
         raise NotRun("the batches are all padded to the same length", "not-applicable")
     return found[0]
 
@@ -69,6 +75,9 @@ def declared(examination: Examination) -> Padded | None:
     for features in given:
         if features.dim() != 3 or not features.is_floating_point() or features.shape[1] < SHORTEST:
             continue
+        left = _left_behind(features, given)
+        if left is not None:
+            return left
         run = _zeros_behind(features)
         if int(run.sum()) < FEWEST_PADDED or bool(run.all(1).any()):
             continue
@@ -77,6 +86,28 @@ def declared(examination: Examination) -> Padded | None:
             whole = not told.is_floating_point() and told.shape == lengths.shape
             if marks(told, run) or (whole and torch.equal(told.to(lengths), lengths)):
                 return Padded(features, run, told)
+    return None
+
+
+def _left_behind(features: torch.Tensor, given: list[torch.Tensor]) -> Padded | None:
+    """A mask of yes and no marks an end of each row, of several lengths, where features stand that are no constant."""
+    rows, length = features.shape[:2]
+    for told in given:
+        if (
+            told.dtype != torch.bool
+            or told.numel() != rows * length
+            or [s for s in told.shape if s != 1] != [rows, length]
+        ):
+            continue
+        for run in (told.reshape(rows, length), ~told.reshape(rows, length)):
+            behind = run.int().flip(1).cumprod(1).flip(1).bool()
+            lengths = (~run).sum(1)
+            several = len(set(lengths.tolist())) >= FEWEST_LENGTHS and int(lengths.min()) > 0
+            if not torch.equal(behind, run) or not several or int(run.sum()) < FEWEST_PADDED:
+                continue
+            there = features.detach()[run]
+            if bool((there != 0).any(-1).double().mean() > MOST_ZEROS) and bool((there != there[:1]).any()):
+                return Padded(features, run, told, stale=True)
     return None
 
 
@@ -103,7 +134,7 @@ def _answer(probe: Probe, examination: Examination, padded: Padded) -> TokenInfl
     extra = appended(padded)
     real = as_many(~padded.run, padded.run, 1)
     exchanged = torch.where(real[..., None], padded.features.detach().roll(1, 0), padded.features.detach())
-    changed = with_more_padding(examination, padded)
+    changed = with_other_padding(examination, padded)
     control = _called(examination, padded, lambda tensor: exchanged if tensor is padded.features else tensor)
     again = examination.outputs()
     noise = max(difference(base, again, padded.run, length), 64 * torch.finfo(torch.float32).eps)
@@ -118,17 +149,29 @@ def _answer(probe: Probe, examination: Examination, padded: Padded) -> TokenInfl
 
 
 def appended(padded: Padded) -> int:
-    """Positions."""
-    return max(1, padded.run.shape[1] // SHARE)
+    """Positions; none where what stands in the padding is exchanged instead."""
+    return 0 if padded.stale else max(1, padded.run.shape[1] // SHARE)
 
 
-def with_more_padding(examination: Examination, padded: Padded) -> list[torch.Tensor]:
+def with_other_padding(examination: Examination, padded: Padded) -> list[torch.Tensor]:
+    """The outputs for more padding, or for that of other rows where it is not blank."""
+    if padded.stale:
+        others = _others(padded)
+        return _called(examination, padded, lambda tensor: others if tensor is padded.features else tensor)
     return _called(examination, padded, lambda tensor: _extended(tensor, padded, appended(padded)))
 
 
 def _called(examination: Examination, padded: Padded, change: Any) -> list[torch.Tensor]:
     args, kwargs = map_tensors(examination.args, change), map_tensors(examination.kwargs, change)
     return examination.outputs(args, kwargs)
+
+
+def _others(padded: Padded) -> torch.Tensor:
+    """The features with what stands in the padding of other rows in the place of what stands in their own."""
+    result = padded.features.detach().clone()
+    there = result[padded.run]
+    result[padded.run] = there.roll(max(1, len(there) // 2), 0)
+    return result
 
 
 def _extended(tensor: torch.Tensor, padded: Padded, extra: int) -> torch.Tensor:

@@ -18,8 +18,9 @@ from auditor.evidence import TokenInfluence
 from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.padded_features import declared, padded_features
+from auditor.probe.experiments.series_influence import series_influence
 from auditor.probe.maskuse import MasksUsed
-from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions
+from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions, window
 from auditor.probe.positions import by_position, largest_of, movement
 from auditor.probe.replay import Experiment, NotRun, Replay
 from auditor.probe.tokenchanges import LossInputsHeard, as_many, exchange
@@ -44,6 +45,10 @@ def token_influence(probe: Probe) -> Experiment:
         try:
             found.append(TokenLook(probe, examination).answer())
         except NotRun as why:
+            series = series_influence(probe, examination)
+            if series is not None:
+                found.append(series)
+                return
             refused.append(why)
             padded.append(declared(examination))
 
@@ -92,6 +97,7 @@ class TokenLook:
         self._examination = examination
         self._module = examination.module
         self._names = probe.program.module_names()
+        self._window: tuple[int, int] | None = None  # of the logits, where they are more than the tokens
         with self._watched() as seen, MasksUsed() as used:
             self._base = examination.outputs()
         self._streams = seen.streams
@@ -131,6 +137,7 @@ class TokenLook:
                 "later": share[2],
                 "loss_location": site.location,
             }
+            self._window = window(site, fit, stream.ids.shape[fit.axis])
             return fields | self._cut(stream, counted, fit.axis, site.classes)
         return {}
 
@@ -207,7 +214,7 @@ class TokenLook:
         """(batch, length, values) of the output at each position; None where the model returns no such thing."""
         with self._fed(stream, ids), LossInputsHeard() as losses:
             outputs = self._examination.outputs()
-        return by_position([*outputs, *losses.found], stream.ids, axis, classes)
+        return by_position([*outputs, *losses.found], stream.ids, axis, classes, self._window)
 
     # ---------------------------------------------------------------------------------------------------------- padding
 

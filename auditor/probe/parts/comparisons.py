@@ -1,4 +1,5 @@
-"""Metric code that compares or subtracts a vector and a column, or takes the largest of a single output.
+"""Metric code that compares, subtracts or joins tensors which spread over each other, a vector and a column for
+example, or takes the largest of a single output.
 
 Only the shapes of a comparison are looked at, until they are suspicious; then its operands have to be known by their
 values: the labels of the latest batch, or what the model's latest output predicts.
@@ -19,6 +20,7 @@ from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.forward import gradients_wanted
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
+from auditor.probe.parts.loss_sites import spread_over_each_other
 from auditor.probe.program import LoaderSeen
 
 LARGEST = 2**20  # values of an output or of labels that are kept until the next ones
@@ -67,7 +69,9 @@ class ComparisonsCollector(Collector):
 
     def batch_fetched(self, seen: LoaderSeen, batch: Any) -> None:
         found = (tensor for tensor in tensors(batch) if tensor.layout == torch.strided)
-        self._labels = [tensor for tensor in found if tensor.dim() and tensor.numel() == tensor.shape[0] <= LARGEST]
+        self._labels = [
+            t for t in found if t.dim() and (t.dim() > 2 or t.numel() == t.shape[0]) and t.numel() <= LARGEST
+        ]
 
     def forwarded(self, module: nn.Module, result: Any) -> None:
         self._keep(result)
@@ -76,7 +80,8 @@ class ComparisonsCollector(Collector):
         self._keep(result)
 
     def _keep(self, result: Any) -> None:
-        first = next((t for t in tensors(result) if t.is_floating_point() and 0 < t.dim() <= 2), None)
+        found = [t for t in tensors(result) if t.is_floating_point() and t.dim() > 0]
+        first = next((t for t in found if t.dim() <= 2), found[0] if found else None)
         self._output = first.detach() if first is not None and first.numel() <= LARGEST else None
 
     def loss_called(self, call: LossCall) -> None:
@@ -99,21 +104,31 @@ class ComparisonsCollector(Collector):
         if not result.requires_grad and _every_with_every(left, right, result):
             self._suspicious("-", left, right, result)
 
+    def combined(self, function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
+        """The overlap of a prediction and a mask, for example."""
+        if not result.requires_grad and _every_with_every(left, right, result):
+            self._suspicious(function, left, right, result)
+
     def _suspicious(self, function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
         location = user_location()
         looks = self._looked[location] = self._looked.get(location, 0) + 1
         if location in self._sites:
             self._sites[location].calls += 1
-        if looks > LOOKS or result.shape[0] > MOST_ROWS or location in self._sites:
+        flat = left.numel() <= left.shape[0]  # one number a sample
+        if looks > LOOKS or (flat and result.shape[0] > MOST_ROWS) or location in self._sites:
             return
         known = [self._recognised(left), self._recognised(right)]
         # Of one and the same thing, it is a mask that tells which samples belong together.
         if not any(known) or known[0] == known[1] or _related(left, right):
             return
-        if function == "-":
-            # Kernels and distances subtract everything from everything on purpose: they write the axis in themselves.
-            if not all(known) or not self._came_as_column(left if left.dim() == 2 else right):
-                return
+        paired = reported = None
+        # Kernels, distances and overlaps of all pairs are worked out on purpose: they write the axis in themselves.
+        certain = all(known) and self._came_so(left if left.dim() > right.dim() else right)
+        if (function != "==" or not flat) and not certain:
+            return
+        if not flat or function not in ("==", "-"):
+            pass
+        elif function == "-":
             paired = (left.reshape(-1) - right.reshape(-1)).float().square().mean()
             reported = result.float().square().mean()
         else:
@@ -142,22 +157,20 @@ class ComparisonsCollector(Collector):
         output = self._output
         if output is None:
             return ""
-        if output.dim() == 2 and output.shape[1] > 1:
-            decisions = [output.argmax(1)]
-        else:
-            single = output.reshape(-1)
-            decisions = [single > 0, single > 0.5, single.round(), single.sigmoid().round(), single]
-            decisions.append(torch.zeros_like(single))  # argmax over the only column
-        return "predictions" if any(_ends_with(flat, decision) for decision in decisions) else ""
+        return "predictions" if any(_ends_with(flat, decision) for decision in _decisions(output)) else ""
 
-    def _came_as_column(self, column: torch.Tensor) -> bool:
-        """The loader or the model handed these values out with that second axis, and no `[:, None]` wrote it in. Views
+    def _came_so(self, operand: torch.Tensor) -> bool:
+        """The loader or the model handed these values out with that further axis, and no `[:, None]` wrote it in. Views
         leave no trace in inference mode."""
-        if column.is_inference() or column._base is not None:
+        if operand.is_inference() or operand._base is not None:
             return False
-        given = [*self._labels, *([self._output] if self._output is not None else [])]
-        flat = column.detach().reshape(-1)
-        return any(kept.dim() == 2 and _ends_with(flat, kept.detach().reshape(-1)) for kept in given)
+        flat = operand.detach().reshape(-1)
+        for kept in (*self._labels, *([self._output] if self._output is not None else [])):
+            alike = kept.shape[1:] == operand.shape[1:]
+            decided = _decisions(kept) if kept is self._output else [kept.detach().reshape(-1)]
+            if alike and any(_ends_with(flat, each) for each in decided):
+                return True
+        return False
 
     # ------------------------------------------------------------------------------------------------- a single column
 
@@ -216,12 +229,22 @@ class ComparisonsCollector(Collector):
 
 
 def _every_with_every(left: torch.Tensor, right: torch.Tensor, result: Any) -> bool:
-    """(B,) against (B, 1), which gives (B, B)."""
-    if left.dim() + right.dim() != 3 or not isinstance(result, torch.Tensor) or result.dim() != 2:
+    """(B,) against (B, 1), which gives (B, B), or (B, H, W) against (B, 1, H, W)."""
+    if not isinstance(result, torch.Tensor) or left.dim() == right.dim() or not left.dim() or not right.dim():
         return False
-    vector, column = (left, right) if left.dim() == 1 else (right, left)
-    rows = vector.shape[0]
-    return rows > 1 and tuple(column.shape) == (rows, 1) and tuple(result.shape) == (rows, rows)
+    whole = left.shape[0] == right.shape[0] == result.shape[0] > 1
+    return whole and spread_over_each_other(tuple(left.shape), tuple(right.shape))
+
+
+def _decisions(output: torch.Tensor) -> list[torch.Tensor]:
+    """What a metric may make of an output: classes, or yes and no; flat."""
+    found = [output.argmax(1).reshape(-1)] if output.dim() > 1 and output.shape[1] > 1 else []
+    if output.dim() != 2 or not found:
+        single = output.reshape(-1)
+        sure = single.sigmoid()
+        found += [single > 0, single > 0.5, single.round(), sure.round(), single, sure]
+        found.append(torch.zeros_like(single))  # argmax over the only column
+    return found
 
 
 def _related(left: torch.Tensor, right: torch.Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Rows that a model was trained on and rows that it is evaluated on, in loops that no loader feeds: are they the same?
 
-A row of numbers is known by a print of its contents. Text is cut into windows anywhere, so each run of tokens in it is.
+A row of numbers is known by a print of its contents. Text is cut into windows anywhere, so each run of tokens in it is,
+and so are series of measured numbers: their windows may overlap.
 Only evaluations whose data the script itself calls held-out count, by a name in the call: `accuracy(model, x_test)`.
 """
 
@@ -17,7 +18,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.heldoutnames import held_out_name
 from auditor.probe.locate import user_location
-from auditor.probe.rowprints import is_text, repeats_by_chance, row_prints, run_prints, some_rows
+from auditor.probe.rowprints import is_text, piece_prints, repeats_by_chance, row_prints, run_prints, some_rows
 
 EVERY = 2  # steps
 TRAINED_ROWS = 32  # of one training forward
@@ -33,6 +34,7 @@ class _Trained:
 
     rows: list[tuple[int, torch.Tensor]] = field(default_factory=list)
     runs: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    pieces: list[tuple[int, list[torch.Tensor]]] = field(default_factory=list)  # of windows, by axis
 
 
 @dataclass
@@ -44,6 +46,7 @@ class _Evaluated:
     prints: torch.Tensor
     rows: int
     location: Location | None
+    pieces: list[torch.Tensor] = field(default_factory=list)
 
     def belongs_to(self, other: _Evaluated) -> bool:
         """Of one and the same evaluation."""
@@ -58,7 +61,9 @@ class FedRowsCollector(Collector):
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._trained: dict[int, _Trained] = {}
-        self._pending: tuple[int, bool, torch.Tensor] | None = None  # of the latest forward that may be trained on
+        self._pending: tuple[int, bool, torch.Tensor, list[torch.Tensor]] | None = (
+            None  # of the latest forward that may be trained on
+        )
         self._evaluated: list[_Evaluated] = []
         self._looks = 0
         self._latest: tuple[int, int] = (0, 0)  # where the input of the latest training forward lies, and its size
@@ -77,14 +82,17 @@ class FedRowsCollector(Collector):
             return
         self._latest = (given.data_ptr(), given.numel())
         found = _prints(given, TRAINED_ROWS, self.step)
-        self._pending = (id(module), *found) if found is not None else None
+        pieces = piece_prints(some_rows(given, TRAINED_ROWS, self.step))
+        self._pending = (id(module), *found, pieces) if found is not None else None
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         if self._pending is None:
             return
-        model, text, prints = self._pending
+        model, text, prints, pieces = self._pending
         trained = self._trained.setdefault(model, _Trained())
         (trained.runs if text else trained.rows).append((self.step, prints))
+        if pieces:
+            trained.pieces.append((self.step, pieces))
         self._pending = None
 
     def evaluation_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -98,7 +106,8 @@ class FedRowsCollector(Collector):
         found = _prints(given, EVALUATED_ROWS, 0) if given is not None and name else None
         if found is not None and given is not None:
             place = user_location()
-            self._evaluated.append(_Evaluated(id(module), self.step, name, *found, given.shape[0], place))
+            pieces = piece_prints(some_rows(given, EVALUATED_ROWS, 0))
+            self._evaluated.append(_Evaluated(id(module), self.step, name, *found, given.shape[0], place, pieces))
 
     def part(self) -> Leakage:
         return Leakage(splits=(), fed=self._compare())
@@ -119,7 +128,10 @@ class FedRowsCollector(Collector):
             raise Unavailable("the rows that are evaluated are constant", "inconclusive")
         known = torch.cat(kept)
         again, chance = _repeats(kept)
+        windows, overlapping = _windows(chosen, [pieces for step, pieces in trained.pieces if step < latest.step])
         return FedRows(
+            windows=windows,
+            overlapping=overlapping,
             name=latest.name,
             text=latest.text,
             step=latest.step,
@@ -150,6 +162,30 @@ def _prints(given: torch.Tensor, most: int, turn: int) -> tuple[bool, torch.Tens
         return True, run_prints(given)
     found = row_prints(given)
     return (False, found) if found is not None else None
+
+
+def _windows(evaluated: list[_Evaluated], trained: list[list[torch.Tensor]]) -> tuple[int, int]:
+    """(windows, of these with both ends inside windows that were trained on), along the axis with most of these. An
+    end at the same place in its window is no overlap, but the same data; and where test follows training in time, only
+    the first steps of a window may have been trained on."""
+    best = (0, 0)
+    for axis in range(min((len(each.pieces) for each in evaluated), default=0)):
+        known = [pieces[axis].cpu() for pieces in trained if len(pieces) > axis]
+        if not known:
+            continue
+        inner, outer = torch.cat([t[:, 1:].flatten() for t in known]), torch.cat([t[:, :-1].flatten() for t in known])
+        pieces = torch.cat([each.pieces[axis].cpu() for each in evaluated])
+        first, last = pieces[:, 0], pieces[:, -1]
+        usable = (first != 0) & (last != 0) & ~_repeating(pieces)
+        shared = torch.isin(first, inner) & torch.isin(last, outer) & usable
+        best = max(best, (int(usable.sum()), int(shared.sum())), key=lambda pair: (pair[1], pair[0]))
+    return best
+
+
+def _repeating(pieces: torch.Tensor) -> torch.Tensor:
+    """(rows,) bool: some stretch of a window comes twice in it, as in a signal that is exactly periodic."""
+    ordered = pieces.sort(1).values
+    return ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != 0)).any(1)
 
 
 def _repeats(steps: list[torch.Tensor]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.consumers import Consumers
 from auditor.probe.differences import Difference, DifferenceWatch
 from auditor.probe.graph import Producer, layer_behind, producer, producing_node
+from auditor.probe.hiddenstates import HiddenStates
 from auditor.probe.locate import user_location
 from auditor.probe.loneweights import crossed, lone_softmaxes, weighs
 from auditor.probe.losscall import LossCall
@@ -47,6 +48,7 @@ class _Site:
     bounds: tuple[float | None, float | None]
     input_shape: tuple[int, ...]
     target_shape: tuple[int, ...]
+    recurrent: str = ""
     reduction: str = "mean"
     log_target: bool = False
     log_input: bool = False
@@ -67,6 +69,7 @@ class LossSitesCollector(Collector):
         super().__init__(probe)
         self._sites: dict[tuple[str, Location | None], _Site] = {}
         self._places: dict[Any, Producer] = {}  # graph node -> where it was called, of the step at hand
+        self._hidden = HiddenStates()
         self._terms: list[Term] = []
         self._batch_size = 0
         self._over_batch: list[Location | None] = []
@@ -100,6 +103,9 @@ class LossSitesCollector(Collector):
         self._places[output.grad_fn] = made
         if over_batch:
             self._over_batch.append(made.location)
+
+    def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        self._hidden.heard(module, args, result)
 
     def loss_called(self, call: LossCall) -> None:
         if not sampled(self.step) or not call.input.numel() or not call.target.numel():
@@ -135,6 +141,7 @@ class LossSitesCollector(Collector):
                     self._difference(difference)
         self._watch.clear()
         self._places = {}
+        self._hidden.clear()
         self._watch.end()
 
     def backward_ended(self) -> None:
@@ -145,6 +152,7 @@ class LossSitesCollector(Collector):
         if not self.probe.manual():
             self._watch.clear()
             self._places = {}
+            self._hidden.clear()
             self._begin_watch()
 
     def _begin_watch(self) -> None:
@@ -212,8 +220,9 @@ class LossSitesCollector(Collector):
     def _new(self, name: str, location: Location | None, input: torch.Tensor, target: torch.Tensor) -> _Site:
         node = _maker(input)
         made_by = self._places.get(node) or layer_behind(node, self.probe)
-        limits = bounds(node) if node is not None else (None, None)
-        return _Site(name, location, made_by, limits, tuple(input.shape), tuple(target.shape))
+        limits = bounds(node, self._hidden.bounds) if node is not None else (None, None)
+        recurrent = self._hidden.kinds.get(node, "")
+        return _Site(name, location, made_by, limits, tuple(input.shape), tuple(target.shape), recurrent)
 
     def _add(self, site: _Site, input: torch.Tensor, target: torch.Tensor, spreads: bool) -> None:
         site.calls += 1
@@ -342,6 +351,7 @@ def _describe(site: _Site) -> LossSite:
         operation=site.made_by.operation,
         operation_layer=site.made_by.layer,
         operation_location=site.made_by.location,
+        recurrent=site.recurrent,
         lower=site.bounds[0],
         upper=site.bounds[1],
         softmax_size=max(site.softmax_sizes) if site.softmax_sizes and NOTHING not in site.softmax_sizes else None,

@@ -18,6 +18,7 @@ from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossgraph import kind, size
 from auditor.probe.picked import picked_labels
+from auditor.probe.serieslabels import Series, inputs, shifted_series
 from auditor.probe.tokens import Stream, behind_the_first, declared_padding, marks, padding_run, stream_of
 
 OFFSETS = (-2, -1, 0, 1, 2, 3)
@@ -61,6 +62,7 @@ class _Labels:
     streams: list[Stream]
     masks: list[torch.Tensor]
     first: dict[int, int]  # axis -> position of the first row of logits
+    whole: dict[int, int]  # axis -> rows of logits before they were sliced, where they were
 
     def count(self, counted: torch.Tensor) -> None:
         self.counted = counted if self.counted is None else self.counted | counted
@@ -75,6 +77,9 @@ class TokenLabelsCollector(Collector):
         self._streams: list[Stream] = []
         self._masks: list[torch.Tensor] = []
         self._called = False  # a loss function has been, with labels, in the step at hand
+        self.series: Series | None = None  # of numbers instead, with their own later values for targets
+        self._given: list[torch.Tensor] = []
+        self._model = 0
         self._calls: Counter[int] = Counter()  # of each embedding in the forward at hand
 
     # ---------------------------------------------------------------------------------------------------------- events
@@ -84,6 +89,7 @@ class TokenLabelsCollector(Collector):
         if sampled(self.step):
             given = [t for t in tensors((args, kwargs)) if not t.requires_grad and t.dim() >= 2]
             self._masks = [t.detach() for t in given][:MOST_MASKS]
+            self._given, self._model = inputs(args, kwargs), id(module)
 
     def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
         stream = stream_of(module, args, result) if sampled(self.step) else None
@@ -93,22 +99,33 @@ class TokenLabelsCollector(Collector):
             self._streams = [*self._streams, stream][-MOST_STREAMS:]
 
     def loss_called(self, call: LossCall) -> None:
-        if not sampled(self.step) or not call.class_labels or not self._streams:
+        if not sampled(self.step):
+            return
+        if not call.class_labels or not self._streams:
+            self._hear_series(call)
             return
         self._called = True
         target = call.target.detach()
-        first = _first_rows(call.input.grad_fn)
-        kept = self._heard(call.name, call.location, target, target != call.ignore_index, call.classes, first)
+        valid, node = target != call.ignore_index, call.input.grad_fn
+        kept = self._heard(call.name, call.location, target, valid, call.classes, node)
         if kept is not None and call.input.requires_grad:
             call.input.register_hook(_counter(kept, target, call.classes))  # type: ignore[no-untyped-call]
 
+    def _hear_series(self, call: LossCall) -> None:
+        given, self._given = self._given, []
+        if given and not call.in_model:
+            self.series = shifted_series(given, call, _slices(call.input.grad_fn)[0][1])
+            if self.series is not None:
+                self.series.model = self._model
+
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
+        self._given = []
         root = roots[0].grad_fn if roots else None
         if root is not None and self._streams and not self._called and sampled(self.step):
             for taken in picked_labels(root):
                 everywhere = torch.ones_like(taken.labels, dtype=torch.bool)
-                first = _first_rows(taken.node.next_functions[0][0])
-                kept = self._heard("gather", user_location(), taken.labels, everywhere, taken.classes, first)
+                node = taken.node.next_functions[0][0]
+                kept = self._heard("gather", user_location(), taken.labels, everywhere, taken.classes, node)
                 if kept is not None:
                     taken.tell_counted(kept.count)
         self._streams, self._masks, self._called = [], [], False
@@ -120,7 +137,7 @@ class TokenLabelsCollector(Collector):
         target: torch.Tensor,
         valid: torch.Tensor,
         classes: int,
-        first: dict[int, int],
+        node: Any,
     ) -> _Labels | None:
         """None where no tokens fit these labels, or enough of them are kept."""
         streams = [stream for stream in self._streams if shapes(target.numel(), stream)]
@@ -133,7 +150,7 @@ class TokenLabelsCollector(Collector):
         labels = target.reshape(-1).clone()
         sizes = {stream.ids.numel() for stream in streams}
         masks = [mask for mask in self._masks if mask.numel() in sizes]
-        kept = _Labels(self.step, labels, valid.reshape(-1), None, streams, masks, first)
+        kept = _Labels(self.step, labels, valid.reshape(-1), None, streams, masks, *_slices(node))
         for stream in streams:
             for axis, shape in shapes(labels.numel(), stream):
                 key = (id(stream.module), stream.index, axis)
@@ -313,14 +330,29 @@ def _counter(kept: _Labels, target: torch.Tensor, classes: int) -> Any:
     return count
 
 
-def _first_rows(node: Any) -> dict[int, int]:
-    """Axis -> position of the first row of logits: `logits[:, 1:]` begins at 1. Read from the slices in the graph."""
-    found = {0: 0, 1: 0}
+def window(site: Any, fit: Any, length: int) -> tuple[int, int]:
+    """(first, number) of the rows of logits that one label a token belongs to, where something is put before the
+    tokens and logits are longer; (0, length) otherwise."""
+    for kept in site.seen:
+        first, whole = kept.first[fit.axis], kept.whole.get(fit.axis, length)
+        stream = _stream(kept, fit)
+        one_each = stream is not None and kept.labels.numel() == stream.ids.numel()
+        if one_each and whole > length and first + length <= whole:
+            return first, whole
+    return 0, length
+
+
+def _slices(node: Any) -> tuple[dict[int, int], dict[int, int]]:
+    """(axis -> position of the first row of logits, axis -> rows before slicing): `logits[:, 1:]` begins at 1. Read
+    from the slices in the graph."""
+    found, whole = {0: 0, 1: 0}, {}
     for _ in range(12):
         if node is None or kind(node) not in PASSED or not node.next_functions:
             break
         first, axis = getattr(node, "_saved_start", None), getattr(node, "_saved_dim", None)
-        if kind(node) == "Slice" and isinstance(first, int) and axis in found and 0 < first < size(node)[axis]:
-            found[axis] += first
+        if kind(node) == "Slice" and isinstance(first, int) and axis in found:
+            given = tuple(node._saved_self_sym_sizes)
+            found[axis] += first if 0 < first < size(node)[axis] else 0
+            whole[axis] = int(given[axis]) if len(given) > axis else 0
         node = node.next_functions[0][0]
-    return found
+    return found, whole

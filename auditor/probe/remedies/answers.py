@@ -12,7 +12,7 @@ from auditor.probe.batches import map_tensors, tensors
 from auditor.probe.callchange import ChangedCalls
 from auditor.probe.examination import SEED, Examination
 from auditor.probe.experiments.modes import compare_outputs
-from auditor.probe.experiments.padded_features import appended, declared, difference, with_more_padding
+from auditor.probe.experiments.padded_features import appended, declared, difference, with_other_padding
 from auditor.probe.experiments.token_influence import TokenLook
 from auditor.probe.modal import modal_modules, role
 from auditor.probe.remedies.attention import causal, without_padding
@@ -114,7 +114,7 @@ def padding_mask(probe: Probe, remedy: Remedy) -> Treatment:
         runs[longer.shape[1]] = longer
 
         def moved() -> float:
-            now = with_more_padding(examination, padded)
+            now = with_other_padding(examination, padded)
             return difference(examination.outputs(), now, padded.run, longer.shape[1])
 
         as_it_is = moved()

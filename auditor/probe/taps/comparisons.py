@@ -12,6 +12,9 @@ from torch.overrides import handle_torch_function, has_torch_function
 from auditor.probe.probe import Probe
 from auditor.probe.taps.patching import wrap
 
+# What overlaps are made of, by the symbol that they are told as.
+COMBINING = {"&": ("__and__", "logical_and"), "|": ("__or__", "logical_or"), "*": ("__mul__", "mul")}
+
 
 def install(probe: Probe) -> None:
     if probe.collectors.hears("compared"):
@@ -22,6 +25,11 @@ def install(probe: Probe) -> None:
     if probe.collectors.hears("subtracted") or probe.spec.experiments:
         for owner, name in ((torch.Tensor, "__sub__"), (torch.Tensor, "sub"), (torch, "sub")):
             _wrap(owner, name, lambda original: _minus(probe, original))
+    if probe.collectors.hears("combined"):
+        for symbol, names in COMBINING.items():
+            for owner, name in ((owner, name) for owner in (torch.Tensor, torch) for name in names):
+                if hasattr(owner, name):
+                    _wrap(owner, name, lambda original, symbol=symbol: _combining(probe, symbol, original))  # type: ignore[misc]
     if probe.collectors.hears("took_largest"):
         for owner, name in ((torch.Tensor, "argmax"), (torch, "argmax"), (torch.Tensor, "max"), (torch, "max")):
             _wrap(owner, name, lambda original, name=name: _largest(probe, name, original))  # type: ignore[misc]
@@ -60,16 +68,31 @@ def _minus(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
         if probe.feed.hears_formulas and len(args) == 2 and not probe.calls.inside_root and probe.alive():
             args = _compared(probe, "-", *args)
         result = original(*args, **kwargs)
-        # Runs for every difference of any library: only those of a vector and a column outside of models go further.
-        if not probe.hears_metrics or len(args) != 2 or not isinstance(args[1], torch.Tensor):
-            return result
-        if not isinstance(args[0], torch.Tensor) or args[0].dim() + args[1].dim() != 3:
-            return result
-        if not probe.calls.inside_root and probe.alive():
+        # Runs for every difference of any library: only those of different ranks outside of models go further.
+        if probe.hears_metrics and _ranks_differ(args) and not probe.calls.inside_root and probe.alive():
             probe.subtracted(args[0], args[1], result)
         return result
 
     return sub
+
+
+def _combining(probe: Probe, symbol: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def combine(*args: Any, **kwargs: Any) -> Any:
+        if has_torch_function(args):
+            return handle_torch_function(combine, args, *args, **kwargs)
+        result = original(*args, **kwargs)
+        if probe.hears_metrics and _ranks_differ(args) and not probe.calls.inside_root and probe.alive():
+            probe.combined(symbol, args[0], args[1], result)
+        return result
+
+    return combine
+
+
+def _ranks_differ(args: tuple[Any, ...]) -> bool:
+    if len(args) != 2 or not isinstance(args[0], torch.Tensor) or not isinstance(args[1], torch.Tensor):
+        return False
+    one, other = args[0].dim(), args[1].dim()
+    return one != other and one > 0 < other
 
 
 def _compared(probe: Probe, name: str, left: Any, right: Any) -> tuple[Any, Any]:

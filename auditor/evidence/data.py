@@ -111,6 +111,9 @@ class Labels(Part):
     late_batches: int = Field(0, description="Batches of at least 8 labels in the last third of the observed steps.")
     uniform_batches: int = Field(0, description="Those of them in which every sample got the same prediction.")
     weighted_loss: bool = False
+    class_weights: tuple[float, ...] = Field(
+        (), description="Per class, as the loss function received them; () without, or where they are per sample."
+    )
     weighted_sampler: bool = False
     per_position: bool = Field(False, description="Dense labels (segmentation, tokens) rather than one per sample.")
     ignore_index: int | None = None

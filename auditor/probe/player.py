@@ -43,6 +43,7 @@ class Player:
         self._spreads: dict[int, torch.Tensor] = {}
         self._balanced: dict[int, torch.Tensor] = {}
         self._data_losses: dict[int, torch.Tensor] = {}
+        self._loss_nodes: set[Any] = set()  # of the step at hand, where they are asked for
         self._class_weights: torch.Tensor | None = None
         self._check: FiniteCheck | None = None
         self._checking = False
@@ -126,6 +127,7 @@ class Player:
                 self._rewind()
             return None
         self._losses.append(step.loss())
+        self._loss_nodes = set()
         self.replayed += 1
         last = self.replayed >= self._limit or affordable < 1
         if (
@@ -270,8 +272,8 @@ class Player:
             backward_with_check(original, self._check)
             return
         request = self.request
-        if request is not None and self._settling == 0 and not request.penalty:
-            with without_penalties(roots, self._trail.penalties):
+        if request is not None and self._settling == 0 and not (request.penalty and request.auxiliary):
+            with without_penalties(roots, self._trail.penalties, None if request.auxiliary else self._loss_nodes):
                 original()
             return
         if request is None or self._settling > 0 or (request.loss_scale == 1 and request.after_backward is None):
@@ -293,6 +295,8 @@ class Player:
         """Kept on the device, fetched between steps."""
         if self.request is not None and self.request.hear_loss is not None and self._settling == 0:
             self.request.hear_loss(call, self.replayed)
+        if self.request is not None and not self.request.auxiliary and call.result.grad_fn is not None:
+            self._loss_nodes.add(call.result.grad_fn)
         right, apart = accuracy(call), spread(call)
         if right is not None:
             self._accuracies[self.replayed] = right

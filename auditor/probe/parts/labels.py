@@ -48,6 +48,7 @@ class LabelsCollector(Collector):
             self._call = {
                 "classes": call.classes if call.class_labels else 2,
                 "weighted": any(call.options.get(name) is not None for name in ("weight", "pos_weight")),
+                "weights": _class_weights(call),
                 "per_position": call.target.dim() > 1 and (call.class_labels or call.target.shape[-1] > 1),
                 "ignore": call.ignore_index if call.class_labels else None,
                 "rows": call.target.shape[0] if call.target.dim() else 1,
@@ -137,6 +138,7 @@ class LabelsCollector(Collector):
             late_batches=self._late_batches,
             uniform_batches=self._uniform_batches,
             weighted_loss=self._call["weighted"],
+            class_weights=tuple(self._call["weights"].tolist()) if self._call["weights"] is not None else (),
             weighted_sampler=loader is not None and isinstance(sampler_of(loader.loader), WeightedRandomSampler),
             per_position=self._per_position(),
             ignore_index=self._call["ignore"],
@@ -154,6 +156,18 @@ def _has_classes(call: LossCall) -> bool:
     if call.class_labels:
         return call.classes <= MAX_CLASSES
     return call.binary_labels and call.input.shape == call.target.shape and call.target.numel() == call.target.shape[0]
+
+
+def _class_weights(call: LossCall) -> torch.Tensor | None:
+    """(classes,), not fetched. The weight of a positive answer is that of the second of two classes."""
+    given = call.options.get("weight" if call.class_labels else "pos_weight")
+    if not isinstance(given, torch.Tensor) or not given.is_floating_point():
+        return None
+    if not given.dim():
+        given = given.reshape(1)
+    if not call.class_labels:
+        return torch.cat([torch.ones_like(given), given]).detach() if given.shape == (1,) else None
+    return given.detach().clone() if given.shape == (call.classes,) else None
 
 
 def _answers(call: LossCall) -> torch.Tensor:

@@ -16,6 +16,11 @@ class Channel(Frozen):
     max: float
 
 
+def is_flag(kind: str, channel: Channel) -> bool:
+    """Whether a column of a table goes from 0 to 1, as one-hot ones do: it has the place and scale that it should."""
+    return kind == "features" and channel.min == 0 and channel.max == 1
+
+
 class Inputs(Part):
     """Statistics of the floating-point input of the model over the first observed batches."""
 

@@ -77,6 +77,8 @@ def label_control(probe: Probe) -> Experiment:
             seed=0,
             stop=hopeless if shuffle else lambda losses: hopeless(losses) or _known(losses, batches),
         )
+        if arms and len(trail.losses) < len(arms[0]) and trail.ended != "stopped":
+            break  # its mean would be that of a shorter way
         trail.require(FEWEST)
         arms.append(tuple(trail.losses))
         steps = len(arms[0])

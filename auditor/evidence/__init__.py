@@ -29,6 +29,7 @@ from auditor.evidence.evaluation import (
     SingleArgmax,
 )
 from auditor.evidence.experiments import (
+    ClassWeighted,
     LabelControl,
     LowerRate,
     Overfit,
@@ -163,6 +164,7 @@ __all__ = [
     "CallOrder",
     "Channel",
     "Choice",
+    "ClassWeighted",
     "ClearedGradients",
     "Clipping",
     "Comparisons",

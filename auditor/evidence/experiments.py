@@ -126,6 +126,16 @@ class LabelControl(Part):
     location: Location | None = None
 
 
+class ClassWeighted(Part):
+    """Replays as the loop is, and with every class weighted by the inverse of its frequency."""
+
+    control: tuple[float, ...] = Field(description="Balanced accuracy of each step: the mean of the classes' recalls.")
+    weighted: tuple[float, ...]
+    classes: int = Field(description="That occur in the training labels.")
+    fidelity: float | None = None
+    location: Location | None = None
+
+
 class StepRepeats(Part):
     """The first steps, replayed twice from the same weights on the same batches with the same random numbers."""
 

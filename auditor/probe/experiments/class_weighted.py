@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 STEPS = 240
-FEWEST = 120
+FEWEST = 80
 UNEQUAL = 10  # times as many of the most frequent class as of the rarest
 RECOGNISED = 0.05  # share of the rarest class at the end of the observation: above it, it is found without weights
 FEWEST_SEEN = 20

@@ -102,7 +102,7 @@ def sum_reduction(sites: LossSites, program: Program, lower: LowerRate | None, l
     largest = max(factors)
     yield Measured(largest, limits.max_factor, f"the loss is {number(largest)} times a mean over the batch")
     if len(factors) == 1 and largest > limits.max_factor:
-        yield _finding(largest, batch, program, limits, harmful=lower is not None and _too_long(lower, limits))
+        yield _finding(largest, batch, program, lower if lower and _too_long(lower, limits) else None, limits)
 
 
 def _one_by_one(sites: LossSites, program: Program) -> int:
@@ -139,7 +139,9 @@ def _too_long(lower: LowerRate, limits: Limits) -> bool:
     return stalls and learns and look.gain >= limits.min_gain
 
 
-def _finding(factor: float, batch: int, program: Program, limits: Limits, *, harmful: bool) -> Finding:
+def _finding(factor: float, batch: int, program: Program, harm: LowerRate | None, limits: Limits) -> Finding:
+    """`harm`: the experiment that shows that the steps are too long."""
+    divided = Remedy(kind=RemedyKind.DIVIDE_LOSS, amount=float(f"{factor:.4g}"), site=program.loss_location)
     rates = [rate for optimizer in program.optimizers if _scales(optimizer) for rate in optimizer.learning_rates[:1]]
     finite = [rate for rate in rates if math.isfinite(rate)]
     rate = f": a rate of {number(finite[0])} acts like {number(finite[0] * factor)}" if finite else ""
@@ -152,8 +154,11 @@ def _finding(factor: float, batch: int, program: Program, limits: Limits, *, har
         location=program.loss_location,
         measured=factor,
         limit=limits.max_factor,
-        severity=Severity.WARNING if harmful else None,
+        severity=Severity.WARNING if harm is not None else None,
         confidence=Confidence.CONFIRMED,
-        remedies=(Remedy(kind=RemedyKind.DIVIDE_LOSS, amount=float(f"{factor:.4g}"), site=program.loss_location),),
+        # For such optimizers, the same: what the experiment has tried speaks for both.
+        remedies=(divided, Remedy(kind=RemedyKind.RATE, amount=harm.factor, site=harm.location))
+        if harm
+        else (divided,),
         detail=("with another batch size, and in a smaller last batch, the steps have another size",),
     )

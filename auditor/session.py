@@ -150,7 +150,7 @@ def parts_wanted(chosen: Sequence[Rule], known: Sequence[Rule], *, trials: bool 
 
 
 def _fewer(steps: int, loop_steps: int | None) -> int:
-    """To observe before trials, which want many batches and many steps of the loop."""
+    """To observe in a later start, before experiments that want many batches and many steps of the loop."""
     return steps if loop_steps is None else min(steps, max(LATER_START_STEPS, loop_steps // 4))
 
 
@@ -180,8 +180,8 @@ class _Probe:
             length = endings[0].gathered.run.get("loop_steps")
             known = length if isinstance(length, int) else None
             if endings[-1].gathered.run.get("tried") or again == ("trials",):
-                # What experiments build on was observed before.
-                enough = _fewer(self.settings.steps, known) if "trials" in again else min(enough, LATER_START_STEPS)
+                # What was to be seen was seen before; experiments want many batches, and many steps of the loop.
+                enough = _fewer(self.settings.steps, known)
             endings.append(self._start(endings, again, deadline, enough, known))
             still = self._again(endings)
             # Without progress it would end the same way once more.

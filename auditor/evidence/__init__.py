@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from auditor.evidence.augmentation import Augmentation
 from auditor.evidence.base import Frozen, Location, Part
-from auditor.evidence.data import Batches, Channel, Inputs, Labels, NonfiniteBatch, Targets
+from auditor.evidence.data import Batches, Channel, Inputs, Labels, NonfiniteBatch, Targets, is_flag
 from auditor.evidence.distributed import RankPrint, Ranks
 from auditor.evidence.efficiency import DataWait, FedFromMemory, RetainedGraphs
 from auditor.evidence.evaluation import (
@@ -29,6 +29,7 @@ from auditor.evidence.evaluation import (
     SingleArgmax,
 )
 from auditor.evidence.experiments import (
+    ClassWeighted,
     LabelControl,
     LowerRate,
     Overfit,
@@ -174,6 +175,7 @@ __all__ = [
     "CallOrder",
     "Channel",
     "Choice",
+    "ClassWeighted",
     "ClearedGradients",
     "Clipping",
     "Comparisons",
@@ -323,5 +325,6 @@ __all__ = [
     "Updates",
     "ValueClipping",
     "WholeFit",
+    "is_flag",
     "part_types",
 ]

@@ -16,6 +16,11 @@ class Channel(Frozen):
     max: float
 
 
+def is_flag(kind: str, channel: Channel) -> bool:
+    """Whether a column of a table goes from 0 to 1, as one-hot ones do: it has the place and scale that it should."""
+    return kind == "features" and channel.min == 0 and channel.max == 1
+
+
 class Inputs(Part):
     """Statistics of the floating-point input of the model over the first observed batches."""
 
@@ -111,6 +116,9 @@ class Labels(Part):
     late_batches: int = Field(0, description="Batches of at least 8 labels in the last third of the observed steps.")
     uniform_batches: int = Field(0, description="Those of them in which every sample got the same prediction.")
     weighted_loss: bool = False
+    class_weights: tuple[float, ...] = Field(
+        (), description="Per class, as the loss function received them; () without, or where they are per sample."
+    )
     weighted_sampler: bool = False
     per_position: bool = Field(False, description="Dense labels (segmentation, tokens) rather than one per sample.")
     ignore_index: int | None = None

@@ -62,15 +62,18 @@ class PairedReplay(Frozen):
 
 
 class PenaltyOff(Part):
-    """Replay without weight decay, and without the terms of the loss that depend on the weights alone.
+    """Replay without weight decay, and without the terms of the loss that depend on the weights alone; and one without
+    the terms beside torch's loss functions.
 
-    The losses compared are those of the data alone.
+    The losses compared are those of the data alone: of the loss functions.
     """
 
     terms: int = Field(description="Terms of the loss that depend on the weights alone.")
     weight_decay: float = Field(0.0, description="Largest of the optimizer's groups, added to the gradient (coupled).")
     ratio: float = Field(description="Norm of the penalty's gradient over that of the data, at the first step.")
     looks: tuple[PairedReplay, ...] = ()
+    auxiliary: int = Field(0, description="Terms of the loss beside torch's loss functions, those of weights left out.")
+    auxiliary_looks: tuple[PairedReplay, ...] = ()
     fidelity: float | None = None
     optimizer: str = ""
     location: Location | None = Field(None, description="Where the optimizer is built.")
@@ -78,12 +81,14 @@ class PenaltyOff(Part):
 
 
 class LowerRate(Part):
-    """Replay at a quarter of the learning rate."""
+    """Replay at a quarter of the learning rate; where that is better, also for longer at a fraction of it."""
 
     factor: float
     learning_rate: float = Field(description="The user's own, the highest of the observed steps.")
     optimizer: str = ""
     looks: tuple[PairedReplay, ...]
+    far_factor: float = Field(1.0, description="Factor on the rate in the longer looks.")
+    far_looks: tuple[PairedReplay, ...] = Field((), description="Longer ones, where the others favour the lower rate.")
     fidelity: float | None = None
     location: Location | None = None
 
@@ -117,6 +122,16 @@ class LabelControl(Part):
     samples: int
     level: float = Field(description="Loss of a constant answer that knows the labels' shares.")
     observed: float = Field(description="Median of the last third of the observed losses.")
+    fidelity: float | None = None
+    location: Location | None = None
+
+
+class ClassWeighted(Part):
+    """Replays as the loop is, and with every class weighted by the inverse of its frequency."""
+
+    control: tuple[float, ...] = Field(description="Balanced accuracy of each step: the mean of the classes' recalls.")
+    weighted: tuple[float, ...]
+    classes: int = Field(description="That occur in the training labels.")
     fidelity: float | None = None
     location: Location | None = None
 

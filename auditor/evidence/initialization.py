@@ -18,6 +18,7 @@ class LayerSymmetry(Frozen):
     gradient_nonzero: bool = Field(description="Some gradient reached the weight during the observed steps.")
     moved: bool = Field(description="Some element of the weight changed during the observed steps.")
     zero_start: bool = Field(False, description="The weight was all zeros before the first step.")
+    table: bool = Field(False, description="An embedding: its units are the columns, its rows are entries.")
 
 
 class Symmetry(Part):

@@ -121,7 +121,9 @@ class LossSites(Part):
     """What each loss received, and how the value that backward() was called on is put together."""
 
     sites: tuple[LossSite, ...] = ()
-    terms: tuple[LossTerm, ...] = Field((), description="Of the last sampled step.")
+    terms: tuple[LossTerm, ...] = Field((), description="Of the last sampled step; the first 32.")
+    summands: int = Field(0, description="How many terms there are.")
+    forwards: int = Field(0, description="Calls of the model in that step, 0 where not known.")
     batch_size: int = Field(0, description="First size of the model's first tensor argument, 0 where not known.")
     batch_softmaxes: int = Field(0, description="Softmax calls seen inside models along the axis of the samples.")
     batch_softmax_location: Location | None = None

@@ -13,6 +13,7 @@ from auditor.evidence.distributed import Ranks
 from auditor.evidence.efficiency import DataWait, FedFromMemory, RetainedGraphs
 from auditor.evidence.evaluation import Comparisons, EvaluationNoise, HeldOutPasses, ModeEffect, Modes, Selection
 from auditor.evidence.experiments import (
+    ClassWeighted,
     LabelControl,
     LowerRate,
     Overfit,
@@ -93,6 +94,7 @@ class Evidence(Frozen):
     higher_rate: HigherRate | None = None
     held_weights: HeldWeights | None = None
     label_control: LabelControl | None = None
+    class_weighted: ClassWeighted | None = None
     standardized_targets: StandardizedTargets | None = None
     batches: Batches | None = None
     targets: Targets | None = None

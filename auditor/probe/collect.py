@@ -133,6 +133,7 @@ BUILDS_ON = {
     "divided_accumulation": "accumulation",
     "standardized_targets": "targets",
     "label_control": "labels",
+    "class_weighted": "labels",
     "order_control": "sample_order",
 }
 

@@ -18,7 +18,8 @@ SAMPLE = 2**14  # values of one image channel, to see whether they come from 8 b
 def axis_of(tensor: torch.Tensor, module: nn.Module | None = None) -> int | None:
     """The channel axis: features of (N, F), channels of (N, C, H, W) and (N, C, D, H, W); none for very many features,
     whose statistics would take as much memory. Of a sequence, the axis that has the size that the first fitting layer
-    of the module takes: the last one of (N, T, F) for a linear or recurrent layer, the middle one for a convolution."""
+    of the module takes: the last one of (N, T, F) for a linear or recurrent layer, the middle one for a convolution, or
+    the last one where only that fits and the model must have swapped them."""
     axis = _sequence_axis(tensor, module) if tensor.dim() == 3 else 1 if tensor.dim() in (2, 4, 5) else None
     return axis if axis is not None and tensor.shape[axis] <= MOST_CHANNELS else None
 
@@ -27,6 +28,8 @@ def _sequence_axis(tensor: torch.Tensor, module: nn.Module | None) -> int | None
     for layer in module.modules() if module is not None else ():
         if isinstance(layer, nn.Conv1d) and layer.in_channels == tensor.shape[1]:
             return 1
+        if isinstance(layer, nn.Conv1d) and layer.in_channels == tensor.shape[2] > 1:
+            return 2
         width = vars(layer).get("input_size" if isinstance(layer, nn.RNNBase | nn.RNNCellBase) else "in_features")
         if isinstance(width, int) and width > 1 and width == tensor.shape[2]:
             return 2

@@ -1,4 +1,5 @@
-"""Terms of a loss that are a function of the weights alone (L1, L2, norms), and a backward without them."""
+"""Terms of a loss that are no matter of the data, and a backward without them: functions of the weights alone (L1, L2,
+norms), and terms beside the loss function that ask something of the outputs alone (a divergence, smoothness)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ ELEMENTARY = (
     | REARRANGING
     | {"Abs", "Pow", "Sum", "Mean", "Sqrt", "Add", "Mul", "Div", "Neg", "Stack", "Norm", "LinalgVectorNorm"}
 )
+# What such a term of the outputs is made of, down to the model.
+BY_ELEMENT = ELEMENTARY | {
+    "Sub", "Rsub", "Exp", "Log", "Log1P", "Clamp", "ClampMin", "ClampMax", "Relu", "Softplus", "Sigmoid", "Softmax",
+    "LogSoftmax", "Logsumexp", "Max", "Min", "Amax", "Amin", "Var", "Std", "Narrow",
+}  # fmt: skip
 MOST_SUMMANDS = 4000
+MOST_NODES = 50_000
 LONGEST = 200  # nodes of one term
 
 
@@ -28,10 +35,54 @@ def penalty_nodes(root: Any) -> list[Any]:
     return penalties if len(penalties) < len(summands) else []
 
 
+def auxiliary_nodes(root: Any, losses: set[Any]) -> list[Any]:
+    """Graph nodes of the summands beside those that hold one of `losses`, the results of loss functions. None where no
+    summand holds one. Terms that bring in data of their own (a log-probability times an advantage, the outputs of
+    chosen classes) are left alone."""
+    summands = list(_summands(root))
+    others = [node for node in summands if not _holds(node, losses)]
+    if not losses or len(others) == len(summands):
+        return []
+    return [node for node in others if not _of_weights_alone(node) and not _with_data(node)]
+
+
+def _holds(node: Any, losses: set[Any]) -> bool:
+    queue, seen = [node], {node}
+    while queue and len(seen) < MOST_NODES:
+        current = queue.pop()
+        if current in losses:
+            return True
+        for parent in parents(current):
+            if parent not in seen:
+                seen.add(parent)
+                queue.append(parent)
+    return bool(queue)  # too large to be sure
+
+
+def _with_data(node: Any) -> bool:
+    """A factor that is no constant, or a choice by index, comes in between the term and the model."""
+    queue, seen = [node], {node}
+    while queue and len(seen) < MOST_NODES:
+        current = queue.pop()
+        name = kind(current)
+        if name in ("Gather", "Index", "NllLoss") or not (_by_a_number(current) or _both(current)):
+            return True
+        if name in BY_ELEMENT:
+            for parent in parents(current):
+                if parent not in seen:
+                    seen.add(parent)
+                    queue.append(parent)
+    return False
+
+
 @contextmanager
-def without_penalties(roots: tuple[torch.Tensor, ...], found: list[int]) -> Iterator[None]:
-    """Inside, a backward of `roots` gives these terms no gradient. `found` gets their number."""
-    nodes = [node for root in roots if root.grad_fn is not None for node in penalty_nodes(root.grad_fn)]
+def without_penalties(
+    roots: tuple[torch.Tensor, ...], found: list[int], losses: set[Any] | None = None
+) -> Iterator[None]:
+    """Inside, a backward of `roots` gives these terms no gradient: those of weights, or those beside `losses`. `found`
+    gets their number."""
+    ends = [root.grad_fn for root in roots if root.grad_fn is not None]
+    nodes = [node for end in ends for node in (penalty_nodes(end) if losses is None else auxiliary_nodes(end, losses))]
     found.append(len(nodes))
     handles = [node.register_prehook(_nothing) for node in nodes]
     try:

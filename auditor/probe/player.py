@@ -44,6 +44,7 @@ class Player:
         self._balanced: dict[int, torch.Tensor] = {}
         self._data_losses: dict[int, torch.Tensor] = {}
         self._measured: dict[int, torch.Tensor] = {}
+        self._loss_nodes: set[Any] = set()  # of the step at hand, where they are asked for
         self._class_weights: torch.Tensor | None = None
         self._check: FiniteCheck | None = None
         self._checking = False
@@ -127,6 +128,7 @@ class Player:
                 self._rewind()
             return None
         self._losses.append(step.loss())
+        self._loss_nodes = set()
         self.replayed += 1
         last = self.replayed >= self._limit or affordable < 1
         if (
@@ -272,8 +274,8 @@ class Player:
             backward_with_check(original, self._check)
             return
         request = self.request
-        if request is not None and self._settling == 0 and not request.penalty:
-            with without_penalties(roots, self._trail.penalties):
+        if request is not None and self._settling == 0 and not (request.penalty and request.auxiliary):
+            with without_penalties(roots, self._trail.penalties, None if request.auxiliary else self._loss_nodes):
                 original()
             return
         if request is None or self._settling > 0 or (request.loss_scale == 1 and request.after_backward is None):
@@ -304,6 +306,8 @@ class Player:
         figure = self.request.measure(call) if self.request is not None and self.request.measure is not None else None
         if figure is not None:
             self._measured[self.replayed] = figure
+        if self.request is not None and not self.request.auxiliary and call.result.grad_fn is not None:
+            self._loss_nodes.add(call.result.grad_fn)
         right, apart = accuracy(call), spread(call)
         if right is not None:
             self._accuracies[self.replayed] = right

@@ -49,6 +49,7 @@ class Replay:
     dropout: bool = True
     weight_decay: bool = True
     penalty: bool = True  # terms of the loss that depend on the weights alone give a gradient
+    auxiliary: bool = True  # terms of the loss beside torch's loss functions give a gradient
     input_change: InputChange | None = None  # every tensor that a root module is called with
     changed_layer: torch.nn.Module | None = None  # input_change is for what this layer receives instead
     call_change: Callable[[Any, Any], tuple[Any, Any]] | None = None  # args, kwargs of a root module's call as a whole

@@ -48,7 +48,6 @@ class Limits(Options):
     severity=Severity.WARNING,
     explains=(
         *NOT_LEARNING,
-        "shuffled-labels",
         "uncentered-inputs",
         "lr-too-high",
         "lr-too-low",

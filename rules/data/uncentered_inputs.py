@@ -18,7 +18,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Inputs, RemedyKind, StandardizedInputs
+from auditor.evidence import Inputs, RemedyKind, StandardizedInputs, is_flag
 from auditor.paired import Comparison, compare, untrue
 
 from ..symptoms import NOT_LEARNING
@@ -151,12 +151,14 @@ def uncentered_inputs(inputs: Inputs, experiment: StandardizedInputs | None, lim
 
 
 def _worst_offset(inputs: Inputs) -> tuple[float, str]:
-    """Largest |mean|/std with the name of its channel; constant channels are left out."""
+    """Largest |mean|/std with the name of its channel; constant channels and flags, which lie where they should, are
+    left out."""
     noun = "channel" if inputs.kind == "image" else "feature"
     known = [
         (abs(channel.mean) / channel.std, f" (in {noun} {number})")
         for number, channel in enumerate(inputs.channels)
         if math.isfinite(channel.mean) and math.isfinite(channel.std) and channel.std > 1e-6 * abs(channel.mean)
+        if not is_flag(inputs.kind, channel)
     ]
     if known:
         return max(known)

@@ -53,7 +53,7 @@ class Limits(Options):
     "DAT301",
     "unshuffled-training-data",
     severity=Severity.WARNING,
-    explains=(*NOT_LEARNING, "exploding-gradients", "loss-oscillation"),
+    explains=(*NOT_LEARNING, "exploding-gradients", "loss-oscillation", "dead-units"),
     fix="Shuffle the training loader: `DataLoader(train_set, batch_size=64, shuffle=True)`.",
     references=(
         "https://docs.pytorch.org/docs/stable/data.html#data-loading-order-and-sampler",
@@ -99,7 +99,7 @@ def unshuffled_training_data(
       order means something, and there is no verdict.
     - Samplers of your own (curricula, buckets by length) choose an order on purpose and are not judged.
     - Tasks that are learnt one after the other have a loader each, and each is judged by itself.
-    - Without the experiment it is a statistic, so the finding is a suspicion, however small the p-value.
+    - Without the experiment, or where it shows no harm, it is a statistic: a suspicion, however small the p-value.
 
     ## How to fix
 
@@ -142,6 +142,8 @@ def unshuffled_training_data(
             f"successive samples of a class resemble each other ({number(order.alikeness)} of the distance of two "
             "random ones), as in a time series: their order means something"
         )
+    told = control is not None and not untrue(control.fidelity, limits.max_fidelity)
+    harms = control is not None and told and _gain(control) >= limits.min_gain
     yield Finding(
         message=(
             f"{percent(min(1.0, seen))} of successive training samples have the same label, where a shuffled order has "
@@ -151,6 +153,7 @@ def unshuffled_training_data(
         location=order.location,
         measured=excess,
         limit=limits.min_excess,
+        confidence=Confidence.CONFIRMED if harms else Confidence.SUSPECTED,
         detail=(
             f"a batch holds {number(order.batch_classes)} of {count(len(order.labels), 'class')} seen on average",
             f"p {_tiny(p_value)} for such runs in a random order of {count(samples, 'sample')}",
@@ -191,7 +194,7 @@ def _harm(order: SampleOrder, control: OrderControl | None, seen: str, limits: L
     if control is None or not control.mixed or untrue(control.fidelity, limits.max_fidelity):
         raise Inconclusive(f"{seen}: only a control with mixed batches tells whether that harms")
     natural, mixed = _mean(control.natural), _mean(control.mixed)
-    gain = 1 - mixed / natural if natural > 0 else 0.0
+    gain = _gain(control)
     ends = f"{number(natural)} after their order, {number(mixed)} after mixed batches"
     yield Measured(gain, limits.min_gain, f"{seen}; loss on all samples: {ends}")
     if gain < limits.min_gain or not math.isfinite(mixed):
@@ -208,6 +211,12 @@ def _harm(order: SampleOrder, control: OrderControl | None, seen: str, limits: L
         confidence=Confidence.CONFIRMED,
         detail=(f"a batch holds {number(order.batch_classes)} of {count(len(order.labels), 'class')} seen on average",),
     )
+
+
+def _gain(control: OrderControl) -> float:
+    """Share of the loss on all samples that mixed batches remove."""
+    natural, mixed = _mean(control.natural), _mean(control.mixed)
+    return 1 - mixed / natural if natural > 0 and math.isfinite(mixed) else 0.0
 
 
 def _streams(order: SampleOrder, limits: Limits) -> Finding:

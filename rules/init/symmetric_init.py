@@ -51,7 +51,7 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
 
     Compares the rows of every weight matrix or kernel (one row, with its bias, is one unit) with each other before
     the first step and after the last observed one. Of a matrix that belongs to none of torch's layers, also the
-    columns: in `x @ weight` they are the units.
+    columns: in `x @ weight` they are the units. Of an embedding the columns only: its rows are entries.
 
     ## Why is it bad?
 
@@ -71,8 +71,8 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
     - Zero-initialised residual gates, LoRA's B, adaLN-zero, zero convolutions and zero heads start equal and come
       apart within two steps: they pass, because equality has to last. Where they are all that is equal (a rate so
       small that no row moved by 1e-6), they are left alone too.
-    - Layers with one unit, embedding tables, weights that nothing has trained (frozen, or an expert that was not
-      routed to) are not judged.
+    - Layers with one unit, equal rows of embedding tables, weights that nothing has trained (frozen, or an expert that
+      was not routed to) are not judged.
     - A learning rate that is still 0 (warm-up) proves nothing: the answer is inconclusive.
 
     ## How to fix
@@ -88,7 +88,7 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
     """
     tables = _tables(program)
     rows = [each for each in symmetry.layers if each.units > 1]
-    layers = [each for each in rows if each.name.removesuffix(".weight") not in tables]
+    layers = [each for each in rows if each.table or each.name.removesuffix(".weight") not in tables]
     if not layers:
         raise NotApplicable("no weight has more than one output unit")
     worst = max(layers, key=_lasting_share)

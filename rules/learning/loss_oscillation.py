@@ -70,7 +70,8 @@ def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:
     ## When it may be wrong
 
     - Noise from small batches is in both arms, and does not count.
-    - A loss that jumps while it falls is on its way, and passes.
+    - A loss that jumps while it falls is on its way, and passes. So does one that lies below that of the held weights,
+      on the same batches: the jumps led on.
     - Spikes during a warm-up, and catapults that settle later, look like it in a short probe.
 
     ## How to fix
@@ -101,6 +102,8 @@ def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:
         return
     if _p_value(ours, noise, steps) > limits.max_p_value or _falling(moving) < limits.max_falling_p_value:
         return
+    if _below(moving, still) < limits.max_falling_p_value:
+        return
     yield Finding(
         message=(
             f"over {count(steps, 'step')} on the same batches, the losses vary by {number(ours)} while the weights "
@@ -125,6 +128,14 @@ def _falling(values: Sequence[float]) -> float:
 
     half = len(values) // 2
     return float(mannwhitneyu(values[half:], values[:half], alternative="less").pvalue)
+
+
+def _below(moving: Sequence[float], still: Sequence[float]) -> float:
+    """p-value of the paired test that the moving weights do better than those they started from, on the same batches:
+    they get on, in jumps."""
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(moving, still, alternative="less").pvalue) if moving != still else 1.0
 
 
 def _p_value(ours: float, noise: float, steps: int) -> float:

@@ -30,6 +30,10 @@ class Limits(Options):
     min_fall: float = Field(
         0.1, gt=0, lt=1, description="A loss that falls by this share at your rate is making progress: no error."
     )
+    min_far_gain: float = Field(
+        0.05, gt=0, lt=1, description="Share of your end loss that a sixteenth of your rate removes in a longer look."
+    )
+    min_agreeing: int = Field(3, ge=2, description="Looks, near and longer ones together, that favour the lower rate.")
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -73,6 +77,11 @@ def lr_too_high(lower: LowerRate, sweep: RateSweep | None, limits: Limits) -> Ju
     - at the lower rate it ends lower by at least `min-gain`, significantly by a paired Wilcoxon test, and
     - the second look does not speak against it.
 
+    Where your rate does make progress, but the first look favours the lower one, two longer looks follow, at a
+    sixteenth of your rate. A rate that suits a program is far ahead of that: in 240 steps it goes where the other takes
+    thousands. It is a warning when the sixteenth ends lower in them all the same, by `min-far-gain`, significantly, and
+    `min-agreeing` looks in all favour a lower rate.
+
     A loss that is not finite at your rate, while it falls at the lower one, decides by itself. If your rate does make
     progress, but both looks are far better at the lower one *and* a sweep over rates diverges at or below yours, that
     is a warning. The sweep otherwise only explains: it names the rate at which the loss fell fastest.
@@ -82,6 +91,8 @@ def lr_too_high(lower: LowerRate, sweep: RateSweep | None, limits: Limits) -> Ju
     - A lower rate is sometimes better within a few steps in healthy programs too (2 of 64, by up to a third). So your
       rate has to fail besides.
     - Training at the edge of stability, catapults and spikes during warm-up recover: a loss that falls passes.
+    - Averaging over noise makes a lower rate end a little lower once a loss has come to rest. That takes the lower rate
+      as many more steps as it is lower: a program that both rates have finished within 240 steps may be warned of.
     - A large constant (`lr=1.0` in Adadelta, 20 under clipping) means nothing by itself, and is not looked at.
     - With one look only, the finding is a warning.
     - Where both arms stall, something else is wrong, and this rule passes.
@@ -114,6 +125,8 @@ def lr_too_high(lower: LowerRate, sweep: RateSweep | None, limits: Limits) -> Ju
         yield _finding(failing[0], looks, lower, sweep, limits, sure=len(looks) > 1)
     elif len(looks) > 1 and len(better) == len(looks) and beyond:
         yield _finding(shown, looks, lower, sweep, limits, sure=True, severity=Severity.WARNING)
+    elif overtaken := _overtaken(lower, looks, limits):
+        yield _overtaken_finding(overtaken, lower, limits)
     elif all(look.control_diverged and look.treated_diverged for look in looks):
         yield from _both_diverged(looks[0], looks, lower, sweep, limits)
 
@@ -145,6 +158,45 @@ def _against(look: Comparison, limits: Limits) -> bool:
     A look that the time budget cut short is asked for all that your own rate did.
     """
     return not _better(look, limits) and min(look.control_fall, look.whole_control_fall) >= limits.min_fall
+
+
+def _overtaken(lower: LowerRate, looks: Sequence[Comparison], limits: Limits) -> list[Comparison]:
+    """The longer looks, where a rate far below yours ends lower in all of them, and enough looks agree; else none."""
+    far = [compare(look) for look in lower.far_looks]
+    near = [look for look in looks if look.gain > 0 and look.p_value <= limits.max_p_value]
+    better = [
+        look
+        for look in far
+        if look.gain >= limits.min_far_gain
+        and look.p_value <= limits.max_p_value
+        and not look.treated_diverged
+        and look.treated_fall > limits.min_fall
+    ]
+    return far if len(better) == len(far) and far and len(near) + len(better) >= limits.min_agreeing else []
+
+
+def _overtaken_finding(far: Sequence[Comparison], lower: LowerRate, limits: Limits) -> Finding:
+    shown = far[0]
+    return Finding(
+        message=(
+            f"learning rate {number(lower.learning_rate)}: the loss is {number(shown.control_end)} "
+            f"after {count(shown.steps, 'step')}, and {number(shown.treated_end)} at {number(lower.far_factor)} times "
+            f"that rate, which would lag far behind a rate that suits, on the same batches from the same weights"
+        ),
+        where=lower.optimizer,
+        location=lower.location,
+        measured=shown.gain,
+        limit=limits.min_far_gain,
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(
+            f"look {place}: loss {number(look.control_end)} at your rate, {number(look.treated_end)} at "
+            f"{number(lower.far_factor)} times it, from {number(look.first)} (p = {number(look.p_value)})"
+            for place, look in enumerate(far, 1)
+        ),
+        fix=f"Lower the learning rate: `lr={number(lower.learning_rate * lower.factor)}`, or let it decay.",
+        remedies=(_slower(lower, lower.factor), _slower(lower, lower.far_factor)),
+    )
 
 
 def _both_diverged(

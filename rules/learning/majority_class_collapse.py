@@ -31,6 +31,13 @@ class Limits(Options):
         0.5, gt=0, description="Entropy of the labels in nats below which class-imbalance is asked."
     )
     min_steps: int = Field(40, ge=10, description="Observed steps that a start may take.")
+    min_favour: float = Field(
+        2.0,
+        gt=1,
+        description="Weight of the most frequent class over the rarest's, for weights the wrong way up.",
+    )
+    min_seen: int = Field(20, ge=5, description="Samples of the rarest class to see, for weights the wrong way up.")
+    max_recall: float = Field(0.3, ge=0, lt=1, description="Largest recall of that class, for such weights to do harm.")
     alpha: float = Field(0.01, gt=0, lt=0.5, description="Error rate of the interval of the accuracy.")
 
 
@@ -74,9 +81,13 @@ def majority_class_collapse(
     share; and `min-steps` steps were taken. That alone may be a slow start. So the overfit experiment decides: the rule
     fails when no learning rate taught the loop a few samples, and is inconclusive when one did.
 
+    Unequal classes have another way: class weights that the loss was given grow with the counts of the classes from the
+    rarest to the most frequent one, by `min-favour` in all - the frequencies themselves in place of their inverse - and
+    of at least `min-seen` samples of the rarest class at most `max-recall` were recognised.
+
     ## When it may be wrong
 
-    - Unequal classes are the matter of class-imbalance.
+    - Other unequal classes are the matter of class-imbalance.
     - Dense labels (segmentation, tokens) are not judged.
     - This is a symptom. Where its cause is found, it is listed below that.
 
@@ -91,6 +102,10 @@ def majority_class_collapse(
     total, predicted = sum(labels.seen), labels.predicted
     if labels.per_position or labels.classes < 2:
         raise NotApplicable("the labels are not one class per sample")
+    favour = _favour(labels)
+    if favour >= limits.min_favour:
+        yield from _upside_down(labels, favour, limits)
+        return
     entropy = _entropy(labels.counts)
     if entropy < limits.min_entropy:
         raise NotApplicable(f"the labels are unequal (entropy {number(entropy)} nats): see class-imbalance")
@@ -128,6 +143,41 @@ def majority_class_collapse(
         detail=(
             f"accuracy between {percent(low)} and {percent(high)}, the most frequent class is {percent(majority)}",
         ),
+    )
+
+
+def _favour(labels: Labels) -> float:
+    """Weight of the most frequent class over that of the rarest, where the weights grow with the counts; else 0."""
+    pairs = [(n, w) for n, w in zip(labels.counts, labels.class_weights, strict=False) if n > 0]
+    pairs.sort()
+    weights = [weight for _, weight in pairs]
+    if len(pairs) < 2 or weights != sorted(weights) or not weights[0] > 0 or not math.isfinite(weights[-1]):
+        return 0.0
+    return weights[-1] / weights[0] if pairs[0][0] < pairs[-1][0] else 0.0
+
+
+def _upside_down(labels: Labels, favour: float, limits: Limits) -> Judgement:
+    """Class weights that make the loss count frequent classes even more."""
+    counted = [c for c, n in enumerate(labels.counts) if n > 0]
+    most, rarest = max(counted, key=labels.counts.__getitem__), min(counted, key=labels.counts.__getitem__)
+    seen, hits = (values[rarest] if rarest < len(values) else 0 for values in (labels.seen, labels.hits))
+    text = (
+        f"the loss weights class {most}, the most frequent one ({labels.counts[most]} samples), {number(favour)} times "
+        f"as much as class {rarest}, the rarest ({labels.counts[rarest]})"
+    )
+    if seen < limits.min_seen:
+        raise Inconclusive(f"{text}; needs {limits.min_seen} samples of that class at the end, saw {seen}")
+    yield Measured(hits / seen, limits.max_recall, text)
+    if hits > limits.max_recall * seen:
+        return
+    yield Finding(
+        message=f"{text}: of the latter {percent(min(1.0, hits / seen))} are recognised",
+        where=f"class {rarest}",
+        location=labels.location,
+        measured=hits / seen,
+        limit=limits.max_recall,
+        confidence=Confidence.CONFIRMED,
+        fix="Weight the classes by the inverse of their frequencies: `weight=counts.sum() / (len(counts) * counts)`.",
     )
 
 

@@ -35,7 +35,7 @@ class Limits(Options):
     "FIT107",
     "shuffled-labels",
     severity=Severity.WARNING,
-    explains=(*NOT_LEARNING, "dead-units"),
+    explains=tuple(name for name in NOT_LEARNING if name != "shuffled-labels"),
     fix="""Check by eye that inputs and labels belong together: `for i in range(5): print(names[i], labels[i])`.
     Sort both by the same key, and shuffle both by one permutation: `order = torch.randperm(len(x))`.""",
     references=(
@@ -71,7 +71,9 @@ def shuffled_labels(control: LabelControl, limits: Limits) -> Judgement:
     - Labels that follow from the inputs in a way that a few hundred samples do not show (parity, rare words, many
       classes of few samples) are as hard to fit as random ones.
     - Where a few samples cannot be learned by heart at all, something else is wrong, and it is inconclusive.
-    - It is not asked once the loss is below that of a constant answer: then the labels have been of use.
+    - It is not asked once the loss is below that of a constant answer: then the labels have been of use. Nor where
+      simple statistics of the inputs (averages, squares, products of neighbours, counts of words and ids) differ
+      between the classes by more than permuted labels give: the labels belong to their inputs then.
 
     ## How to fix
 

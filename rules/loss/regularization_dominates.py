@@ -1,4 +1,4 @@
-"""LOS108: training follows the weight penalty instead of the data."""
+"""LOS108: training follows a penalty instead of the data."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ class Limits(Options):
     min_fall: float = Field(
         0.1, gt=0, lt=1, description="A data loss that falls by this share in spite of the penalty is making progress."
     )
+    max_share: float = Field(
+        0.2, gt=0, lt=1, description="Of the fall without terms beside the loss function, what the fall with them has."
+    )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -52,27 +55,31 @@ class Limits(Options):
     remedies=(RemedyKind.NO_PENALTY,),
 )
 def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
-    """The weights are pulled to zero harder than the data can push them.
+    """A penalty pulls harder than the data can push.
 
     ## What it does
 
     Measures, at the first step, the gradient of the weight penalty - terms of the loss that are made of weights
     alone, and weight decay that the optimizer adds to the gradient - against the gradient of everything else. Where
-    it is not small, it replays the loop without the penalty and compares the loss of the data.
+    it is not small, it replays the loop without the penalty and compares the loss of the data. The same with the terms
+    of the loss that stand beside torch's loss functions, such as a divergence or a smoothness of the outputs.
 
     ## Why is it bad?
 
     A sum of squares over a million weights is a large number, and a factor that suits one network is far too strong
-    for a larger one. The total loss falls nicely, because the penalty falls; the data's loss stays where it was, and
-    the network ends as a constant. With Adam, decay that is added to the gradient is also divided by the size of the
-    gradient, so that it acts at full strength where the data hardly pushes at all.
+    for a larger one; so is a sum over latents or pixels beside a mean. The total loss falls nicely, because the
+    penalty falls; the data's loss stays where it was, and the network ends as a constant. With Adam, decay that is
+    added to the gradient is also divided by the size of the gradient, so that it acts at full strength where the data
+    hardly pushes at all.
 
     ## How it is measured
 
     By experiment, with your program as its own control: the same weights, batches and random numbers, with and
     without the penalty. It fails when the penalty's gradient is more than `max-ratio` of the data's, the data's loss
     falls by less than `min-fall` with it, and ends lower by at least `min-gain` without it, significantly by a
-    paired Wilcoxon test; a second look on other batches must not speak against it.
+    paired Wilcoxon test; a second look on other batches must not speak against it. Of terms beside a loss function the
+    gradient says little at the start: there, two looks have to agree, and with them the loss function may make at most
+    `max-share` of the way that it makes without them.
 
     ## When it may be wrong
 
@@ -80,7 +87,9 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
       the penalty.
     - Decoupled decay (AdamW) does not compete with the gradient, but with Adam's step: its pull is the decay times the
       size of the weights, over 1.
-    - Penalties on activations and auxiliary losses depend on the data, and are not switched off.
+    - Auxiliary losses that are loss functions of torch themselves count as data. So do terms with data of their own,
+      such as a log-probability times an advantage: they are not switched off.
+    - Some models wake up late: a divergence may win at first in a sound variational autoencoder, too.
     - Where the loss function is written by hand and has a penalty in it, the data's loss is not known: inconclusive.
 
     ## How to fix
@@ -93,6 +102,7 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
     """
     if untrue(penalty.fidelity, limits.max_fidelity):
         raise Inconclusive("the replay of your own loop gave other losses than were observed")
+    yield from _beside(penalty, limits)
     looks = [look for look in map(compare, penalty.looks) if look.steps >= limits.min_steps]
     yield Measured(
         penalty.ratio, limits.max_ratio, f"the penalty's gradient is {number(penalty.ratio)} times that of the data"
@@ -105,6 +115,38 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
     failing = _stalls(looks[0], limits) and _better(looks[0], limits)
     if failing and not any(_against(look, limits) for look in looks[1:]):
         yield _finding(looks, penalty, limits)
+
+
+def _beside(penalty: PenaltyOff, limits: Limits) -> Judgement:
+    """Terms beside the loss functions."""
+    looks = [look for look in map(compare, penalty.auxiliary_looks) if look.steps >= limits.min_steps]
+    held_up = [look for look in looks if look.control_fall <= limits.max_share * look.treated_fall]
+    if len(looks) < 2 or not all(look in held_up and _better(look, limits) for look in looks):
+        return
+    shown = looks[0]
+    keep = "keeps" if penalty.auxiliary == 1 else "keep"
+    yield Finding(
+        message=(
+            f"{count(penalty.auxiliary, 'term')} beside the loss function {keep} it from falling: after "
+            f"{count(shown.steps, 'step')} it is {number(shown.control_end)} with and {number(shown.treated_end)} "
+            f"without ({percent(shown.gain)} less), from {number(shown.first)}"
+        ),
+        where="loss",
+        location=penalty.loss_location or penalty.location,
+        measured=shown.gain,
+        limit=limits.min_gain,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(_story(look, place) for place, look in enumerate(looks, 1)),
+        fix="Weigh the term so that it is small beside the loss function, and reduce both alike: sums with sums.",
+        remedies=(),
+    )
+
+
+def _story(look: Comparison, place: int) -> str:
+    return (
+        f"look {place}: data loss {number(look.control_end)} with it, {number(look.treated_end)} without, from "
+        f"{number(look.first)} (p = {number(look.p_value)})"
+    )
 
 
 def _stalls(look: Comparison, limits: Limits) -> bool:
@@ -128,11 +170,7 @@ def _finding(looks: list[Comparison], penalty: PenaltyOff, limits: Limits) -> Fi
     if penalty.weight_decay:
         parts.append(f"weight_decay={number(penalty.weight_decay)}")
     what = " and ".join(parts) or "the penalty"
-    detail = [
-        f"look {place}: data loss {number(look.control_end)} with it, {number(look.treated_end)} without, from "
-        f"{number(look.first)} (p = {number(look.p_value)})"
-        for place, look in enumerate(looks, 1)
-    ]
+    detail = [_story(look, place) for place, look in enumerate(looks, 1)]
     return Finding(
         message=(
             f"the pull of {what} on the weights is {number(penalty.ratio)} times that of the data: after "

@@ -16,7 +16,8 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LossSites, LossTerm, Optimizer, Program
+from auditor.evidence import LossSites, LossTerm, LowerRate, Optimizer, Program, Remedy, RemedyKind
+from auditor.paired import compare, untrue
 
 from ..words import count, number
 
@@ -27,6 +28,13 @@ class Limits(Options):
     max_factor: float = Field(
         2.0, ge=1, description="How many times the mean over the batch the loss may be (1: a mean, B: a plain sum)."
     )
+    min_fall: float = Field(
+        0.1, gt=0, lt=1, description="A loss that falls by this share is making progress: the steps are not too long."
+    )
+    min_gain: float = Field(
+        0.4, gt=0, lt=1, description="Share of the end loss that a lower rate has to remove, for a warning."
+    )
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
 
 @rule(
@@ -41,7 +49,7 @@ class Limits(Options):
         "https://arxiv.org/abs/1706.02677",
     ),
 )
-def sum_reduction(sites: LossSites, program: Program, limits: Limits) -> Judgement:
+def sum_reduction(sites: LossSites, program: Program, lower: LowerRate | None, limits: Limits) -> Judgement:
     """The loss is a sum over the samples of the batch, not their mean.
 
     ## What it does
@@ -58,7 +66,8 @@ def sum_reduction(sites: LossSites, program: Program, limits: Limits) -> Judgeme
     ## How it is measured
 
     By identity, in the graph of the loss: behind additions and constant factors lies a single sum over the batch (or
-    a loss function with `reduction="sum"`), whose factor times the batch size is above `max-factor`. Only for
+    a loss function with `reduction="sum"`), whose factor times the batch size is above `max-factor`. Where the samples
+    of a batch go through the model one by one, the sum of their losses is such a sum. Only for
     optimizers whose step is proportional to the gradient, without a limit on the norm, and for mini-batches.
 
     ## When it may be wrong
@@ -66,7 +75,8 @@ def sum_reduction(sites: LossSites, program: Program, limits: Limits) -> Judgeme
     - Sums of several summed terms are objectives such as the evidence lower bound of a VAE: passed.
     - Adam and its kin divide by the size of the gradient, so a sum changes nothing: passed.
     - Training on all samples at once has one batch size only: not applicable.
-    - A rate that was chosen for the sum is right; this stays a note.
+    - A rate that was chosen for the sum is right; this stays a note. It is a warning where the experiment of
+      lr-too-high shows that the loop makes no progress with such steps, and does with shorter ones.
 
     ## How to fix
 
@@ -75,7 +85,8 @@ def sum_reduction(sites: LossSites, program: Program, limits: Limits) -> Judgeme
     optimizer = torch.optim.SGD(model.parameters(), lr=lr * batch_size)  # the same steps as with the sum
     ```
     """
-    if not sites.terms or sites.batch_size < 2:
+    one_by_one = _one_by_one(sites, program)
+    if not sites.terms or (sites.batch_size < 2 and not one_by_one):
         raise NotApplicable("no loss over a batch of several samples was seen")
     steps = program.manual_updates or any(_scales(optimizer) for optimizer in program.optimizers)
     if not steps:
@@ -83,13 +94,29 @@ def sum_reduction(sites: LossSites, program: Program, limits: Limits) -> Judgeme
     if any(clipping.kind == "norm" for clipping in program.clippings):
         raise NotApplicable("the norm of the gradient is limited, so the step does not grow with the loss")
     training = [loader for loader in program.loaders if loader.role == "training"]
-    if not any((loader.samples or math.inf) > sites.batch_size for loader in training):
+    batch = one_by_one or sites.batch_size
+    if not any((loader.samples or math.inf) > batch for loader in training):
         raise NotApplicable("no mini-batches from a loader were seen: there is one batch size only")
-    factors = [_factor(term, sites.batch_size) for term in sites.terms]
+    added = bool(one_by_one) and _one_term_each(sites, one_by_one)
+    factors = [abs(sites.terms[0].factor) * batch] if added else [_factor(term, batch) for term in sites.terms]
     largest = max(factors)
     yield Measured(largest, limits.max_factor, f"the loss is {number(largest)} times a mean over the batch")
     if len(factors) == 1 and largest > limits.max_factor:
-        yield _finding(largest, sites, program, limits)
+        yield _finding(largest, batch, program, lower if lower and _too_long(lower, limits) else None, limits)
+
+
+def _one_by_one(sites: LossSites, program: Program) -> int:
+    """Samples of a batch whose samples go through the model one after the other, as those of unequal size do; else 0.
+
+    As many calls as the loader's batch has samples: steps through a sequence are as many by chance only.
+    """
+    sizes = [loader.batch_size for loader in program.loaders if loader.role == "training"]
+    return sites.forwards if sites.forwards > 1 and sites.forwards in sizes else 0
+
+
+def _one_term_each(sites: LossSites, samples: int) -> bool:
+    """The loss is nothing but one term for each sample, all alike."""
+    return sites.summands == samples and len({(term.kind, term.factor) for term in sites.terms}) == 1
 
 
 def _scales(optimizer: Optimizer) -> bool:
@@ -102,19 +129,36 @@ def _factor(term: LossTerm, batch: int) -> float:
     return abs(term.factor) * batch if of_batch and math.isfinite(term.factor) else 1.0
 
 
-def _finding(factor: float, sites: LossSites, program: Program, limits: Limits) -> Finding:
+def _too_long(lower: LowerRate, limits: Limits) -> bool:
+    """The loop makes no progress with these steps, and does with shorter ones."""
+    if untrue(lower.fidelity, limits.max_fidelity) or not lower.looks:
+        return False
+    look = compare(lower.looks[0])
+    stalls = look.control_diverged or look.control_fall < limits.min_fall
+    learns = not look.treated_diverged and look.treated_fall >= limits.min_fall
+    return stalls and learns and look.gain >= limits.min_gain
+
+
+def _finding(factor: float, batch: int, program: Program, harm: LowerRate | None, limits: Limits) -> Finding:
+    """`harm`: the experiment that shows that the steps are too long."""
+    divided = Remedy(kind=RemedyKind.DIVIDE_LOSS, amount=float(f"{factor:.4g}"), site=program.loss_location)
     rates = [rate for optimizer in program.optimizers if _scales(optimizer) for rate in optimizer.learning_rates[:1]]
     finite = [rate for rate in rates if math.isfinite(rate)]
     rate = f": a rate of {number(finite[0])} acts like {number(finite[0] * factor)}" if finite else ""
     return Finding(
         message=(
-            f"the loss is summed over the batch of {count(sites.batch_size, 'sample')}, {number(factor)} times its "
+            f"the loss is summed over the batch of {count(batch, 'sample')}, {number(factor)} times its "
             f"mean, so every step is too{rate}"
         ),
         where="loss",
         location=program.loss_location,
         measured=factor,
         limit=limits.max_factor,
+        severity=Severity.WARNING if harm is not None else None,
         confidence=Confidence.CONFIRMED,
+        # For such optimizers, the same: what the experiment has tried speaks for both.
+        remedies=(divided, Remedy(kind=RemedyKind.RATE, amount=harm.factor, site=harm.location))
+        if harm
+        else (divided,),
         detail=("with another batch size, and in a smaller last batch, the steps have another size",),
     )

@@ -63,13 +63,32 @@ def test_penalties_in_the_loss(zygote, loss, terms):
     "loss",
     [
         "data",
-        "data + 0.1 * net(xb).pow(2).mean()",
-        "data + 0.1 * (net[0](xb).abs().sum())",
+        "data + (torch.arange(8.0) * net(xb).mean(1)).sum()",
         "data + F.mse_loss(net(xb), torch.zeros(8, 3))",
     ],
 )
 def test_terms_that_depend_on_the_data_are_left_on(zygote, loss):
     assert probe(zygote, loss).absent("penalty_off").startswith("not-applicable")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "data + 0.1 * net(xb).pow(2).mean()",
+        "data + 0.1 * (net[0](xb).abs().sum())",
+        "(data - 0.5 * (1 + net(xb) - net(xb).exp()).sum(1).mean()) / 2",
+    ],
+)
+def test_terms_beside_the_loss_function_are_told_from_those_of_weights(zygote, loss):
+    found = probe(zygote, loss)["penalty_off"]
+    assert (found.terms, found.auxiliary, found.looks) == (0, 1, ())
+
+
+def test_a_term_that_outweighs_the_loss_function_is_taken_away(zygote):
+    found = probe(zygote, "data + 300 * net(xb).pow(2).sum()", "torch.optim.Adam(net.parameters(), lr=0.02)")
+    look, *_ = found["penalty_off"].auxiliary_looks
+    assert look.control[0] == look.treated[0]
+    assert look.treated[-1] < 0.9 * look.control[-1]
 
 
 def test_weight_decay_that_is_added_to_the_gradient(zygote):

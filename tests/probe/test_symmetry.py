@@ -91,7 +91,33 @@ for step in range(5):
     model(torch.randint(0, 9, (8,))).pow(2).mean().backward()
     optimizer.step()
 """
-    assert [layer.name for layer in zygote.probe(script)["symmetry"].layers] == ["1"]
+    table, linear = zygote.probe(script)["symmetry"].layers
+    assert (table.units, table.table, linear.name, linear.table) == (4, True, "1", False)
+    assert (table.duplicates_start, table.duplicates_end) == (3, 0)  # columns, which part
+
+
+def test_equal_columns_of_embeddings_whose_product_is_summed_stay_equal(zygote):
+    script = """
+import torch
+from torch import nn
+left, right = nn.Embedding(9, 4), nn.Embedding(7, 4)
+nn.init.constant_(left.weight, 0.1)
+nn.init.constant_(right.weight, 0.2)
+class Pairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = left, right
+    def forward(self, a, b):
+        return (self.left(a) * self.right(b)).sum(1)
+model = Pairs()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+for step in range(5):
+    optimizer.zero_grad()
+    (model(torch.randint(0, 9, (8,)), torch.randint(0, 7, (8,))) - torch.randn(8)).pow(2).mean().backward()
+    optimizer.step()
+"""
+    layers = zygote.probe(script)["symmetry"].layers
+    assert [(layer.units, layer.duplicates_start, layer.duplicates_end) for layer in layers] == [(4, 3, 3)] * 2
 
 
 LOOSE = """

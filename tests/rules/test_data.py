@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from auditor.evidence import Channel, Inputs, Labels, PairedReplay, StandardizedInputs, Trajectory
+from auditor.evidence import Channel, ClassWeighted, Inputs, Labels, PairedReplay, StandardizedInputs, Trajectory
 from auditor.testing import judge, place
 
 
@@ -165,6 +165,17 @@ def test_a_class_that_is_never_predicted_is_an_error():
     assert finding.location.line == 20
     assert "class 1 is never predicted: 0 of 110 samples" in finding.message
     assert finding.measured == pytest.approx(6140 / 260)
+
+
+@pytest.mark.parametrize(
+    ("control", "weighted", "outcome"),
+    [(0.502, 0.9, "fail"), (0.62, 0.9, "pass"), (0.5, 0.55, "pass")],
+)
+def test_masks_whose_rare_class_class_weights_find(control, weighted, outcome):
+    arms = ClassWeighted(control=(control,) * 120, weighted=(weighted,) * 120, classes=2, fidelity=0.0)
+    answer = judge("class-imbalance", labels(per_position=True), arms)
+    assert answer.verdict.outcome == outcome
+    assert all((each.confidence, each.severity) == ("confirmed", None) for each in answer.findings)
 
 
 def test_a_class_that_is_only_predicted_wrongly():

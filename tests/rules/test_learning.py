@@ -33,6 +33,32 @@ def rate(*looks, sweep=None, fidelity=0.0):
     return judge("lr-too-high", part, *([sweep] if sweep else []))
 
 
+def far(*looks):
+    """Your rate learns; both nearer looks favour a quarter of it, and a sixteenth overtakes it or not."""
+    near = (look((2.2, 0.5), (2.2, 0.45)), look((2.2, 0.5), (2.2, 0.46)))
+    part = LowerRate(
+        factor=0.25, learning_rate=0.4, optimizer="SGD", looks=near, far_factor=0.0625, far_looks=looks, fidelity=0.0
+    )
+    return judge("lr-too-high", part)
+
+
+def longer(control, treated):
+    return PairedReplay(start="initial", control=course(2.2, control, 240), treated=course(2.2, treated, 240))
+
+
+def test_a_rate_that_is_overtaken_by_a_sixteenth_of_it_is_a_warning():
+    (finding,) = far(longer(0.4, 0.3), longer(0.4, 0.31)).findings
+    assert (finding.severity, finding.confidence) == ("warning", "confirmed")
+    assert "0.0625 times that rate" in finding.message
+
+
+@pytest.mark.parametrize(
+    "looks", [(), (longer(0.2, 0.9),), (longer(0.4, 0.3), longer(0.4, 0.5)), (longer(0.4, 0.395), longer(0.4, 0.395))]
+)
+def test_a_rate_that_is_ahead_of_a_sixteenth_of_it_passes(looks):
+    assert far(*looks).verdict.outcome == "pass"
+
+
 def sweep(user=0.4, diverged=0.3, suggested=0.05):
     return RateSweep(
         rates=(1e-3, 1e-2),

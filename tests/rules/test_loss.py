@@ -15,6 +15,7 @@ from auditor.evidence import (
     LossSite,
     LossSites,
     LossTerm,
+    LowerRate,
     MisfitCall,
     Optimizer,
     PairedReplay,
@@ -250,6 +251,29 @@ def test_few_targets_are_inconclusive_and_other_losses_not_judged():
 # --------------------------------------------------------------------------------------- sum-reduction
 
 
+@pytest.mark.parametrize(
+    ("terms", "forwards", "outcome"),
+    [
+        ([LossTerm(kind="mean")] * 32, 32, "fail"),
+        ([LossTerm(kind="mean", factor=1 / 32)] * 32, 32, "pass"),
+        ([LossTerm(kind="sum", rows=32)], 32, "fail"),  # of a stack
+        ([LossTerm(kind="mean")] * 31 + [LossTerm(kind="sum")], 32, "pass"),
+        ([LossTerm(kind="mean")] * 20, 20, "not-applicable"),  # steps of a sequence
+    ],
+)
+def test_samples_that_go_through_the_model_one_by_one(terms, forwards, outcome):
+    part = LossSites(terms=tuple(terms), summands=len(terms), forwards=forwards, batch_size=1)
+    assert judge("sum-reduction", part, program()).verdict.outcome == outcome
+
+
+def test_a_sum_whose_steps_are_too_long_is_a_warning():
+    look = PairedReplay(start="initial", control=(2.3, 2.4) * 30, treated=tuple(2.3 * 0.96**i for i in range(60)))
+    lower = LowerRate(factor=0.25, learning_rate=0.1, looks=(look,), fidelity=0.0, location=place(12))
+    (finding,) = judge("sum-reduction", LossSites(terms=(SUM,), batch_size=32), program(), lower).findings
+    assert finding.severity == "warning"
+    assert [remedy.kind for remedy in finding.remedies] == ["divide-loss", "rate"]
+
+
 def program(kind="SGD", samples=320, **changes):
     optimizer = Optimizer(kind=kind, learning_rates=(0.1,), steps=60)
     loader = Loader(name="loader", role="training", samples=samples, batch_size=32)
@@ -381,6 +405,15 @@ def penalty(looks=(look(), look()), **changes):  # noqa: B008
         "loss_location": place(33),
     }
     return judge("regularization-dominates", PenaltyOff(**{**given, **changes}))
+
+
+def test_terms_beside_the_loss_function_that_keep_it_from_falling_fail():
+    given = {"terms": 0, "ratio": 0.0, "looks": (), "auxiliary": 1}
+    (finding,) = penalty(**given, auxiliary_looks=(look(), look())).findings
+    assert (finding.confidence, finding.location.line) == ("confirmed", 33)
+    assert "1 term beside the loss function keeps it from falling" in finding.message
+    for looks in ((look(),), (look(), look(control=FALLING)), (look(treated=STALLED),) * 2):
+        assert penalty(**given, auxiliary_looks=looks).verdict.outcome == "pass"
 
 
 def test_a_penalty_that_holds_the_data_back_fails():

@@ -6,7 +6,8 @@
    does one sample or a later token reach an output, does the loss scale matter?
 4. Whether the loop can learn: a tiny subset by heart, and with its inputs taken away.
 5. What keeps it from learning, by paired replays: the rate too high, the early layers, the initial weights, divided
-   losses, the penalty, the scale of inputs and of targets, the order of the batches, the rate too low. Most
+   losses, the penalty, the scale of inputs and of targets, the order of the batches, the weights of the classes, the
+   rate too low. Most
    end at once where nothing suspicious was observed.
 6. What only measures: the noise of the batches. And what takes the most steps: learning shuffled labels, in a loop
    that has learned nothing so far.
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from auditor.probe.experiments.class_weighted import class_weighted
 from auditor.probe.experiments.cross_sample import cross_sample
 from auditor.probe.experiments.divided_accumulation import divided_accumulation
 from auditor.probe.experiments.dropout_shift import dropout_shifts
@@ -91,6 +93,7 @@ def plan(probe: Probe) -> list[Planned]:
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),
         ("standardized_targets", "replay with standardized targets", 40, 0.7, standardized_targets),
         ("order_control", "replay with mixed batches", 152, 0.7, order_control),
+        ("class_weighted", "replay with class weights", 480, 0.6, class_weighted),
         ("higher_rate", "replay at higher rates", 120, 0.6, higher_rate),
         ("held_weights", "hold the weights", 120, 0.7, held_weights),
         ("label_control", "learn shuffled labels", 600, 0.5, label_control),

@@ -1,15 +1,17 @@
-"""Replay with the weight penalty off: is it the data or the penalty that the training follows?"""
+"""Replay with the penalties off: is it the data or a penalty that the training follows?"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+import statistics
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from auditor.evidence import PairedReplay, PenaltyOff
 from auditor.probe.experiments.feasible import order, require_rewindable
-from auditor.probe.experiments.paired import favours_treatment, hopeless
+from auditor.probe.experiments.paired import end_level, favours_treatment, hopeless
 from auditor.probe.replay import Experiment, NotRun, Replay
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from auditor.probe.replay import Trail
 
 STEPS = 40
+AUXILIARY_STEPS = 120  # such a term is often small at the start
+PROGRESS = 0.2  # of the first data loss gone: no term beside it keeps it from falling
 FEWEST = 20
 WORTH_A_LOOK = 0.5  # penalty's gradient over that of the data
 STRONG = 1.0  # decoupled decay: its pull over the largest step of the optimizer itself
@@ -31,26 +35,32 @@ def penalty_off(probe: Probe) -> Experiment:
     trail = yield Replay(steps=1, label="penalty off", order=order(probe), penalty=False, at_update=alone.keep)
     trail.require(1)
     terms = max(trail.penalties, default=0)
-    if not terms and not decay:
+    trail = yield Replay(steps=1, label="loss function alone", order=order(probe), auxiliary=False)
+    auxiliary = max(trail.penalties, default=0) if trail.losses else 0
+    if not terms and not decay and not auxiliary:
         raise NotRun("the loss has no weight penalty, and the optimizer adds none to the gradient", "not-applicable")
     if terms:
         trail = yield Replay(steps=1, label="penalty on", order=order(probe), at_update=whole.keep)
         trail.require(1)
-    ratio = max(_ratio(probe, whole if terms else alone, alone), _decoupled_ratio(probe))
+    ratio = max(_ratio(probe, whole if terms else alone, alone), _decoupled_ratio(probe)) if terms or decay else 0.0
     record = probe.program.stepped()[0] if probe.program.stepped() else None
     found = PenaltyOff(
         terms=terms,
         weight_decay=decay,
         ratio=ratio,
+        auxiliary=auxiliary,
         fidelity=probe.fidelity,
         optimizer=type(record.optimizer).__name__ if record is not None else "",
         location=record.location if record is not None else None,
         loss_location=probe.loss_facts().location,
     )
-    if not ratio >= WORTH_A_LOOK:
-        return found
-    looks = yield from _looks(probe, bool(terms))
-    return found.model_copy(update={"looks": tuple(looks)})
+    if ratio >= WORTH_A_LOOK:
+        looks = yield from _looks(probe, STEPS, explicit=bool(terms), off="penalty")
+        found = found.model_copy(update={"looks": tuple(looks)})
+    elif auxiliary:
+        looks = yield from _looks(probe, AUXILIARY_STEPS, explicit=True, off="auxiliary")
+        found = found.model_copy(update={"auxiliary_looks": tuple(looks)})
+    return found
 
 
 class _Gradients:
@@ -136,25 +146,30 @@ def _ratio(probe: Probe, whole: _Gradients, alone: _Gradients) -> float:
     return (penalty / data) ** 0.5 if data > 0 else float("inf") if penalty > 0 else 0.0
 
 
-def _looks(probe: Probe, explicit: bool) -> Generator[Replay, Trail, list[PairedReplay]]:
+def _looks(
+    probe: Probe, steps: int, *, explicit: bool, off: Literal["penalty", "auxiliary"]
+) -> Generator[Replay, Trail, list[PairedReplay]]:
     """Paired, as elsewhere; where the penalty is a part of the loss, what is compared are the loss functions alone."""
     looks: list[PairedReplay] = []
-    steps = max(FEWEST, min(STEPS, probe.director.affordable_steps() // 2))
+    steps = max(FEWEST, min(steps, probe.director.affordable_steps() // 2))
     for seed, backwards in ((None, False), (20_011, True)):
         if looks and probe.director.affordable_steps() < 2 * steps:
             return looks
         pair: list[list[float]] = []
         for treated in (False, True):
-            trail = yield Replay(
+            request = Replay(
                 steps=steps,
                 label="without the penalty" if treated else "without the penalty: control",
                 fewest=FEWEST,
                 order=order(probe, backwards=backwards),
-                weight_decay=not treated,
-                penalty=not treated,
                 seed=seed,
                 stop=hopeless,
             )
+            if treated and off == "penalty":
+                request = replace(request, penalty=False, weight_decay=False)
+            elif treated:
+                request = replace(request, auxiliary=False)
+            trail = yield request
             if not looks:
                 trail.require(FEWEST)
             if not trail.usable and len(trail.losses) < FEWEST:
@@ -162,9 +177,16 @@ def _looks(probe: Probe, explicit: bool) -> Generator[Replay, Trail, list[Paired
             losses = trail.data_losses if explicit else trail.losses
             if explicit and all(math.isnan(loss) for loss in losses):  # none was heard
                 raise NotRun("the loss of the data alone is not known: no loss function of torch was called")
+            if off == "auxiliary" and not treated and _falls(losses):
+                return looks  # a data loss that makes progress needs no comparison
             pair.append(losses)
         look = PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0)
         looks.append(look)
         if not favours_treatment(look):
             return looks
     return looks
+
+
+def _falls(losses: list[float]) -> bool:
+    end = end_level(losses)
+    return math.isfinite(end) and end < (1 - PROGRESS) * statistics.median(losses[:3])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from auditor.evidence import PairedReplay, StandardizedInputs
+from auditor.evidence import PairedReplay, StandardizedInputs, is_flag
 from auditor.probe.batches import map_tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.paired import favours_treatment, paired_looks
@@ -34,6 +34,9 @@ def standardized_inputs(probe: Probe) -> Experiment:
     stream = collector.chosen
     prepared = collector.prepared()
     layer, mean, std = prepared if prepared is not None else (None, *stream.moments())
+    if prepared is None and len(mean) == len(inputs.channels):  # flags stay as they are
+        flags = torch.tensor([is_flag(inputs.kind, channel) for channel in inputs.channels])
+        mean, std = torch.where(flags, 0.0, mean), torch.where(flags, 1.0, std)
 
     def intervention(offsets: torch.Tensor) -> dict[str, Any]:
         change = standardization(inputs.shape, stream.axis, offsets, std)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import Inputs
+from auditor.evidence import Inputs, is_flag
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.firstlayer import FirstLayerInput
@@ -192,7 +192,8 @@ def suspicious(inputs: Inputs) -> bool:
     """Whether the inputs are so far from the ordinary that the experiment with standardized ones is worth its steps."""
     if inputs.normalized_first or inputs.nonfinite:
         return False
-    off = any(abs(channel.mean) > OFF_CENTER * channel.std > 0 for channel in inputs.channels)
+    channels = [channel for channel in inputs.channels if not is_flag(inputs.kind, channel)]
+    off = any(abs(channel.mean) > OFF_CENTER * channel.std > 0 for channel in channels)
     largest = max(abs(inputs.min), abs(inputs.max))
     tiny = 0 < largest < (SMALL if inputs.kind == "image" else TINY)
     return off or tiny or largest > LARGE or (inputs.scale_ratio or 0.0) > MISMATCH

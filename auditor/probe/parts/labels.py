@@ -17,7 +17,9 @@ from auditor.probe.parts.initial_loss import label_counts
 from auditor.probe.program import chosen, sampler_of
 
 MAX_CLASSES = 4096
+CHECKED = 8  # steps whose masks are checked for values between 0 and 1
 SMALLEST = 8  # predictions in a batch, for it to tell that all are the same
+MOST_PLACES = 2**16  # of one batch of masks
 MOST_WAITING = 2**18  # labels kept before they are counted
 
 
@@ -33,21 +35,28 @@ class LabelsCollector(Collector):
         self._late: torch.Tensor | None = None  # (3, classes): labels, hits, predictions
         self._waiting: list[tuple[torch.Tensor, bool]] = []  # (2, n) labels and predictions; of the late steps?
         self._waiting_size = 0
+        self._given: set[int] = set()  # addresses of what the model was called with last
+        self._soft: list[torch.Tensor] = []  # 0-d each: a mask holds other values than 0 and 1
         self._late_batches = self._uniform_batches = 0
         self._row_counts: set[int] = set()  # sizes that a per-sample batch dimension of the model's input can have
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._given = {tensor.data_ptr() for tensor in tensors((args, kwargs))}
         if self.step == 0:
             self._row_counts.update(size for tensor in tensors((args, kwargs)) for size in tensor.shape[:2])
 
     def loss_called(self, call: LossCall) -> None:
-        if not _has_classes(call):
-            return
+        if not _has_classes(call) or (_is_mask(call) and call.target.data_ptr() in self._given):
+            return  # what is to be reconstructed is no class
+        if _is_mask(call) and self.step < CHECKED:
+            target = call.target.detach()
+            self._soft.append(((target != 0) & (target != 1)).any())
         if self._key is None:
             self._key = (call.name, call.location)
             self._call = {
                 "classes": call.classes if call.class_labels else 2,
                 "weighted": any(call.options.get(name) is not None for name in ("weight", "pos_weight")),
+                "weights": _class_weights(call),
                 "per_position": call.target.dim() > 1 and (call.class_labels or call.target.shape[-1] > 1),
                 "ignore": call.ignore_index if call.class_labels else None,
                 "rows": call.target.shape[0] if call.target.dim() else 1,
@@ -108,17 +117,23 @@ class LabelsCollector(Collector):
         """(classes,), inverse to the counts of the observed steps; None where fewer than two classes were seen."""
         if self._waiting:
             self._count()
-        if self._counts is None or int((self._counts > 0).sum()) < 2:
+        if self._counts is None or int((self._counts > 0).sum()) < 2 or self._shares():
             return None
         counts = self._counts.cpu().float()
         seen = counts > 0
         return torch.where(seen, counts.sum() / seen.sum() / counts.clamp(min=1), torch.zeros_like(counts))
+
+    def _shares(self) -> bool:
+        """The masks hold values between 0 and 1. Fetches."""
+        return bool(self._soft) and bool(torch.stack(self._soft).any())
 
     def part(self) -> Labels:
         if self._waiting:
             self._count()
         if self._key is None or self._counts is None:
             raise Unavailable("no loss with class labels was called in training")
+        if self._shares():
+            raise Unavailable("the loss takes shares in place of class labels")
         loader = next((record for record in self.probe.program.loaders if record.training_credits), None)
         counts, complete = self._counts.tolist(), False
         whole = _dataset_labels(loader.loader.dataset, chosen(loader.loader)) if loader is not None else None
@@ -137,6 +152,7 @@ class LabelsCollector(Collector):
             late_batches=self._late_batches,
             uniform_batches=self._uniform_batches,
             weighted_loss=self._call["weighted"],
+            class_weights=tuple(self._call["weights"].tolist()) if self._call["weights"] is not None else (),
             weighted_sampler=loader is not None and isinstance(sampler_of(loader.loader), WeightedRandomSampler),
             per_position=self._per_position(),
             ignore_index=self._call["ignore"],
@@ -153,7 +169,26 @@ class LabelsCollector(Collector):
 def _has_classes(call: LossCall) -> bool:
     if call.class_labels:
         return call.classes <= MAX_CLASSES
-    return call.binary_labels and call.input.shape == call.target.shape and call.target.numel() == call.target.shape[0]
+    if not call.binary_labels or call.input.shape != call.target.shape or not call.target.dim():
+        return False
+    return call.target.numel() == call.target.shape[0] or _is_mask(call)
+
+
+def _is_mask(call: LossCall) -> bool:
+    """Yes or no at every place of an image; a row of answers about one sample is no mask."""
+    return call.binary_labels and call.target.dim() >= 3
+
+
+def _class_weights(call: LossCall) -> torch.Tensor | None:
+    """(classes,), not fetched. The weight of a positive answer is that of the second of two classes."""
+    given = call.options.get("weight" if call.class_labels else "pos_weight")
+    if not isinstance(given, torch.Tensor) or not given.is_floating_point():
+        return None
+    if not given.dim():
+        given = given.reshape(1)
+    if not call.class_labels:
+        return torch.cat([torch.ones_like(given), given]).detach() if given.shape == (1,) else None
+    return given.detach().clone() if given.shape == (call.classes,) else None
 
 
 def _answers(call: LossCall) -> torch.Tensor:
@@ -163,9 +198,15 @@ def _answers(call: LossCall) -> torch.Tensor:
         if call.ignore_index >= 0:  # a negative label is not counted anyway
             labels = torch.where(labels == call.ignore_index, torch.full_like(labels, -1), labels)
         return torch.stack([labels.long(), logits.argmax(-1)])
+    if _is_mask(call):
+        every = max(1, call.target.numel() // MOST_PLACES) | 1  # odd, so that all columns have their turn
+        return _yes_or_no(call, call.target.detach().reshape(-1)[::every], call.input.detach().reshape(-1)[::every])
+    return _yes_or_no(call, call.target.detach().reshape(-1), call.input.detach().reshape(-1))
+
+
+def _yes_or_no(call: LossCall, target: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     threshold = 0.0 if call.name.endswith("logits") else 0.5
-    labels, predicted = call.target.detach() > 0.5, call.input.detach() > threshold
-    return torch.stack([labels.reshape(-1).long(), predicted.reshape(-1).long()])
+    return torch.stack([(target > 0.5).long(), (given > threshold).long()])
 
 
 def _table(answers: torch.Tensor, classes: int) -> torch.Tensor:

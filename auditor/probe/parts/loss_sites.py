@@ -71,6 +71,7 @@ class LossSitesCollector(Collector):
         self._places: dict[Any, Producer] = {}  # graph node -> where it was called, of the step at hand
         self._hidden = HiddenStates()
         self._terms: list[Term] = []
+        self._forwards = 0
         self._batch_size = 0
         self._over_batch: list[Location | None] = []
         self._watch = DifferenceWatch(probe)
@@ -130,7 +131,7 @@ class LossSitesCollector(Collector):
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         root = roots[0].grad_fn if roots else None
         if root is not None and sampled(self.step):
-            self._terms = terms(root)
+            self._terms, self._forwards = terms(root), self.probe.loop.forwards
             self._weights(roots)
             self._formula(root)
             self._root(root, roots[0])
@@ -269,6 +270,8 @@ class LossSitesCollector(Collector):
         return LossSites(
             sites=tuple(map(_describe, self._sites.values())),
             terms=tuple(LossTerm(kind=term.kind, factor=term.factor, rows=term.rows) for term in self._terms[:32]),
+            summands=len(self._terms),
+            forwards=self._forwards,
             batch_size=self._batch_size,
             batch_softmaxes=len(self._over_batch),
             batch_softmax_location=next(iter(self._over_batch), None),

@@ -176,7 +176,7 @@ class SampleOrderCollector(Collector):
             found = self.part()
         except Unavailable:
             return False
-        if found.feed == "loader" and not (found.continuous and found.sequential and not found.shuffles):
+        if found.feed == "loader" and (found.shuffles or not found.sequential):
             return False
         return len(found.labels) > 1 and max(found.purity or 0.0, found.drift or 0.0) >= ODD
 

@@ -9,7 +9,7 @@ from auditor.evidence import LayerSymmetry, Location, Symmetry
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.held import held
 
-LARGEST = 2**26  # elements; larger weights are embeddings, whose rows are no units
+LARGEST = 2**26  # elements; larger weights are tables of embeddings
 BLOCK = 2**20  # elements compared at once
 CLOSE = 1e-6  # relative distance of rows that count as equal after some steps
 
@@ -25,8 +25,6 @@ class SymmetryCollector(Collector):
         reached = self.probe.collectors.find("gradients").reached()
         layers = []
         for name, module in self.probe.program.layers():
-            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-                continue
             for own, weight in module.named_parameters(recurse=False):
                 if own.startswith("bias") or weight.dim() < 2 or weight.numel() > LARGEST or id(weight) not in trained:
                     continue
@@ -46,11 +44,13 @@ class SymmetryCollector(Collector):
         self, name: str, own: str, module: nn.Module | None, weight: torch.Tensor, before: torch.Tensor, reached: bool
     ) -> LayerSymmetry:
         after = weight.detach().cpu()
+        table = isinstance(module, nn.Embedding | nn.EmbeddingBag)
         bias = held(module, own.replace("weight", "bias")) if module is not None else None
         start, end = units_of(before, module), units_of(after, module)
         first, last = None, None
-        if _loose(before, module) and _lasting(start.T, end.T) > _lasting(start, end):
-            start, end, bias = start.T.contiguous(), end.T.contiguous(), None  # written as `x @ weight`
+        if table or (_loose(before, module) and _lasting(start.T, end.T) > _lasting(start, end)):
+            # Of a matrix written as `x @ weight`, and of a table, whose rows are entries: the columns.
+            start, end, bias = start.T.contiguous(), end.T.contiguous(), None
         if bias is not None and bias.shape == (start.shape[0],) and self.probe.initial is not None:
             first, last = self.probe.initial.initial(bias), bias.detach().cpu()
         return LayerSymmetry(
@@ -62,6 +62,7 @@ class SymmetryCollector(Collector):
             gradient_nonzero=reached,
             moved=not torch.equal(before, after),
             zero_start=not bool(before.any()),
+            table=table,
         )
 
     def _optimizer(self) -> Location | None:
@@ -76,6 +77,8 @@ def _loose(weight: torch.Tensor, module: nn.Module | None) -> bool:
 
 
 def _has_units(weight: torch.Tensor, module: nn.Module | None) -> bool:
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return weight.shape[1] > 1 and weight.shape[0] > 0
     return units_of(weight, module).shape[0] > 1 and bool(units_of(weight, module).shape[1])
 
 

@@ -71,9 +71,11 @@ class StaleGroup(Frozen):
 
 
 class Ownership(Part):
-    """Which parameters the executed graph reaches, and which ones the optimizers hold."""
+    """Which parameters the executed graph reaches, and which ones the optimizers hold. Of a script that trains in
+    stages, in the stage that misses most."""
 
-    steps: int
+    steps: int = Field(description="Of the stage.")
+    since: int = Field(0, description="Step at which the stage began.")
     trained: int = Field(description="Numbers in the optimizers' parameters that receive gradients.")
     left_out: tuple[LeftOut, ...] = ()
     stale: tuple[StaleGroup, ...] = ()

@@ -12,6 +12,7 @@ from torch import nn
 
 from auditor.evidence import Location
 from auditor.probe.naming import variable_at
+from auditor.probe.registrations import Registrations
 
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "OptimizedModule", "FullyShardedDataParallel", "_FabricModule")
 
@@ -87,6 +88,7 @@ class ProgramSeen:
     switches: list[SwitchSeen] = field(default_factory=list)
     kept: list[nn.Module] = field(default_factory=list)
     companions: list[nn.Module] = field(default_factory=list)  # called, not trained: teachers, averages, targets
+    registrations: Registrations = field(default_factory=Registrations)
 
     def __post_init__(self) -> None:
         # By id, not by hash: libraries' modules have a __hash__ and __eq__ that do not work while they are built.

@@ -1,7 +1,13 @@
-"""Which parameters the gradients reach and which ones the optimizers hold, by identity, from the executed graph."""
+"""Which parameters the gradients reach and which ones the optimizers hold, by identity, from the executed graph.
+
+A script may train in stages: another optimizer takes over, a layer is replaced between two rounds. So all that is noted
+belongs to a window of steps, and a new one begins whenever modules were given parameters, or an optimizer was built, in
+between.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from typing import Any
@@ -20,14 +26,25 @@ from auditor.probe.rewind import is_lazy
 from auditor.probe.steps import StepSeen
 
 MOST_NAMED = 8  # tensors of one module
+MOST_WINDOWS = 12
+LOOKS = 6  # in a window; the first few and then every tenth of its steps
+FEWEST = 3  # steps of a window that is told of
 _READS = re.compile(GRADIENTS_READ + r"|\bgrad\(")
 
 
 class OwnershipCollector(Collector):
     name = "ownership"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
+        self._told: list[Ownership] = []  # of the windows before
+        self._windows = 0
+        self._changes = self._count_changes()
+        self._begin_window()
+
+    def _begin_window(self) -> None:
+        self._began = self.step
         self._reached: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # with a sample of its first value
         self._graded: set[int] = set()  # left out, and with a gradient other than zero
         self._norms: list[tuple[tuple[int, ...], torch.Tensor]] = []
@@ -35,9 +52,30 @@ class OwnershipCollector(Collector):
         self._looks = 0
         self._functional: set[int] = set()
         self._loose: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}  # leaves that are no parameters; looks
+        self._stepping: set[int] = set()  # optimizers that have stepped in the window
+
+    def _count_changes(self) -> tuple[int, int]:
+        program = self.probe.program
+        return program.registrations.count, len(program.optimizers)
+
+    def _look_now(self) -> bool:
+        return self._looks < LOOKS and sampled(self.step - self._began)
+
+    def _follow_changes(self) -> None:
+        if self._changes == self._count_changes():
+            return
+        self._changes = self._count_changes()
+        if self._windows >= MOST_WINDOWS:  # it builds layers all the time
+            return
+        self._windows += 1
+        if self.step - self._began >= FEWEST:
+            with contextlib.suppress(Unavailable):
+                self._told.append(self._window())
+        self._begin_window()
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
-        if not sampled(self.step) or self.step > 30:
+        self._follow_changes()
+        if not self._look_now():
             return
         self._looks += 1
         for leaf in graph_leaves(roots):
@@ -50,7 +88,8 @@ class OwnershipCollector(Collector):
         self._loose = {key: entry for key, entry in self._loose.items() if entry[2] >= self._looks - 1}
 
     def step_ended(self, step: StepSeen) -> None:
-        if not sampled(self.step) or not (self._reached or self._loose):
+        self._stepping.update(step.updates)
+        if not sampled(self.step - self._began) or not (self._reached or self._loose) or not self._looks <= LOOKS:
             return
         held = self._held()
         left = {**{key: leaf for key, (leaf, _) in self._reached.items()}, **{k: e[0] for k, e in self._loose.items()}}
@@ -67,11 +106,16 @@ class OwnershipCollector(Collector):
         return [leaf for key, (leaf, _) in self._reached.items() if key not in held and leaf.requires_grad]
 
     def part(self) -> Ownership:
-        probe = self.probe
-        stepped = probe.program.stepped()
-        if probe.manual() or not stepped:
+        if self.probe.manual() or not self.probe.program.stepped():
             raise Unavailable("the weights are updated without a torch optimizer")
-        if not self._looks:
+        if self._told and self.step - self._began < FEWEST:
+            return max(self._told, key=_missed)  # the first of equal ones
+        return max([*self._told, self._window()], key=_missed)
+
+    def _window(self) -> Ownership:
+        probe = self.probe
+        stepped = [record for record in probe.program.stepped() if id(record.optimizer) in self._stepping]
+        if not self._looks or not stepped:
             raise Unavailable("no backward() was seen", "inconclusive")
         known = owners(probe.program)
         if any(type(module).__name__ == "FullyShardedDataParallel" for module, _ in known.parents.values()):
@@ -79,12 +123,15 @@ class OwnershipCollector(Collector):
         for keys, vector in self._norms:
             graded = (key for key, norm in zip(keys, vector.tolist(), strict=True) if norm > 0)
             self._graded.update(graded)
-        self._with_gradient = set(probe.collectors.find("gradients").graded())
+        # What had a gradient once may be stale by now, so that later windows rely on the graph alone.
+        first = not self._told and not self._began
+        self._with_gradient = set(probe.collectors.find("gradients").graded() if first else self._reached)
         held = self._held()
         graph = set(self._reached)
         self._add_weights_in_functions(held)
         return Ownership(
-            steps=probe.observed,
+            steps=self.step - self._began,
+            since=self._began,
             trained=sum(p.numel() for record in stepped for p in record.parameters if id(p) in self._with_gradient),
             left_out=self._left_out(known, held),
             stale=tuple(group for record in stepped if (group := self._stale(record, known, graph)) is not None),
@@ -157,6 +204,11 @@ class OwnershipCollector(Collector):
             all_of_it=len(gone) == len(record.parameters),
             location=record.location,
         )
+
+
+def _missed(window: Ownership) -> int:
+    """Numbers that are never updated, as the rules count them."""
+    return sum(each.parameters for each in window.left_out if not each.moved and not each.loaded)
 
 
 def _name(known: Owners, module: nn.Module, several: bool) -> str:

@@ -40,7 +40,7 @@ from auditor.evidence.experiments import (
     StandardizedTargets,
     StepRepeats,
 )
-from auditor.evidence.initialization import InitialLoss, LayerSymmetry, Symmetry
+from auditor.evidence.initialization import CopiedWeights, InitialLoss, LayerSymmetry, Symmetry
 from auditor.evidence.leakage import (
     FedRows,
     GroupOverlap,
@@ -210,6 +210,7 @@ __all__ = [
     "LayerChains",
     "LayerGradients",
     "LayerScale",
+    "CopiedWeights",
     "LayerSymmetry",
     "LayerUpdates",
     "Leakage",

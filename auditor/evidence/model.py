@@ -130,6 +130,7 @@ class LinearPair(Frozen):
     weights: int = Field(0, description="Elements of both weights.")
     needed: int = Field(0, description="Elements of the weight of one layer that computes the same.")
     dropout: bool = Field(False, description="A dropout lies between them.")
+    averaged: bool = Field(False, description="An average pooling lies between them.")
     location: Location | None = Field(None, description="Where the second layer is built.")
 
 
@@ -147,6 +148,7 @@ class LayerChains(Part):
 
     linear: int = Field(description="Linear and convolutional layers seen.")
     norms: int = Field(description="Batch norms seen that used the statistics of their batch.")
+    whole: bool = Field(False, description="The pairs are all there is: the network is linear from end to end.")
     pairs: tuple[LinearPair, ...] = ()
     biased: tuple[BiasedNorm, ...] = ()
 

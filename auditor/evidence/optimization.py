@@ -104,6 +104,7 @@ class ParameterMotion(Frozen):
     masked_moved: int = Field(0, description="Of these, the ones that differ from their start at the end.")
     masked_rows: int = Field(0, description="Rows that consist of masked elements only.")
     drift: float = Field(0.0, description="Norm of the change of the masked elements over their norm.")
+    since: int = Field(0, description="Step before which its optimizer was built, of one that came in later.")
     idle_updates: int = Field(0, description="Updates at which its gradient was not zero and its rate was zero.")
     returns: bool = Field(False, description="Moves in an update, and has its first value again before the next.")
     loaded: bool = Field(False, description="Its module was given weights from outside.")

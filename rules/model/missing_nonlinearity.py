@@ -78,7 +78,7 @@ def _is_wide(pair: LinearPair) -> bool:
 def _is_useless(pair: LinearPair, whole: bool) -> bool:
     """One layer does the same with fewer weights; a rank below both widths is a bottleneck, and does something."""
     if whole or pair.averaged:
-        return whole and pair.inner >= min(pair.before, pair.after) or (_is_wide(pair) and "Conv" in pair.second_kind)
+        return (whole and pair.inner >= min(pair.before, pair.after)) or (_is_wide(pair) and "Conv" in pair.second_kind)
     return _is_wide(pair) or (pair.inner >= min(pair.before, pair.after) and pair.weights > pair.needed > 0)
 
 

@@ -51,8 +51,9 @@ def untied_weights(weights: TiedWeights) -> Judgement:
     two parameters are neither the same object nor share memory, an optimizer trains one, and they differ after the
     observed steps. In place of a flag, it counts as a declaration that the two modules have shared one parameter since
     the script began, or one of them with a module whose place the other has taken, unless the two were bit-equal
-    before the first step: then they may have been parted on purpose. No limits. Otherwise, and without a flag, two weights that were bit-equal before the first step and are not
-    after it are a note: random numbers do not agree by chance, so one was copied from the other.
+    before the first step: then they may have been parted on purpose. No limits. Otherwise, two weights that were
+    bit-equal before the first step and are not after it are a note: random numbers do not agree by chance, so one was
+    copied from the other.
 
     ## When it may be wrong
 

@@ -52,7 +52,8 @@ class SymmetryCollector(Collector):
     def _around(self, name: str) -> Location | None:
         """Where the innermost module was built that contains the layer: a copy is not built anywhere."""
         program = self.probe.program
-        places = {own: program.location_of(module) for _, model in program.models() for own, module in model.named_modules()}
+        modules = (each for _, model in program.models() for each in model.named_modules())
+        places = {own: program.location_of(module) for own, module in modules}
         while name and places.get(name) is None:
             name = name.rpartition(".")[0]
         return places.get(name)

@@ -72,7 +72,6 @@ class TiedWeightsCollector(Collector):
             location=self.probe.program.location_of(head),
         )
 
-
     def _former_tie(self, embedding: nn.Module, head: nn.Module) -> Tie | None:
         """The one between the two, or between one of them and a module that the other has taken the place of."""
         present = self.probe.program.module_names()

@@ -136,7 +136,7 @@ def test_copies_that_get_the_same_input_stay_copies(zygote):
     first, second = zygote.probe(loop)["symmetry"].copies
     assert (first.names, first.apart) == (("experts.0.0", "experts.1.0", "experts.2.0"), 0.0)
     assert (first.moved > 0, first.gradient_nonzero, second.shape) == (True, True, (3, 6))
-    assert first.location.line == 15
+    assert first.location.line == 11
 
 
 def test_copies_that_get_other_inputs_part(zygote):

@@ -81,6 +81,7 @@ class CrossSample(Part):
     mixing: int = Field(description="Of these, how many moved the output of some other sample beyond the noise.")
     moved: float = Field(description="Largest change of another sample's output, relative to the size of the outputs.")
     own: float = Field(0.0, description="The same for the replaced sample's own output.")
+    unmoved: int = Field(0, description="Of the mixing ones, how many did not move their own output.")
     noise: float = Field(description="Limit of what counts as no change, relative: rounding and repeated calls.")
     others: float = Field(0.0, description="Share of the other samples that moved, largest over the replacements.")
     swap_error: float | None = Field(None, description="Two samples swapped: by how much outputs are not swapped too.")

@@ -129,6 +129,11 @@ def test_mixed_samples_fail_at_the_first_layer_that_moved():
     assert (finding.severity, finding.confidence, finding.location.line) == (None, "confirmed", 9)
 
 
+def test_outputs_that_were_never_the_samples_own_fail():
+    assert len(cross(mixing=2, unmoved=2, own=0.0).findings) == 1
+    assert cross(mixing=2, unmoved=1).findings == ()  # a router with limited capacity
+
+
 def test_a_layer_that_takes_the_sequence_first_is_named():
     (finding,) = cross(sequence_first=True, swap_error=1e-7).findings
     assert finding.severity is None
@@ -281,6 +286,21 @@ def test_bottlenecks_pass(widths):
 def test_a_projection_before_a_head_is_a_note():
     (finding,) = judge("missing-nonlinearity", chains(pair(784, 128, 10))).findings
     assert finding.severity == "note"
+
+
+def test_a_network_that_is_linear_from_end_to_end_is_a_warning():
+    whole = chains(pair(784, 128, 10)).model_copy(update={"whole": True})
+    (finding,) = judge("missing-nonlinearity", whole).findings
+    assert finding.severity is None
+    assert "the network is one linear map" in finding.message
+    bottleneck = chains(pair(784, 4, 784)).model_copy(update={"whole": True})
+    assert judge("missing-nonlinearity", bottleneck).findings == ()
+
+
+@pytest.mark.parametrize(("second", "found"), [("Conv2d", 1), ("Linear", 0)])
+def test_an_average_between_two_convolutions(second, found):
+    averaged = pair(8, 16, 8, averaged=True, needed=0, second_kind=second)
+    assert len(judge("missing-nonlinearity", chains(averaged)).findings) == found
 
 
 def test_no_pairs_pass():

@@ -70,6 +70,15 @@ class StaleGroup(Frozen):
     location: Location | None = Field(None, description="Where the optimizer is built.")
 
 
+class FrozenStart(Frozen):
+    """A layer that was built into a trained network, at random, and is frozen."""
+
+    name: str
+    kind: str = ""
+    parameters: int
+    location: Location | None = None
+
+
 class Ownership(Part):
     """Which parameters the executed graph reaches, and which ones the optimizers hold. Of a script that trains in
     stages, in the stage that misses most."""
@@ -79,6 +88,7 @@ class Ownership(Part):
     trained: int = Field(description="Numbers in the optimizers' parameters that receive gradients.")
     left_out: tuple[LeftOut, ...] = ()
     stale: tuple[StaleGroup, ...] = ()
+    frozen_starts: tuple[FrozenStart, ...] = Field((), description="Gradients pass through them to trained layers.")
     optimizers: tuple[str, ...] = ()
     optimizer_location: Location | None = None
     own_tensors: bool = Field(False, description="The optimizers hold tensors that are no parameters: an input image.")

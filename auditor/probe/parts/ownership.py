@@ -10,19 +10,22 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from auditor.evidence import LeftOut, Ownership, StaleGroup
+from auditor.evidence import FrozenStart, LeftOut, Ownership, StaleGroup
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import graph_leaves
+from auditor.probe.held import held
 from auditor.probe.locate import GRADIENTS_READ, sources_mention
 from auditor.probe.owners import Owners, from_outside, owners, sample
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.program import WRAPPERS, OptimizerSeen
 from auditor.probe.rewind import is_lazy
+from auditor.probe.standins import KINDS, is_random_stand_in
 from auditor.probe.steps import StepSeen
 
 MOST_NAMED = 8  # tensors of one module
@@ -52,6 +55,7 @@ class OwnershipCollector(Collector):
         self._looks = 0
         self._functional: set[int] = set()
         self._loose: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}  # leaves that are no parameters; looks
+        self._frozen: dict[int, nn.Module] = {}  # layers that pass a gradient on and take none
         self._stepping: set[int] = set()  # optimizers that have stepped in the window
 
     def _count_changes(self) -> tuple[int, int]:
@@ -73,6 +77,15 @@ class OwnershipCollector(Collector):
                 self._told.append(self._window())
         self._begin_window()
 
+    def watches(self, step: int) -> bool:
+        return self._look_now()
+
+    def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        if isinstance(module, KINDS) and args and isinstance(args[0], torch.Tensor) and args[0].requires_grad:
+            weight = held(module, "weight")
+            if weight is not None and not weight.requires_grad:
+                self._frozen[id(module)] = module
+
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         self._follow_changes()
         if not self._look_now():
@@ -91,9 +104,9 @@ class OwnershipCollector(Collector):
         self._stepping.update(step.updates)
         if not sampled(self.step - self._began) or not (self._reached or self._loose) or not self._looks <= LOOKS:
             return
-        held = self._held()
+        optimized = self._held()
         left = {**{key: leaf for key, (leaf, _) in self._reached.items()}, **{k: e[0] for k, e in self._loose.items()}}
-        found, grads = dense_gradients([leaf for key, leaf in left.items() if key not in held | self._graded])
+        found, grads = dense_gradients([leaf for key, leaf in left.items() if key not in optimized | self._graded])
         if grads:
             self._norms.append((tuple(map(id, found)), norms(grads)))
 
@@ -102,8 +115,8 @@ class OwnershipCollector(Collector):
 
     def forgotten(self) -> list[torch.Tensor]:
         """Parameters that the gradients reach and no optimizer holds."""
-        held = self._held()
-        return [leaf for key, (leaf, _) in self._reached.items() if key not in held and leaf.requires_grad]
+        optimized = self._held()
+        return [leaf for key, (leaf, _) in self._reached.items() if key not in optimized and leaf.requires_grad]
 
     def part(self) -> Ownership:
         if self.probe.manual() or not self.probe.program.stepped():
@@ -126,15 +139,16 @@ class OwnershipCollector(Collector):
         # What had a gradient once may be stale by now, so that later windows rely on the graph alone.
         first = not self._told and not self._began
         self._with_gradient = set(probe.collectors.find("gradients").graded() if first else self._reached)
-        held = self._held()
+        optimized = self._held()
         graph = set(self._reached)
-        self._add_weights_in_functions(held)
+        self._add_weights_in_functions(optimized)
         return Ownership(
             steps=self.step - self._began,
             since=self._began,
             trained=sum(p.numel() for record in stepped for p in record.parameters if id(p) in self._with_gradient),
-            left_out=self._left_out(known, held),
+            left_out=self._left_out(known, optimized),
             stale=tuple(group for record in stepped if (group := self._stale(record, known, graph)) is not None),
+            frozen_starts=tuple(self._frozen_starts(known, optimized)),
             optimizers=tuple(type(record.optimizer).__name__ for record in stepped),
             optimizer_location=stepped[0].location,
             own_tensors=not self._functional
@@ -181,6 +195,19 @@ class OwnershipCollector(Collector):
             )
         return tuple(groups.values())
 
+    def _frozen_starts(self, known: Owners, optimized: set[int]) -> Iterator[FrozenStart]:
+        for layer in self._frozen.values():
+            own = list(layer.parameters(recurse=False))
+            if any(id(parameter) in optimized for parameter in own):
+                continue
+            if is_random_stand_in(self.probe.program, known, layer):
+                yield FrozenStart(
+                    name=_name(known, layer, several=False),
+                    kind=type(layer).__name__,
+                    parameters=sum(parameter.numel() for parameter in own),
+                    location=self.probe.program.location_of(layer),
+                )
+
     def _stale(self, record: OptimizerSeen, known: Owners, graph: set[int]) -> StaleGroup | None:
         """What the optimizer holds though no model in use has it and no gradient ever came."""
         roots = [known.outermost(known.of[key][0]) for key in graph & set(known.of)]
@@ -208,7 +235,8 @@ class OwnershipCollector(Collector):
 
 def _missed(window: Ownership) -> int:
     """Numbers that are never updated, as the rules count them."""
-    return sum(each.parameters for each in window.left_out if not each.moved and not each.loaded)
+    missed = sum(each.parameters for each in window.left_out if not each.moved and not each.loaded)
+    return missed + sum(each.parameters for each in window.frozen_starts)
 
 
 def _name(known: Owners, module: nn.Module, several: bool) -> str:

@@ -43,11 +43,25 @@ class Unreached(Frozen):
     location: Location | None = None
 
 
+class CutRecurrence(Frozen):
+    """A module that is called several times in a step, each time on what it has returned itself, without its graph."""
+
+    name: str
+    kind: str = ""
+    cell: bool = Field(False, description="One of torch's recurrent layers or cells.")
+    calls: int
+    cut: int = Field(description="Calls that were given an earlier result without its graph.")
+    kept: int = Field(0, description="Calls that were given one with its graph.")
+    reached: int = Field(description="Calls whose result the loss has a gradient for.")
+    location: Location | None = Field(None, description="Where it is called so.")
+
+
 class GradientReach(Part):
     steps: int = Field(description="The most steps that one optimizer took.")
     parameters: int = Field(description="Elements that optimizers hold and that require a gradient.")
     unreached: tuple[Unreached, ...] = ()
     rootless: int = Field(0, description="Backward calls on a tensor that is no result of any operation.")
+    recurrences: tuple[CutRecurrence, ...] = ()
     backward_location: Location | None = None
 
 
@@ -95,6 +109,13 @@ class CrossSample(Part):
     model_location: Location | None = None
 
 
+class IgnoredInput(Frozen):
+    """A tensor that the model is called with, and that no output depends on."""
+
+    name: str = Field("", description="What the model's forward() calls it.")
+    shape: tuple[int, ...] = ()
+
+
 class InputUse(Part):
     """The same pinned batch with its inputs, and with one sample's inputs in place of everybody's."""
 
@@ -108,6 +129,9 @@ class InputUse(Part):
     )
     examined: int = Field(0, description="Steps that had been taken when the outputs were compared.")
     changed_inputs: int = Field(0, description="Tensors that the model is called with and that were exchanged.")
+    ignored: tuple[IgnoredInput, ...] = Field(
+        (), description="Of several inputs, those without any effect by themselves."
+    )
     same_targets: bool | None = Field(None, description="Both arms were given the same targets; None: not known.")
     refused: str = Field("", description="Why the model could not be called with one sample's inputs for all.")
     distinct_inputs: bool = Field(True, description="The samples' inputs differ from each other.")

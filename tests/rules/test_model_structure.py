@@ -11,11 +11,13 @@ from auditor.evidence import (
     CrossSample,
     CustomFunction,
     CustomFunctions,
+    CutRecurrence,
     GradientReach,
     GraphCut,
     GraphCuts,
     HiddenModule,
     HiddenModules,
+    IgnoredInput,
     InputUse,
     LayerChains,
     LinearPair,
@@ -186,6 +188,26 @@ def use(**changes):
     given = {"module": "Net", "samples": 16, "steps": 120, "real": FALLING, "constant": FALLING, "output_change": 0.5}
     given |= {"examined": 119, "changed_inputs": 1, "same_targets": True, "distinct_targets": True}
     return InputUse(**{**given, **changes, "loss_function": "cross_entropy", "model_location": place(30)})
+
+
+def test_one_of_several_inputs_without_effect():
+    lost = GradientReach(steps=60, parameters=90, unreached=(Unreached(name="encoder", parameters=40, steps=60),))
+    ignored = use(ignored=(IgnoredInput(name="images", shape=(16, 1, 8, 8)),))
+    (finding,) = judge("input-independence", ignored, lost).findings
+    assert "do not depend on the input 'images'" in finding.message
+    assert all("images" not in each.message for each in judge("input-independence", ignored).findings)
+    masked = use(ignored=(IgnoredInput(name="attention_mask", shape=(16, 8)),))
+    assert all("mask" not in each.message for each in judge("input-independence", masked, lost).findings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [({}, True), ({"reached": 12}, False), ({"kept": 1, "cut": 10}, False), ({"calls": 2, "cut": 1}, False)],
+)
+def test_a_recurrence_that_is_cut_in_every_step(changes, found):
+    given = {"name": "cell", "kind": "GRUCell", "cell": True, "calls": 12, "cut": 11, "reached": 1, **changes}
+    reach = GradientReach(steps=60, parameters=90, recurrences=(CutRecurrence(**given),))
+    assert bool(judge("broken-graph", reach).findings) == found
 
 
 def overfit(*, reached=False, end=0.7):

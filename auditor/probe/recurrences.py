@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch import nn
 
 from auditor.evidence import Location
 from auditor.probe.batches import tensors
-from auditor.probe.graph import nodes
 from auditor.probe.locate import user_location
+from auditor.probe.steps import fetch
 
 WATCHED = 3  # steps
 MOST_MODULES = 200
@@ -36,13 +37,14 @@ class Recurrence:
     calls: int
     cut: int
     kept: int
-    reached: int  # calls whose result the loss has a gradient for
+    reached: int  # calls whose result got a gradient other than zero
     location: Location | None
 
 
 class Recurrences:
     def __init__(self) -> None:
         self._calls: dict[int, _Calls] = {}
+        self._waiting: list[tuple[_Calls, dict[int, torch.Tensor], list[Any]]] = []
         self.found: list[Recurrence] = []
 
     def called(self, module: nn.Module, args: Any, result: Any) -> None:
@@ -70,17 +72,36 @@ class Recurrences:
             known.cut += 1
             known.location = known.location or user_location()
 
-    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
-        suspects = [known for known in self._calls.values() if known.cut]
-        if suspects:
-            graph = set(nodes(roots))
-            for known in suspects:
-                reached = sum(node in graph for node in known.made)
-                self.found.append(
-                    Recurrence(known.module, len(known.made), known.cut, known.kept, reached, known.location)
-                )
-        self.forget()
+    def backward_begins(self) -> None:
+        """From here on: which of the results get a gradient other than zero?"""
+        for known in self._calls.values():
+            if not known.cut:
+                continue
+            flags: dict[int, torch.Tensor] = {}
+            handles = [node.register_prehook(_flagging(flags, place)) for place, node in enumerate(known.made)]
+            self._waiting.append((known, flags, handles))
+        self._calls = {}
+
+    def backward_ended(self) -> None:
+        for known, flags, handles in self._waiting:
+            for handle in handles:
+                handle.remove()
+            reached = sum(fetch(list(flags.values())))
+            self.found.append(
+                Recurrence(known.module, len(known.made), known.cut, known.kept, int(reached), known.location)
+            )
+        self._waiting = []
 
     def forget(self) -> None:
         """The nodes keep the graph alive."""
-        self._calls = {}
+        self._calls, self._waiting = {}, []
+
+
+def _flagging(flags: dict[int, torch.Tensor], place: int) -> Callable[[tuple[Any, ...]], None]:
+    def flag(gradients: tuple[Any, ...]) -> None:
+        for gradient in gradients:
+            if isinstance(gradient, torch.Tensor):
+                found = (gradient.detach() != 0).any()
+                flags[place] = flags[place] | found if place in flags else found
+
+    return flag

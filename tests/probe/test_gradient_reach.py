@@ -211,7 +211,15 @@ for step in range(5):
 
 @pytest.mark.parametrize(("handed", "cut"), [("h.detach()", True), ("h.data", True), ("h", False)])
 def test_a_recurrence_whose_state_is_cut_off(zygote, handed, cut):
-    found = zygote.probe(RECURRENCE.replace("HANDED", handed), steps=4)["gradient_reach"].recurrences
+    check_recurrence(zygote, RECURRENCE, handed, cut)
+    kept = RECURRENCE.replace("for t", "all = []\n        for t").replace(
+        "return self.out(h)", "return self.out(torch.stack(all)[-1])"
+    )
+    check_recurrence(zygote, kept.replace("HANDED)", "HANDED); all.append(h)"), handed, cut, line=13)
+
+
+def check_recurrence(zygote, script, handed, cut, line=12):
+    found = zygote.probe(script.replace("HANDED", handed), steps=4)["gradient_reach"].recurrences
     assert [(each.name, each.calls, each.cut, each.reached, each.location.line) for each in found] == (
-        [("cell", 6, 5, 1, 12)] if cut else []
+        [("cell", 6, 5, 1, line)] if cut else []
     )

@@ -52,9 +52,10 @@ class GradientReachCollector(Collector):
         if any(root.grad_fn is None and not isinstance(root, nn.Parameter) for root in roots):
             self._rootless += 1
         if self.step < WATCHED:
-            self._recurrences.backward_begins(roots)
+            self._recurrences.backward_begins()
 
     def backward_ended(self) -> None:
+        self._recurrences.backward_ended()
         for waiting in self._waiting.values():
             self._graded.update(id(parameter) for parameter in waiting if parameter.grad is not None)
 

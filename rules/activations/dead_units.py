@@ -37,7 +37,7 @@ class Limits(Options):
     "ACT101",
     "dead-units",
     severity=Severity.ERROR,
-    explains=(*NOT_LEARNING, "lr-too-low"),
+    explains=NOT_LEARNING,
     fix="""Start the layer's bias at zero and its weight with `nn.init.kaiming_normal_(layer.weight)`; lower the
     learning rate if the units die during training; or use `nn.LeakyReLU()` / `nn.GELU()`, which cannot die.""",
     references=(

@@ -228,9 +228,11 @@ def _burst(
 ) -> Iterator[Finding]:
     """The gradient shoots up early on, and what is left after it is next to none."""
     known = [norm if math.isfinite(norm) else 0.0 for norm in norms]
+    if not known or not values or not 0 < values[0] < math.inf:
+        return
     peak = max(range(len(known)), key=known.__getitem__)
     after = middle(known[peak + 2 :])
-    if not 0 < peak < len(known) // 2 or not after > 0 or not values[0] > 0:
+    if not 0 < peak < len(known) // 2 or not after > 0:
         return
     jump = max(finite(values[peak : peak + 3]), default=0.0) / values[0]
     before = middle(known[:peak])

@@ -34,11 +34,12 @@ def long_looks(again: Reinitialized | None, limits: RedrawnLimits) -> list[Paire
 
 def all_better(looks: list[PairedReplay], limits: RedrawnLimits, large_gain: float = 0.0) -> list[Comparison]:
     """The comparisons, where every look favours the weights drawn anew; one look is enough only for a divergence.
-    `large_gain`: instead of the limit's."""
+    A loss that only comes down towards where the others begin makes no progress. `large_gain`: instead of the limit's.
+    """
     compared = [compare(look) for look in looks]
     large = large_gain or limits.min_large_gain
     clear = all(
-        _better(seen, limits.min_gain if _stuck(look, limits) else large, limits)
+        _better(seen, limits.min_gain if seen.stuck or _stuck(look, limits) else large, limits)
         for seen, look in zip(compared, looks, strict=True)
     )
     return compared if clear and (len(looks) > 1 or (looks and compared[0].control_diverged)) else []

@@ -21,9 +21,21 @@ class LayerSymmetry(Frozen):
     table: bool = Field(False, description="An embedding: its units are the columns, its rows are entries.")
 
 
+class CopiedWeights(Frozen):
+    """Weights of several layers that were bit-equal before the first step. Distances are root mean squares."""
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...] = ()
+    moved: float = Field(description="Distance of the first one from where it began, after the last observed step.")
+    apart: float = Field(description="Largest distance of another one from the first, then.")
+    gradient_nonzero: bool = Field(True, description="Some gradient reached each of them.")
+    location: Location | None = None
+
+
 class Symmetry(Part):
     steps: int
     layers: tuple[LayerSymmetry, ...]
+    copies: tuple[CopiedWeights, ...] = ()
 
 
 class InitialLoss(Part):

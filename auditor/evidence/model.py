@@ -43,11 +43,25 @@ class Unreached(Frozen):
     location: Location | None = None
 
 
+class CutRecurrence(Frozen):
+    """A module that is called several times in a step, each time on what it has returned itself, without its graph."""
+
+    name: str
+    kind: str = ""
+    cell: bool = Field(False, description="One of torch's recurrent layers or cells.")
+    calls: int
+    cut: int = Field(description="Calls that were given an earlier result without its graph.")
+    kept: int = Field(0, description="Calls that were given one with its graph.")
+    reached: int = Field(description="Calls whose result the loss has a gradient for.")
+    location: Location | None = Field(None, description="Where it is called so.")
+
+
 class GradientReach(Part):
     steps: int = Field(description="The most steps that one optimizer took.")
     parameters: int = Field(description="Elements that optimizers hold and that require a gradient.")
     unreached: tuple[Unreached, ...] = ()
     rootless: int = Field(0, description="Backward calls on a tensor that is no result of any operation.")
+    recurrences: tuple[CutRecurrence, ...] = ()
     backward_location: Location | None = None
 
 
@@ -81,6 +95,7 @@ class CrossSample(Part):
     mixing: int = Field(description="Of these, how many moved the output of some other sample beyond the noise.")
     moved: float = Field(description="Largest change of another sample's output, relative to the size of the outputs.")
     own: float = Field(0.0, description="The same for the replaced sample's own output.")
+    unmoved: int = Field(0, description="Of the mixing ones, how many did not move their own output.")
     noise: float = Field(description="Limit of what counts as no change, relative: rounding and repeated calls.")
     others: float = Field(0.0, description="Share of the other samples that moved, largest over the replacements.")
     swap_error: float | None = Field(None, description="Two samples swapped: by how much outputs are not swapped too.")
@@ -92,6 +107,13 @@ class CrossSample(Part):
     layer_kind: str = ""
     location: Location | None = None
     model_location: Location | None = None
+
+
+class IgnoredInput(Frozen):
+    """A tensor that the model is called with, and that no output depends on."""
+
+    name: str = Field("", description="What the model's forward() calls it.")
+    shape: tuple[int, ...] = ()
 
 
 class InputUse(Part):
@@ -107,6 +129,9 @@ class InputUse(Part):
     )
     examined: int = Field(0, description="Steps that had been taken when the outputs were compared.")
     changed_inputs: int = Field(0, description="Tensors that the model is called with and that were exchanged.")
+    ignored: tuple[IgnoredInput, ...] = Field(
+        (), description="Of several inputs, those without any effect by themselves."
+    )
     same_targets: bool | None = Field(None, description="Both arms were given the same targets; None: not known.")
     refused: str = Field("", description="Why the model could not be called with one sample's inputs for all.")
     distinct_inputs: bool = Field(True, description="The samples' inputs differ from each other.")
@@ -130,6 +155,7 @@ class LinearPair(Frozen):
     weights: int = Field(0, description="Elements of both weights.")
     needed: int = Field(0, description="Elements of the weight of one layer that computes the same.")
     dropout: bool = Field(False, description="A dropout lies between them.")
+    averaged: bool = Field(False, description="An average pooling lies between them.")
     location: Location | None = Field(None, description="Where the second layer is built.")
 
 
@@ -147,6 +173,7 @@ class LayerChains(Part):
 
     linear: int = Field(description="Linear and convolutional layers seen.")
     norms: int = Field(description="Batch norms seen that used the statistics of their batch.")
+    whole: bool = Field(False, description="The pairs are all there is: the network is linear from end to end.")
     pairs: tuple[LinearPair, ...] = ()
     biased: tuple[BiasedNorm, ...] = ()
 

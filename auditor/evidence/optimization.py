@@ -70,13 +70,25 @@ class StaleGroup(Frozen):
     location: Location | None = Field(None, description="Where the optimizer is built.")
 
 
-class Ownership(Part):
-    """Which parameters the executed graph reaches, and which ones the optimizers hold."""
+class FrozenStart(Frozen):
+    """A layer that was built into a trained network, at random, and is frozen."""
 
-    steps: int
+    name: str
+    kind: str = ""
+    parameters: int
+    location: Location | None = None
+
+
+class Ownership(Part):
+    """Which parameters the executed graph reaches, and which ones the optimizers hold. Of a script that trains in
+    stages, in the stage that misses most."""
+
+    steps: int = Field(description="Of the stage.")
+    since: int = Field(0, description="Step at which the stage began.")
     trained: int = Field(description="Numbers in the optimizers' parameters that receive gradients.")
     left_out: tuple[LeftOut, ...] = ()
     stale: tuple[StaleGroup, ...] = ()
+    frozen_starts: tuple[FrozenStart, ...] = Field((), description="Gradients pass through them to trained layers.")
     optimizers: tuple[str, ...] = ()
     optimizer_location: Location | None = None
     own_tensors: bool = Field(False, description="The optimizers hold tensors that are no parameters: an input image.")
@@ -102,6 +114,7 @@ class ParameterMotion(Frozen):
     masked_moved: int = Field(0, description="Of these, the ones that differ from their start at the end.")
     masked_rows: int = Field(0, description="Rows that consist of masked elements only.")
     drift: float = Field(0.0, description="Norm of the change of the masked elements over their norm.")
+    since: int = Field(0, description="Step before which its optimizer was built, of one that came in later.")
     idle_updates: int = Field(0, description="Updates at which its gradient was not zero and its rate was zero.")
     returns: bool = Field(False, description="Moves in an update, and has its first value again before the next.")
     loaded: bool = Field(False, description="Its module was given weights from outside.")

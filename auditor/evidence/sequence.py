@@ -135,6 +135,8 @@ class TiedPair(Frozen):
     tied: bool = Field(description="They are the same parameter, or share its memory.")
     equal_start: bool = Field(False, description="Bit-equal before the first step.")
     equal_end: bool = Field(False, description="Bit-equal after the last observed step.")
+    was_tied: bool = Field(False, description="They shared one parameter once, or one of them did with a predecessor.")
+    tie_location: Location | None = Field(None, description="Where that was made so.")
     trained: bool = Field(True, description="An optimizer holds both.")
     shape: tuple[int, ...] = ()
     embedding_location: Location | None = None

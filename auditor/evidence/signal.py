@@ -46,7 +46,7 @@ class ForwardScale(Part):
     recurrent: tuple[RecurrentScale, ...] = ()
     input_std: float = 0.0
     normalized: bool = Field(False, description="The model has normalization layers.")
-    residual: bool = Field(False, description="Some layer's result is added to an earlier one.")
+    residual: bool = Field(False, description="Results of different layers are added, joined or multiplied.")
 
 
 class Reinitialized(Part):

@@ -90,13 +90,19 @@ class Consumers:
                     queue.append(following)
         return False
 
-    def has_sums_of_layers(self) -> bool:
-        """Two results of layers are added: residual connections, or several branches."""
+    def has_branches(self) -> bool:
+        """Two results of layers are joined: residual connections, gates, weights of an attention."""
         inside = self._behind_layers()
         return any(
-            kind_of(node) in ("Add", "Cat") and sum(1 for each, _ in node.next_functions if each in inside) > 1
+            (kind_of(node) in ("Add", "Cat") and sum(1 for each, _ in node.next_functions if each in inside) > 1)
+            or (kind_of(node) in PRODUCTS and self._joins(node, inside))
             for node in self.all
         )
+
+    def _joins(self, product: Any, inside: set[Any]) -> bool:
+        """Its factors come from different layers; not so of x * sigmoid(x)."""
+        origins = [_origins(each) for each, _ in product.next_functions if each in inside]
+        return len(origins) > 1 and any(origin != origins[0] for origin in origins[1:])
 
     def _behind_layers(self) -> set[Any]:
         """Nodes whose result depends on that of a layer."""
@@ -108,6 +114,21 @@ class Consumers:
                     found.add(following)
                     queue.append(following)
         return found
+
+
+def _origins(node: Any) -> frozenset[Any]:
+    """The nearest layers behind it."""
+    queue, seen = [node], {node}
+    found = set()
+    for current in queue:  # grows while it is read
+        if kind_of(current) in LAYERS:
+            found.add(current)
+            continue
+        for following, _ in current.next_functions:
+            if following is not None and following not in seen and len(seen) < 500:
+                seen.add(following)
+                queue.append(following)
+    return frozenset(found)
 
 
 def _other(product: Any, node: Any) -> bool:

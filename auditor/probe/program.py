@@ -12,6 +12,8 @@ from torch import nn
 
 from auditor.evidence import Location
 from auditor.probe.naming import variable_at
+from auditor.probe.registrations import Registrations
+from auditor.probe.standins import Times
 
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "OptimizedModule", "FullyShardedDataParallel", "_FabricModule")
 
@@ -24,6 +26,7 @@ class OptimizerSeen:
     closure: bool = False
     step_location: Location | None = None
     built_rates: tuple[float, ...] = ()
+    built_at: int = 0  # parameters that had been registered by then
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -88,6 +91,8 @@ class ProgramSeen:
     switches: list[SwitchSeen] = field(default_factory=list)
     kept: list[nn.Module] = field(default_factory=list)
     companions: list[nn.Module] = field(default_factory=list)  # called, not trained: teachers, averages, targets
+    registrations: Registrations = field(default_factory=Registrations)
+    times: Times = field(default_factory=Times)
 
     def __post_init__(self) -> None:
         # By id, not by hash: libraries' modules have a __hash__ and __eq__ that do not work while they are built.
@@ -101,10 +106,12 @@ class ProgramSeen:
 
     def module_built(self, module: nn.Module, location: Location | None) -> None:
         key = id(module)
+        self.times.built(module, self.registrations.count, self.step)
         self._modules[key] = (weakref.ref(module, lambda _: self._modules.pop(key, None) and None), location)
 
     def weights_loaded(self, module: nn.Module) -> None:
         self._loaded.append(weakref.ref(module))
+        self.times.loaded(module, self.registrations.count)
 
     def mode_switched(self, module: nn.Module, training: bool, location: Location | None) -> None:
         if len(self.switches) < 200 and location is not None:
@@ -112,7 +119,7 @@ class ProgramSeen:
 
     def optimizer_built(self, optimizer: torch.optim.Optimizer, location: Location | None) -> None:
         rates = tuple(_number(group.get("lr")) for group in optimizer.param_groups)
-        seen = OptimizerSeen(optimizer, location, built_rates=rates)
+        seen = OptimizerSeen(optimizer, location, built_rates=rates, built_at=self.registrations.count)
         self.optimizers.append(seen)
         self._held.update(id(parameter) for parameter in seen.parameters)
         self.changed()

@@ -29,6 +29,9 @@ class Limits(Options):
     max_share: float = Field(
         0.5, gt=0, lt=1, description="Largest share of a layer's outputs that may be flat, at the start and the end."
     )
+    max_harmful_share: float = Field(
+        0.2, gt=0, lt=1, description="The same where the loop learns better with weights drawn anew."
+    )
     min_samples: int = Field(100, ge=1, description="Samples that each unit has to have seen.")
     max_flat_gates: float = Field(
         0.05, gt=0, lt=1, description="Largest share of a recurrent layer's gates that may be flat at the start."
@@ -83,7 +86,8 @@ def saturated_activations(
 
     By counting. An output is flat when the slope there is below 1 % of the largest: a tanh beyond 0.995, a sigmoid
     beyond 0.9975 or below 0.0025, a hardtanh at its bounds. A layer is reported when more than `max-share` of its
-    outputs are flat at the first sampled steps and still at the last third of them. Only activations that a further
+    outputs are flat at the first sampled steps and still at the last third of them; more than `max-harmful-share` is
+    enough where replays with weights drawn anew end lower, as init-scale asks. Only activations that a further
     layer reads are looked at. The gates inside a recurrent layer are worked out from what it received and returned in
     the first forward; where more than `max-flat-gates` of them are flat and the recurrent weights are more than 3 times
     1 / sqrt(fan-in), the loop is replayed with weights drawn anew, and has to end as much lower as init-scale asks.
@@ -126,9 +130,34 @@ def saturated_activations(
         limits.max_share,
         f"{percent(_share(worst))} of the outputs of {named(worst.name)} have less than 1 % of the largest slope",
     )
-    for layer in judged:
-        if _share(layer) > limits.max_share:
-            yield _finding(layer, limits)
+    over = [layer for layer in judged if _share(layer) > limits.max_share]
+    for layer in over:
+        yield _finding(layer, limits)
+    harmful = [layer for layer in judged if _share(layer) > limits.max_harmful_share and _redrawn(layer, again)]
+    better = all_better(long_looks(again, limits), limits) if harmful and again is not None and not over else []
+    if better and again is not None and not untrue(again.fidelity, limits.max_fidelity):
+        yield _harm(max(harmful, key=_share), better, limits)
+
+
+def _redrawn(layer: SaturatedLayer, again: Reinitialized | None) -> bool:
+    return again is not None and (not again.extreme or layer.name in again.extreme)
+
+
+def _harm(layer: SaturatedLayer, looks: list[Comparison], limits: Limits) -> Finding:
+    shown = looks[0]
+    return Finding(
+        message=(
+            f"{percent(_share(layer))} of the outputs of {named(layer.name)} sit at the flat ends of their "
+            f"{layer.function}, from the first step to the last; with weights drawn anew the loss after "
+            f"{count(shown.steps, 'step')} is {number(shown.treated_end)} instead of {number(shown.control_end)}"
+        ),
+        where=layer.name,
+        location=layer.location,
+        measured=_share(layer),
+        limit=limits.max_harmful_share,
+        confidence=Confidence.CONFIRMED,
+        since=0,
+    )
 
 
 def _without_them(gated: list[RecurrentScale], again: Reinitialized | None, limits: Limits) -> list[Comparison]:

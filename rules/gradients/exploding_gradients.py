@@ -39,6 +39,12 @@ class Limits(Options):
     )
     max_rise: float = Field(1.5, gt=1, description="A loss that ends above this multiple of its start is harmed.")
     max_update_ratio: float = Field(0.1, gt=0, description="Largest update of a weight relative to the weight.")
+    max_collapse: float = Field(
+        20.0, gt=1, description="Largest ratio of the gradient norm before a burst to that after it."
+    )
+    max_left: float = Field(
+        0.8, gt=0, lt=1, description="A loss that ends below this share of its start has got over a burst."
+    )
     min_steps: int = Field(10, ge=8, description="Steps with a finite gradient norm that have to be seen.")
 
 
@@ -95,6 +101,10 @@ def exploding_gradients(
       steadily from the loss to the input), and the loss fell by less than `min-fall`. The first layer is divided by the
       size of the inputs, which its gradient is proportional to.
 
+    - **in a burst:** the loss jumps above `max-rise` times its start as the gradient norm peaks, and from then on the
+      norm stays below a `max-collapse`-th of what it was at first (the peak more than the square of `max-growth` above
+      it), while the loss ends above `max-left` of its start. One step has thrown the weights to where nothing moves.
+
     Growth that ends in NaN or infinity, with a rising loss or by more than the square of `max-growth`, is confirmed.
     The others are errors although they are statistics, because two independent symptoms have to agree: a norm outside
     anything a healthy program showed, and a loss that does not fall.
@@ -146,6 +156,8 @@ def exploding_gradients(
     if optimizers > 1 or len(trajectory.series) > 1 or signed(trajectory.losses):
         return  # losses that need not fall prove no harm
     over_steps = list(_over_steps(grown, len(norms), losses, updates, where, limits))
+    if not over_steps and not trajectory.clipped_norms:
+        over_steps = list(_burst(norms, trajectory.losses, losses, where, limits))
     yield from over_steps
     if not over_steps and gradients is not None:
         size = math.hypot(inputs.mean, inputs.std) if inputs else 1.0
@@ -208,6 +220,35 @@ def _over_steps(
         limit=limits.max_growth,
         severity=None if harmed else Severity.WARNING,
         detail=tuple(detail),
+    )
+
+
+def _burst(
+    norms: Sequence[float], values: Sequence[float], losses: Course, where: Location | None, limits: Limits
+) -> Iterator[Finding]:
+    """The gradient shoots up early on, and what is left after it is next to none."""
+    known = [norm if math.isfinite(norm) else 0.0 for norm in norms]
+    if not known or not values or not 0 < values[0] < math.inf:
+        return
+    peak = max(range(len(known)), key=known.__getitem__)
+    after = middle(known[peak + 2 :])
+    if not 0 < peak < len(known) // 2 or not after > 0:
+        return
+    jump = max(finite(values[peak : peak + 3]), default=0.0) / values[0]
+    before = middle(known[:peak])
+    gone = before > limits.max_collapse * after and known[peak] > max(before, limits.max_growth**2 * after)
+    if not gone or jump <= limits.max_rise or losses.end <= limits.max_left * values[0]:
+        return
+    yield Finding(
+        message=(
+            f"the gradient norm shot up to {number(known[peak])} at step {peak}, the loss to {number(jump)} times its "
+            f"start, and since then the norm has been {number(after)} where it began with {number(before)}: that step "
+            "has thrown the weights to where nothing is learned"
+        ),
+        location=where,
+        measured=known[peak] / after,
+        limit=limits.max_growth**2,
+        detail=(f"the loss began with {number(values[0])} and ends at {number(losses.end)}",),
     )
 
 

@@ -19,7 +19,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ForwardScale, LayerScale, Location, Reinitialized, RemedyKind
+from auditor.evidence import Activations, ForwardScale, LayerScale, Location, Reinitialized, RemedyKind
 from auditor.paired import Comparison, untrue
 
 from ..redrawn import RECURRENT_GAIN, all_better, long_looks
@@ -35,6 +35,10 @@ class Limits(Options):
         1e4, gt=1, description="The same of what differs between samples, which torch's own start lets fade too."
     )
     min_fit: float = Field(0.8, gt=0, lt=1, description="Smallest R² of the trend of the logarithm.")
+    min_usual: float = Field(
+        0.5, gt=0, description="Smallest usual std of a layer's weights, times the root of the fan-in; torch's: 0.58."
+    )
+    max_usual: float = Field(2.0, gt=0, description="The largest; He's is 1.41.")
     min_layers: int = Field(3, ge=3, description="Hidden layers that the model has to have.")
     min_gain: float = Field(
         0.15, gt=0, lt=1, description="Share of the end loss that weights drawn anew have to remove."
@@ -75,7 +79,9 @@ class Limits(Options):
     ),
     remedies=(RemedyKind.REINITIALIZE,),
 )
-def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits) -> Judgement:
+def init_scale(
+    scale: ForwardScale, again: Reinitialized | None, activations: Activations | None, limits: Limits
+) -> Judgement:
     """The initial weights are of the wrong size: the signal shrinks or grows exponentially through the layers.
 
     ## What it does
@@ -96,13 +102,13 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
     convolutional layers in their order of execution, without the last. If the line (R² of `min-fit` or more) means a
     drift of more than `max-drift`, or the standard deviation of a hidden layer's weights is less than 0.1 or more than
     3 times 1 / sqrt(fan-in) (of a recurrent layer's: more than 3 times), the loop is replayed on the same batches with
-    the same random numbers: with your
-    weights, and with weights of He's or Glorot's size for the activation that follows each layer. It fails when
+    the same random numbers: with your weights, and with weights of He's or Glorot's size for the activation that
+    follows each layer. It fails when
 
-    - with your weights the loss does not move (between the first and the last third it falls by less than `min-fall`),
-      and with the others it ends lower by
-      at least `min-gain`; or it does move, and ends lower by `min-large-gain` (by 0.3, where only recurrent weights are
-      large: no common start is anywhere near that),
+    - with your weights the loss does not move (between the first and the last third it falls by less than `min-fall`,
+      or ends no lower than it begins with the others), and with the others it ends lower by at least `min-gain`; or it
+      does move, and ends lower by `min-large-gain` (by 0.3, where only recurrent weights are large: no common start is
+      anywhere near that),
     - significantly by a paired Wilcoxon test, and
     - a second look, on the batches in reverse order, says the same.
 
@@ -113,6 +119,8 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
     - Models with normalization layers keep the signal up by other means: only their recurrent layers are looked at.
       Where layers are added up (residual connections, gates), only a fading by `max-signal-drift` of what differs
       between samples is followed up; there, as everywhere, the experiment decides.
+    - Where the weights are of a usual size (`min-usual` to `max-usual`) and most units of a layer are off from the
+      first step on, by their biases, the signal fades for that reason: left to dead-units.
     - Loaded weights are not initial weights; weights that start at zero on purpose are left at zero.
     - The experiment also sets biases to zero. A bias that was meant to be far from zero is thereby part of the change.
 
@@ -150,9 +158,24 @@ def init_scale(scale: ForwardScale, again: Reinitialized | None, limits: Limits)
     recurrent = bool(odd) and not drifts and all(name in cells for name, _, _ in odd)
     looks = all_better(long, limits, RECURRENT_GAIN if recurrent else 0.0)
     if looks and drifts and trend is not None:
+        dead = _dead_layer(activations) if trend.drift < 1 and _usual_weights(layers, limits) else ""
+        if dead:
+            raise Inconclusive(f"{text}, as units of {named(dead)} are never active; the weights are of a usual size")
         yield _finding(layers, trend, looks)
     elif looks:
         yield _odd(odd, looks)
+
+
+def _usual_weights(layers: Sequence[LayerScale], limits: Limits) -> bool:
+    """No layer's weights are the reason of a fading: the common starts of all libraries lie in this range."""
+    sizes = [layer.weight_std * math.sqrt(max(1, layer.fan_in)) for layer in layers]
+    return all(limits.min_usual <= size <= limits.max_usual for size in sizes)
+
+
+def _dead_layer(activations: Activations | None) -> str:
+    """A layer that is off from the first step on; '' for none."""
+    layers = activations.layers if activations is not None else ()
+    return next((layer.name for layer in layers if 2 * min(layer.dead, layer.dead_start) > layer.units > 0), "")
 
 
 def _no_chain(scale: ForwardScale, limits: Limits) -> str:

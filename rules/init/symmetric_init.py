@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -17,16 +18,19 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LayerSymmetry, Program, Remedy, RemedyKind, Symmetry
+from auditor.evidence import CopiedWeights, LayerSymmetry, Program, Remedy, RemedyKind, Symmetry
 
 from ..symptoms import NOT_LEARNING
-from ..words import count, listing, named, percent
+from ..words import count, listing, named, number, percent
 
 LOOKUP_TABLES = ("Embedding", "EmbeddingBag")  # their rows are entries, not units
 
 
 class Limits(Options):
     max_share: float = Field(0.5, gt=0, le=1, description="Largest share of a layer's units that may equal another.")
+    max_parted: float = Field(
+        1e-3, gt=0, lt=1, description="Largest distance between copies, as a share of the way they went, in common."
+    )
     min_steps: int = Field(3, ge=1, description="Steps after which equality counts: most zero starts end with step 2.")
 
 
@@ -66,6 +70,10 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
     are, at both times, although gradient reached the weight and moved it. It also fails when every weight of the
     network is in that state and none receives any gradient: such a network cannot move at all.
 
+    In the same way, whole layers are compared with each other. Weights of several layers (experts, towers, members of
+    an ensemble) fail that were bit-equal before step 0, not constant, have moved under their gradients, and are no
+    further from each other than `max-parted` of that way: they are one layer, computed several times.
+
     ## When it may be wrong
 
     - Zero-initialised residual gates, LoRA's B, adaLN-zero, zero convolutions and zero heads start equal and come
@@ -73,6 +81,8 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
       small that no row moved by 1e-6), they are left alone too.
     - Layers with one unit, equal rows of embedding tables, weights that nothing has trained (frozen, or an expert that
       was not routed to) are not judged.
+    - Layers that were copied from one, as in `nn.TransformerEncoder`, part in the first step, as each gets another
+      input: they pass.
     - A learning rate that is still 0 (warm-up) proves nothing: the answer is inconclusive.
 
     ## How to fix
@@ -86,6 +96,9 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
             nn.init.zeros_(m.bias)
     ```
     """
+    together = [each for each in symmetry.copies if _never_parted(each, limits)]
+    if together and symmetry.steps >= limits.min_steps:
+        yield _copies(together, symmetry.steps, limits)
     tables = _tables(program)
     rows = [each for each in symmetry.layers if each.units > 1]
     layers = [each for each in rows if each.table or each.name.removesuffix(".weight") not in tables]
@@ -118,6 +131,29 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
             f"units of {listing([named(each.name) for each in suspects])} start equal, but the weights did not move "
             f"in {count(symmetry.steps, 'step')} (a warm-up from a rate of 0?): probe more steps"
         )
+
+
+def _never_parted(each: CopiedWeights, limits: Limits) -> bool:
+    return each.gradient_nonzero and each.moved > 0 and each.apart <= limits.max_parted * each.moved
+
+
+def _copies(found: Sequence[CopiedWeights], steps: int, limits: Limits) -> Finding:
+    worst = max(found, key=lambda each: (len(each.names), math.prod(each.shape)))
+    return Finding(
+        message=(
+            f"{count(len(worst.names), 'layer')} began as copies of each other ({listing(worst.names, 3)}), and after "
+            f"{count(steps, 'step')} they still are: they get the same gradients, so they can never part"
+        ),
+        where=worst.names[0],
+        location=worst.location,
+        measured=worst.apart / worst.moved,
+        limit=limits.max_parted,
+        remedies=(Remedy(kind=RemedyKind.REINITIALIZE, layers=tuple(name for each in found for name in each.names)),),
+        confidence=Confidence.CONFIRMED,
+        fix="Build every one of them anew, with random numbers of its own: `nn.ModuleList(Expert() for _ in range(n))`,"
+        " not copies of one.",
+        detail=tuple(f"{', '.join(each.names[:8])}: {number(each.apart)} apart" for each in found[:8]),
+    )
 
 
 def _tables(program: Program | None) -> set[str]:

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import GradientReach, GraphCut, GraphCuts, Location, Remedy, RemedyKind
+from auditor.evidence import CutRecurrence, GradientReach, GraphCut, GraphCuts, Location, Remedy, RemedyKind
 from auditor.paired import untrue
 
 from ..symptoms import NOT_LEARNING
@@ -25,6 +25,7 @@ from ..words import count, listing, named, number, percent
 
 
 class Limits(Options):
+    min_calls: int = Field(3, ge=3, description="Calls of a recurrence within one step.")
     min_steps: int = Field(5, ge=1, description="Steps of an optimizer that have to pass without a gradient.")
     min_change: float = Field(
         1e-6, gt=0, description="Smallest relative change of the loss that shows it to depend on the weights."
@@ -70,6 +71,11 @@ def broken_graph(reach: GradientReach, cuts: GraphCuts | None, limits: Limits) -
     The operations of the replayed forward tell which one took a tensor with a graph and gave one
     without.
 
+    And a recurrence that is stepped by hand fails, exactly, where a module is called `min-calls` times or more before
+    backward(), each time on what it has returned itself, always without the graph of that, and most of its results
+    have no gradient: the loss is computed from the last one. For modules other than torch's own recurrent layers that
+    is a warning. Where the loss uses every result, gradients may be cut off after one step on purpose: it passes.
+
     ## When it may be wrong
 
     - Heads, experts and poolers whose output is not used pass: the loss does not depend on them. So do weights that
@@ -87,6 +93,9 @@ def broken_graph(reach: GradientReach, cuts: GraphCuts | None, limits: Limits) -
     loss.backward()
     ```
     """
+    through_time = [each for each in reach.recurrences if _is_cut(each, limits)]
+    for recurrence in through_time:
+        yield _through_time(recurrence)
     waiting = [each for each in reach.unreached if each.steps >= limits.min_steps and not each.moved]
     if reach.steps < limits.min_steps:
         raise Inconclusive(f"needs {count(limits.min_steps, 'step')} of one optimizer, saw {max(0, reach.steps)}")
@@ -94,7 +103,9 @@ def broken_graph(reach: GradientReach, cuts: GraphCuts | None, limits: Limits) -
         raise NotApplicable("the optimizers hold no parameter that requires a gradient")
     elements = sum(each.parameters for each in waiting)
     if not waiting:
-        yield Measured(0.0, limits.min_change, "every weight that an optimizer holds had a gradient")
+        yield Measured(
+            float(len(through_time)), limits.min_change, "every weight that an optimizer holds had a gradient"
+        )
         return
     missing = f"{count(elements, 'weight')} in {listing([named(each.name) for each in waiting], 3)} had no gradient"
     if cuts is None:
@@ -112,6 +123,27 @@ def broken_graph(reach: GradientReach, cuts: GraphCuts | None, limits: Limits) -
     for cut in cuts.cuts:
         if _change(cut) > max(limits.min_change, 10 * abs(cut.noise)) and not _frozen_on_purpose(cut):
             yield _finding(cut, reach, limits)
+
+
+def _is_cut(each: CutRecurrence, limits: Limits) -> bool:
+    again = each.calls - 1
+    return each.calls >= limits.min_calls and each.cut == again and not each.kept and 2 * each.reached <= again
+
+
+def _through_time(each: CutRecurrence) -> Finding:
+    return Finding(
+        message=(
+            f"{named(each.name)} is called {each.calls} times in a step, always on its own last result without the "
+            f"graph: the loss has a gradient for {each.reached} of the results, so nothing is learned across time"
+        ),
+        where=each.name,
+        location=each.location,
+        measured=float(each.cut),
+        limit=0.0,
+        severity=None if each.cell else Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        fix="Hand the state on as it is, `state = self.cell(x, state)`; detach it between two batches at most.",
+    )
 
 
 def _change(cut: GraphCut) -> float:

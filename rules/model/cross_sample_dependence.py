@@ -65,7 +65,8 @@ def cross_sample_dependence(cross: CrossSample, limits: Limits) -> Judgement:
 
     By experiment: up to four samples are replaced, one at a time. Rounding is measured by calling twice and by moving
     every input by its last bit. It fails when every replacement moves another sample's output by more than that and
-    by more than `max-moved`. Hooks then name the first module whose output moved.
+    by more than `max-moved`; or when some do, and leave the replaced samples' own outputs as they are, which then were
+    never theirs. Hooks then name the first module whose output moved.
 
     It is an error where a layer of torch's takes the sequence first, where softmax runs over the batch, or where two
     samples that swap places do not just swap their outputs (`max-swap-error`). Otherwise the samples are mixed, but all
@@ -81,7 +82,7 @@ def cross_sample_dependence(cross: CrossSample, limits: Limits) -> Judgement:
       returns one vector, and fewer rows have to do as well.
     - Attention between the samples of a batch (row attention, retrieval in the batch) is what is measured here. Waive
       it if it is meant.
-    - A router with limited capacity moves others for some replacements only, and passes.
+    - A router with limited capacity moves others for some replacements only, and the replaced samples too: it passes.
 
     ## How to fix
 
@@ -105,7 +106,8 @@ def cross_sample_dependence(cross: CrossSample, limits: Limits) -> Judgement:
     )
     if cross.moved <= limit or cross.mixing < 1:
         return
-    if cross.mixing < cross.replaced:
+    strangers = cross.unmoved == cross.mixing
+    if cross.mixing < cross.replaced and not strangers:
         return  # places that are handed out among the samples: not for every one
     if cross.random:
         raise Inconclusive("other samples' outputs moved, but the model draws random numbers in evaluation mode")
@@ -150,6 +152,8 @@ def _place(cross: CrossSample) -> str:
 
 
 def _details(cross: CrossSample, disordered: bool) -> list[str]:
+    if cross.unmoved:
+        return ["the replaced samples' own outputs did not change at all", f"rounding: {number(cross.noise)}"]
     lines = [f"the replaced sample's own output moved by {percent(cross.own)}", f"rounding: {number(cross.noise)}"]
     if disordered and cross.swap_error is not None:
         lines.append(f"when two samples swap places, outputs differ from swapped ones by {percent(cross.swap_error)}")

@@ -17,11 +17,11 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import InputUse, Overfit, PairedReplay
+from auditor.evidence import GradientReach, IgnoredInput, InputUse, Overfit, PairedReplay, Unreached
 from auditor.paired import Comparison, compare, untrue
 from auditor.series import diverged, finite, middle, tail, width
 
-from ..words import count, number, percent
+from ..words import count, listing, named, number, percent
 
 
 class Limits(Options):
@@ -52,7 +52,9 @@ class Limits(Options):
         "https://arxiv.org/abs/1611.03530",
     ),
 )
-def input_independence(use: InputUse, overfit: Overfit | None, limits: Limits) -> Judgement:
+def input_independence(
+    use: InputUse, overfit: Overfit | None, reach: GradientReach | None, limits: Limits
+) -> Judgement:
     """The model learns no more from its inputs than it would learn without them.
 
     ## What it does
@@ -72,6 +74,9 @@ def input_independence(use: InputUse, overfit: Overfit | None, limits: Limits) -
 
     By experiment. It fails, exactly, when after some steps of training no output changes by more than rounding
     (`max-change`), in training mode or in evaluation mode, though every sample gets another one's inputs.
+
+    Of a model with several inputs, each is exchanged by itself too. It fails when that changes no output by one bit,
+    and weights that an optimizer holds never had a gradient: what was computed from that input is used nowhere.
 
     Otherwise the two arms are compared by a paired one-sided test (`max-p-value`) and an effect size (`min-gain`). When
     the inputs do not help within `min-arm-steps`, the loss did fall (`min-fall`), and a few samples could not be
@@ -102,6 +107,12 @@ def input_independence(use: InputUse, overfit: Overfit | None, limits: Limits) -
         if not _moves(use.real):
             raise Inconclusive("the outputs do not depend on the inputs, but nothing was learned yet either")
         yield _independent(use, change, limits)
+        return
+    lost = [each for each in reach.unreached if not each.moved] if reach is not None else []
+    ignored = [each for each in use.ignored if not _tells_about_others(each.name)]
+    if ignored and lost and use.examined + 1 >= limits.min_steps:
+        yield Measured(0.0, limits.max_change, f"exchanging {_called(ignored[0])} does not change the outputs")
+        yield _ignored(use, ignored, lost)
         return
     if use.refused and not use.constant:
         raise Inconclusive(f"the model cannot be called with one sample's inputs for all: {use.refused}")
@@ -182,6 +193,34 @@ def _independent(use: InputUse, change: float, limits: Limits) -> Finding:
         limit=limits.max_change,
         confidence=Confidence.CONFIRMED,
         detail=tuple(_arms(use)),
+    )
+
+
+def _tells_about_others(name: str) -> bool:
+    """Masks and lengths of inputs that all are full say nothing."""
+    return any(word in name.lower() for word in ("mask", "length", "lens", "position", "label", "target"))
+
+
+def _called(each: IgnoredInput) -> str:
+    return f"the input {each.name!r}" if each.name else f"an input of shape {'x'.join(map(str, each.shape))}"
+
+
+def _ignored(use: InputUse, ignored: list[IgnoredInput], lost: list[Unreached]) -> Finding:
+    layers = listing([named(each.name) for each in lost], 3)
+    return Finding(
+        message=(
+            f"the outputs of {use.module} do not depend on {_called(ignored[0])}: after "
+            f"{count(use.examined, 'training step')} no output changes when every sample gets another one's, and "
+            f"{layers} never had a gradient"
+        ),
+        where=use.module,
+        location=use.model_location or use.location,
+        measured=0.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix="Follow that input through the forward pass: what is computed from it has to be handed on, as in "
+        "`out, _ = self.rnn(words, state)`.",
+        detail=tuple(f"{_called(each)} has no effect" for each in ignored[1:]),
     )
 
 

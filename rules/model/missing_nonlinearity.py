@@ -38,15 +38,17 @@ def missing_nonlinearity(chains: LayerChains) -> Judgement:
     ## How it is measured
 
     By identity, on the executed graph and not on the order in which layers are declared. It fails when the output of
-    one layer, at most reshaped, permuted or dropped out, is the whole input of the next one and is used nowhere else,
-    and the inner width is at least both outer ones. Where it lies between the outer widths, and the two hold more
-    weights than the one layer which computes the same, that is a note: the first layer may be a projection on purpose.
+    one layer, at most reshaped, permuted, dropped out or (between two convolutions) averaged by a pooling, is the whole
+    input of the next one and is used nowhere else, and the inner width is at least both outer ones. Where it lies
+    between the outer widths, and the two hold more weights than the one layer which computes the same, that is a note:
+    the first layer may be a projection on purpose. But where no other weights take part, so that the whole network is
+    one linear map, only an inner width below both outer ones is a purpose.
 
     ## When it may be wrong
 
     - Low-rank factorisations (LoRA, bottlenecks), depthwise and grouped convolutions, and kernels split by direction
       or size (1x3 and 3x1, 3x3 and 1x1) pass.
-    - Anything else between the layers passes: norms, attention, pooling, pixel shuffling, residual additions.
+    - Anything else between the layers passes: norms, attention, max pooling, pixel shuffling, residual additions.
     - Frozen layers pass: a new head on a pretrained last layer is linear, but cheap.
     - Overparameterised linear networks, studied for their own sake, are reported. Waive them.
 
@@ -60,7 +62,7 @@ def missing_nonlinearity(chains: LayerChains) -> Judgement:
     )
     ```
     """
-    useless = [pair for pair in chains.pairs if _is_useless(pair)]
+    useless = [pair for pair in chains.pairs if _is_useless(pair, chains.whole)]
     yield Measured(
         float(len(useless)),
         0.0,
@@ -68,33 +70,36 @@ def missing_nonlinearity(chains: LayerChains) -> Judgement:
     )
     remedy = Remedy(kind=RemedyKind.NONLINEARITY, layers=tuple(dict.fromkeys(pair.first for pair in useless)))
     for pair in useless:
-        yield _finding(pair, remedy)
+        yield _finding(pair, chains.whole, remedy)
 
 
 def _is_wide(pair: LinearPair) -> bool:
     return pair.inner >= max(pair.before, pair.after)
 
 
-def _is_useless(pair: LinearPair) -> bool:
+def _is_useless(pair: LinearPair, whole: bool) -> bool:
     """One layer does the same with fewer weights; a rank below both widths is a bottleneck, and does something."""
+    if whole or pair.averaged:
+        return (whole and pair.inner >= min(pair.before, pair.after)) or (_is_wide(pair) and "Conv" in pair.second_kind)
     return _is_wide(pair) or (pair.inner >= min(pair.before, pair.after) and pair.weights > pair.needed > 0)
 
 
-def _finding(pair: LinearPair, remedy: Remedy) -> Finding:
-    between = "only a dropout" if pair.dropout else "nothing"
+def _finding(pair: LinearPair, whole: bool, remedy: Remedy) -> Finding:
+    between = "only an average" if pair.averaged else "only a dropout" if pair.dropout else "nothing"
     detail = [f"widths: {pair.before} in, {pair.inner} between, {pair.after} out"]
     if pair.weights > pair.needed > 0:
         detail.append(f"one layer with {pair.needed} weights does what these {pair.weights} do")
     return Finding(
         message=(
             f"{named(pair.first)} ({pair.first_kind}) feeds {named(pair.second)} ({pair.second_kind}) with {between} "
-            "in between: together they are one linear layer"
+            f"in between: {'as there is no other, the network is' if whole else 'together they are'} one linear "
+            f"{'map' if whole else 'layer'}"
         ),
         where=pair.second,
         location=pair.location,
         measured=1.0,
         limit=0.0,
-        severity=None if _is_wide(pair) else Severity.NOTE,
+        severity=None if _is_wide(pair) or whole else Severity.NOTE,
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
         remedies=(remedy,),

@@ -65,7 +65,8 @@ def params_not_in_optimizer(ownership: Ownership, limits: Limits) -> Judgement:
     - were given weights: `load_state_dict`, a pretrained checkpoint, a copy of a trained model. There a missing
       entry is how feature extraction, perceptual losses and reference models are written.
 
-    It fails when what remains makes up more than `max-share` of the trainable numbers.
+    It fails when what remains makes up more than `max-share` of the trainable numbers. Of a script that trains in
+    stages (another optimizer takes over, a layer is replaced), each stage that the probe sees is looked at by itself.
 
     ## When it may be wrong
 
@@ -109,6 +110,7 @@ def _finding(ownership: Ownership, forgotten: list[LeftOut], lost: int, share: f
         measured=share,
         limit=limits.max_share,
         confidence=Confidence.CONFIRMED,
+        since=ownership.since or None,
         detail=(*detail, f"the parameters given to {held} are others"),
         remedies=(
             Remedy(kind=RemedyKind.ADD_PARAMETERS, subject=_owner(forgotten), site=ownership.optimizer_location),

@@ -14,10 +14,10 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LayerChains, Motion, ParameterMotion, Schedules
+from auditor.evidence import LayerChains, Motion, Ownership, ParameterMotion, Schedules
 
 from ..symptoms import NOT_LEARNING
-from ..words import count, listing, number
+from ..words import count, listing, named, number
 
 
 class Limits(Options):
@@ -42,7 +42,11 @@ class Limits(Options):
     ),
 )
 def params_not_updated(
-    motion: Motion, schedules: Schedules | None, chains: LayerChains | None, limits: Limits
+    motion: Motion,
+    schedules: Schedules | None,
+    chains: LayerChains | None,
+    ownership: Ownership | None,
+    limits: Limits,
 ) -> Judgement:
     """The optimizer steps on parameters with a gradient, and they keep every bit of their value.
 
@@ -65,7 +69,9 @@ def params_not_updated(
     value again, bit for bit, before every later update that was sampled: something puts them back. That is a warning,
     because long rounds of federated averaging or of test-time training do the same. Another warning names
     parameters that had gradients in `min-idle` updates at a rate of 0, while nothing schedules the rate and no weights
-    were loaded into their module.
+    were loaded into their module. A third names layers that were built into a network after it had been trained or
+    given weights, are frozen as torch has drawn them (evenly up to 1 / sqrt(fan-in)), and pass gradients on to layers
+    that are trained: a new head that was frozen with everything else.
 
     ## When it may be wrong
 
@@ -89,6 +95,8 @@ def params_not_updated(
                     p.add_(p.grad, alpha=-group["lr"])  # in place
     ```
     """
+    if ownership is not None and ownership.frozen_starts:
+        yield _frozen(ownership, limits)
     returning = [each for each in motion.parameters if each.returns and each.moved_within and each.graded_updates]
     if returning and 2 * len(returning) > max(motion.total, len(motion.parameters)):
         yield Measured(float(len(returning)), float(limits.max_still), "each step starts from the same weights")
@@ -140,6 +148,27 @@ def _returning(parameters: list[ParameterMotion]) -> Finding:
         severity=Severity.WARNING,  # a round of federated averaging that is longer than the probe does the same
         confidence=Confidence.SUSPECTED,
         fix="Look for what puts the weights back after a step, `load_state_dict()` for example.",
+    )
+
+
+def _frozen(ownership: Ownership, limits: Limits) -> Finding:
+    layers = ownership.frozen_starts
+    names = listing([named(each.name) for each in layers], 3)
+    numbers = sum(each.parameters for each in layers)
+    return Finding(
+        message=(
+            f"{names} {'was' if len(layers) == 1 else 'were'} built into the network after it had been trained or "
+            f"given weights, and frozen with the rest: {numbers} random numbers stay as they were drawn, and what is "
+            "trained has to adapt to them"
+        ),
+        where=layers[0].name,
+        location=layers[0].location,
+        measured=float(len(layers)),
+        limit=float(limits.max_still),
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        since=ownership.since or None,
+        fix="Let the new layer learn: `model.fc.requires_grad_(True)` after the others have been frozen.",
     )
 
 

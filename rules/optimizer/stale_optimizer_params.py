@@ -61,7 +61,9 @@ def stale_optimizer_params(ownership: Ownership, limits: Limits) -> Judgement:
     graph, and belongs to no model that has a part in that graph. It fails when an optimizer holds such parameters and,
     at the same time, more than `max-share` of the trainable numbers receive gradients without being in any optimizer.
     Both together come about when a layer was replaced, the model was built again, or its parameters were exchanged
-    (`load_state_dict(assign=True)`, weight normalization, sharding) after the optimizer was made.
+    (`load_state_dict(assign=True)`, weight normalization, sharding) after the optimizer was made. Where parameters or
+    optimizers come in later, as between two rounds of training, what follows is looked at by itself, as far as the
+    probe looks on.
 
     ## When it may be wrong
 
@@ -92,22 +94,26 @@ def stale_optimizer_params(ownership: Ownership, limits: Limits) -> Judgement:
     if not stale or not fresh or share <= limits.max_share:
         return
     worst = max(stale, key=lambda group: group.parameters)
-    yield _finding(worst, [named(each.name) for each in fresh], missed, share, limits)
+    yield _finding(ownership, worst, [named(each.name) for each in fresh], missed, share, limits)
 
 
-def _finding(group: StaleGroup, names: list[str], missed: int, share: float, limits: Limits) -> Finding:
+def _finding(
+    ownership: Ownership, group: StaleGroup, names: list[str], missed: int, share: float, limits: Limits
+) -> Finding:
     what = "nothing but parameters" if group.all_of_it else f"{count(group.tensors, 'tensor')}"
     shapes = ", ".join("x".join(map(str, shape)) or "scalar" for shape in group.shapes)
     return Finding(
         message=(
             f"{group.optimizer} holds {what} that no module in use has, and misses {listing(names)}: it was built "
             f"before the model was changed, so {percent(share)} of the trainable numbers are never updated"
+            f"{f' from step {ownership.since} on' if ownership.since else ''}"
         ),
         where=group.optimizer,
         location=group.location,
         measured=share,
         limit=limits.max_share,
         confidence=Confidence.CONFIRMED,
+        since=ownership.since or None,
         detail=(
             f"stale: {count(group.tensors, 'tensor')} of shapes {shapes}, {group.parameters} numbers",
             f"in use and in no optimizer: {missed} numbers in {listing(names)}",

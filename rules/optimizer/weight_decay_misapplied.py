@@ -58,7 +58,8 @@ def weight_decay_misapplied(motion: Motion, limits: Limits) -> Judgement:
     By identity, at sampled steps. An element counts as masked when it had a gradient right after `backward()` and none
     at the update, at least once, and never had one at an update. What merely receives no gradient (tokens that do not
     occur) is not masked, and is not looked at. It fails when more than `max-moved-share` of the masked elements of a
-    weight differ, at the end of the observation, from what they were before the first step. That is a warning; there
+    weight differ, at the end of the observation, from what they were before the first step. Optimizers that are built
+    later, for a second stage of training, are looked at as far as the probe looks on. That is a warning; there
     is no lesser finding. Biases and norm weights in a group with decay are *not* reported: many good recipes have
     them there.
 
@@ -94,11 +95,12 @@ def _share(each: ParameterMotion) -> float:
 
 def _finding(each: ParameterMotion, motion: Motion, limits: Limits) -> Finding:
     what = count(each.masked_rows, "row") if each.masked_rows else count(each.masked, "element")
+    when = f"after step {each.since}" if each.since else f"in {count(motion.steps, 'step')}"
     cause = f"its weight decay of {number(each.weight_decay)}" if each.weight_decay else "momentum"
     return Finding(
         message=(
             f"{what} of {each.name} are frozen by a zeroed gradient, and {percent(_share(each))} of their elements "
-            f"moved in {count(motion.steps, 'step')}: {each.optimizer} moves them by {cause}"
+            f"moved {when}: {each.optimizer} moves them by {cause}"
         ),
         where=each.name,
         location=each.optimizer_location or each.location,
@@ -106,5 +108,6 @@ def _finding(each: ParameterMotion, motion: Motion, limits: Limits) -> Finding:
         limit=limits.max_moved_share,
         severity=Severity.WARNING,
         confidence=Confidence.CONFIRMED,
+        since=each.since or None,
         detail=(f"they changed by {number(each.drift)} of their norm so far",),
     )

@@ -14,7 +14,7 @@ from auditor.declare import (
 from auditor.evidence import TiedPair, TiedWeights
 
 from ..symptoms import NOT_LEARNING
-from ..words import count
+from ..words import count, number
 
 
 @rule(
@@ -49,8 +49,11 @@ def untied_weights(weights: TiedWeights) -> Judgement:
 
     By identity: `tie_word_embeddings`, `tie_weights` or the like is true on the model or in its configuration, the
     two parameters are neither the same object nor share memory, an optimizer trains one, and they differ after the
-    observed steps. No limits. Without a flag, two weights that were bit-equal before the first step and are not
-    after it are a note: random numbers do not agree by chance, so one was copied from the other.
+    observed steps. In place of a flag, it counts as a declaration that the two modules have shared one parameter since
+    the script began, or one of them with a module whose place the other has taken, unless the two were bit-equal
+    before the first step: then they may have been parted on purpose. No limits. Otherwise, two weights that were
+    bit-equal before the first step and are not after it are a note: random numbers do not agree by chance, so one was
+    copied from the other.
 
     ## When it may be wrong
 
@@ -71,7 +74,7 @@ def untied_weights(weights: TiedWeights) -> Judgement:
     if not trained:
         raise NotApplicable("no embedding with an output layer of the same shape is trained")
     apart = [pair for pair in trained if not pair.tied and not pair.equal_end]
-    broken = [pair for pair in apart if pair.declared or pair.equal_start]
+    broken = [pair for pair in apart if pair.declared or pair.equal_start or pair.was_tied]
     yield Measured(
         float(len(broken)),
         0.0,
@@ -81,12 +84,24 @@ def untied_weights(weights: TiedWeights) -> Judgement:
         yield _finding(pair)
 
 
+def _undone(pair: TiedPair) -> bool:
+    """Not by a copy of the weight, which parts the two on purpose."""
+    return pair.was_tied and not pair.equal_start
+
+
 def _finding(pair: TiedPair) -> Finding:
     shape = "x".join(map(str, pair.shape))
+    sure = bool(pair.declared) or _undone(pair)
     if pair.declared:
         message = (
             f"{pair.declared} is set, but {pair.head} and {pair.embedding} are two parameters ({shape}) that differ "
             "after the observed steps"
+        )
+    elif _undone(pair):
+        line = f" in line {number(pair.tie_location.line)}" if pair.tie_location is not None else ""
+        message = (
+            f"{pair.head} and {pair.embedding} were tied{line}, and something has since given one of them a new "
+            f"parameter: they are two ({shape}) that differ"
         )
     else:
         message = (
@@ -96,10 +111,10 @@ def _finding(pair: TiedPair) -> Finding:
     return Finding(
         message=message,
         where=pair.head,
-        location=pair.location or pair.embedding_location,
+        location=(pair.tie_location if _undone(pair) else None) or pair.location or pair.embedding_location,
         measured=1.0,
         limit=0.0,
-        severity=Severity.WARNING if pair.declared else Severity.NOTE,
-        confidence=Confidence.CONFIRMED if pair.declared else Confidence.SUSPECTED,
+        severity=Severity.WARNING if sure else Severity.NOTE,
+        confidence=Confidence.CONFIRMED if sure else Confidence.SUSPECTED,
         detail=(("they were equal before the first step" if pair.equal_start else "they were never equal"),),
     )

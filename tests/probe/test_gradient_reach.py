@@ -185,3 +185,41 @@ def test_a_formula_without_a_model_that_is_called(zygote, batch, place, cut):
     (found,) = seen["graph_cuts"].cuts
     assert (found.operation, found.location.line, found.noise) == ("item", 10, 0.0)
     assert found.change > 0.01
+
+
+RECURRENCE = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = nn.GRUCell(3, 5), nn.Linear(5, 2)
+    def forward(self, x):
+        h = torch.zeros(len(x), 5)
+        for t in range(6):
+            h = self.cell(x[:, t], HANDED)
+        return self.out(h)
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for step in range(5):
+    optimizer.zero_grad()
+    net(torch.randn(4, 6, 3)).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("handed", "cut"), [("h.detach()", True), ("h.data", True), ("h", False)])
+def test_a_recurrence_whose_state_is_cut_off(zygote, handed, cut):
+    check_recurrence(zygote, RECURRENCE, handed, cut)
+    kept = RECURRENCE.replace("for t", "all = []\n        for t").replace(
+        "return self.out(h)", "return self.out(torch.stack(all)[-1])"
+    )
+    check_recurrence(zygote, kept.replace("HANDED)", "HANDED); all.append(h)"), handed, cut, line=13)
+
+
+def check_recurrence(zygote, script, handed, cut, line=12):
+    found = zygote.probe(script.replace("HANDED", handed), steps=4)["gradient_reach"].recurrences
+    assert [(each.name, each.calls, each.cut, each.reached, each.location.line) for each in found] == (
+        [("cell", 6, 5, 1, line)] if cut else []
+    )

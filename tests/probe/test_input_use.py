@@ -105,3 +105,12 @@ def test_lengths_that_follow_from_the_inputs_do_not_break_the_loop(zygote):
     assert "shape" in part.refused
     assert part.constant == ()
     assert part.output_change > 0
+
+
+def test_one_of_two_inputs_without_effect(zygote):
+    script = SCRIPT.replace("def forward(self, x):", "def forward(self, x, other):").replace(
+        "net(x), y", "net(x, x.flip(0)), y"
+    )
+    part = run(zygote, "self.net(x)", script)["input_use"]
+    assert [(each.name, each.shape) for each in part.ignored] == [("other", (32, 6))]
+    assert run(zygote, "self.net(x + other)", script)["input_use"].ignored == ()

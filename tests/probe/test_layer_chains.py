@@ -122,3 +122,23 @@ def test_recurrent_networks_have_none(zygote):
         optimizer.step()
     """
     assert zygote.probe(script, steps=3, parts=("layer_chains",)).absent("layer_chains").startswith("not-applicable")
+
+
+WHOLE = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AvgPool2d(2), MIDDLE nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8, 2))
+optimizer = torch.optim.SGD(net.parameters(), 0.01)
+for step in range(4):
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(net(torch.randn(8, 1, 8, 8)), torch.randint(0, 2, (8,))).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("middle", "whole", "pairs"), [("", True, 2), ("nn.ReLU(),", False, 1)])
+def test_a_network_that_is_linear_from_end_to_end(zygote, middle, whole, pairs):
+    seen = zygote.probe(WHOLE.replace("MIDDLE", middle), steps=3)["layer_chains"]
+    assert (seen.whole, len(seen.pairs)) == (whole, pairs)
+    assert seen.pairs[0].averaged == whole

@@ -168,3 +168,29 @@ optimizer = torch.optim.SGD(groups, lr=0.1)
         "2.bias": 0,
     }
     assert not any(each.returns and each.moved_within for each in seen.values())
+
+
+LATE = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+table = nn.Embedding(6, 3)
+head = nn.Linear(3, 2)
+model = nn.Sequential(table, head)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(40):
+    if step == 20:
+        optimizer = torch.optim.AdamW(table.parameters(), lr=0.1, weight_decay=DECAY)
+    optimizer.zero_grad()
+    model(torch.randint(0, 6, (32,))).pow(2).mean().backward()
+    if step >= 20:
+        table.weight.grad[:4] = 0.0
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("decay", "moved"), [("0.1", 12), ("0.0", 0)])
+def test_masks_of_an_optimizer_that_is_built_later(zygote, decay, moved):
+    seen = zygote.probe(LATE.replace("DECAY", decay), steps=8, look_on=32)["motion"]
+    [masked] = [each for each in seen.parameters if each.masked]
+    assert (masked.masked, masked.masked_moved, masked.masked_rows, masked.since) == (12, moved, 4, 20)

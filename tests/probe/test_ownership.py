@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 START = """
 import copy
 import torch
@@ -137,3 +139,52 @@ def test_a_tensor_of_a_model_written_as_functions(zygote):
 
 def test_tensors_whose_gradient_is_read_are_no_weights(zygote):
     assert zygote.probe(FUNCTIONAL + "    print(scale.grad.norm())\n")["ownership"].left_out == ()
+
+
+STAGES = """
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for stage in range(2):
+    if stage:
+        model.fc = nn.Linear(8, 3)
+        SECOND
+    for step in range(30):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).pow(2).mean().backward()
+        optimizer.step()
+"""
+
+
+def test_a_layer_replaced_between_two_stages(zygote):
+    seen = zygote.probe(START + STAGES.replace("SECOND", ""), steps=10, look_on=40)["ownership"]
+    assert (seen.since, [left.name for left in seen.left_out]) == (30, ["fc"])
+    assert [stale.parameters for stale in seen.stale] == [18]
+
+
+def test_a_second_optimizer_over_the_new_layer(zygote):
+    second = "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
+    seen = zygote.probe(START + STAGES.replace("SECOND", second), steps=10, look_on=40)["ownership"]
+    assert (seen.left_out, seen.stale) == ((), ())
+
+
+FROZEN = """
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+BEFORE
+model.fc = nn.Linear(8, 30)
+model.fc.requires_grad_(HEAD)
+optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "head", "found"),
+    [
+        (LOOP, False, ["fc"]),  # trained
+        ("model.load_state_dict(Net().state_dict())", False, ["fc"]),
+        (LOOP, True, []),
+        ("pass", False, []),  # random features behind random features
+    ],
+)
+def test_a_new_head_that_is_frozen(zygote, before, head, found):
+    setup = START + FROZEN.replace("BEFORE", before).replace("HEAD", str(head)) + LOOP.replace("6", "8")
+    seen = zygote.probe(setup, steps=12)["ownership"]
+    assert [each.name for each in seen.frozen_starts] == found

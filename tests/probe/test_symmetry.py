@@ -142,3 +142,29 @@ for step in range(5):
 def test_columns_of_weights_that_no_module_owns(zygote, start, equal):
     seen = zygote.probe(LOOSE.replace("START", start))
     assert [min(each.duplicates_start, each.duplicates_end) for each in seen["symmetry"].layers] == equal
+
+
+EXPERTS = """
+import copy
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        one = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+        self.experts = nn.ModuleList(copy.deepcopy(one) for _ in range(3))
+    def forward(self, x):
+        return sum(expert(INPUT) for i, expert in enumerate(self.experts))
+model = Mixture()
+"""
+
+
+def test_copies_that_get_the_same_input_stay_copies(zygote):
+    loop = LOOP.replace("MODEL", EXPERTS.replace("INPUT", "x")).replace("SHAPE", "4")
+    first, second = zygote.probe(loop)["symmetry"].copies
+    assert (first.names, first.apart) == (("experts.0.0", "experts.1.0", "experts.2.0"), 0.0)
+    assert (first.moved > 0, first.gradient_nonzero, second.shape) == (True, True, (3, 6))
+    assert first.location.line == 11
+
+
+def test_copies_that_get_other_inputs_part(zygote):
+    loop = LOOP.replace("MODEL", EXPERTS.replace("INPUT", "x + i")).replace("SHAPE", "4")
+    assert all(each.apart > 0.1 * each.moved for each in zygote.probe(loop)["symmetry"].copies)

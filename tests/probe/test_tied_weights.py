@@ -81,3 +81,21 @@ def test_models_without_such_a_pair(zygote):
         LOOP.replace("BUILD", "pass").replace("AFTER", "").replace("nn.Linear(8, 30, bias=False)", "nn.Linear(8, 31)")
     )
     assert zygote.probe(script, steps=4, parts=("tied_weights",)).absent("tied_weights").startswith("not-applicable")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "for m in (model.embed, model.head): m.weight = nn.Parameter(torch.randn(30, 8))",
+        "model.embed = nn.Embedding.from_pretrained(torch.randn(30, 8), freeze=False)",
+    ],
+)
+def test_a_tie_that_was_undone(zygote, after):
+    found = pair(zygote, "self.head.weight = self.embed.weight", after)
+    assert (found.tied, found.was_tied, found.equal_start, found.tie_location.line) == (False, True, False, 13)
+
+
+def test_a_tie_that_was_parted_by_a_copy(zygote):
+    after = "model.head.weight = nn.Parameter(model.embed.weight.detach().clone())"
+    found = pair(zygote, "self.head.weight = self.embed.weight", after)
+    assert (found.tied, found.was_tied, found.equal_start) == (False, True, True)

@@ -146,3 +146,14 @@ def test_a_clipped_depth_profile_only_warns():
 @pytest.mark.parametrize("steps", [0, 1, 5])
 def test_few_steps_are_inconclusive(steps):
     assert exploding(FLAT[:steps], STEADY[:steps]).verdict.outcome == "inconclusive"
+
+
+def test_a_burst_after_which_nothing_moves_is_an_error():
+    norms = (14.0, 110.0, 130.0, *([0.2, 0.3, 0.1] * 10))
+    stuck = (1.7, 3.7, 4.5, *([1.6, 1.8, 1.5] * 10))
+    (finding,) = exploding(stuck, norms).findings
+    assert "shot up to 130 at step 2" in finding.message
+    learning = (1.7, 3.7, 4.5, *(1.5 * 0.9**step for step in range(30)))
+    assert exploding(learning, norms).findings == ()
+    assert exploding(stuck, (14.0, 110.0, 130.0, *([9.0] * 30))).findings == ()
+    assert exploding(stuck, norms, clipped_norms=(1.0,) * 33).findings == ()

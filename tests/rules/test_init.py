@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from auditor.evidence import InitialLoss, Layer, LayerSymmetry, Model, Program, Symmetry
+from auditor.evidence import CopiedWeights, InitialLoss, Layer, LayerSymmetry, Model, Program, Symmetry
 from auditor.testing import judge, place
 
 
@@ -168,3 +168,15 @@ def test_the_limit_can_be_configured():
     )
     assert judge("initial-loss", part).verdict.outcome == "fail"
     assert judge("initial-loss", part, limits={"max-ratio": 3.0}).verdict.outcome == "pass"
+
+
+# ----------------------------------------------------------------------------------- copies that never part
+
+
+@pytest.mark.parametrize(("apart", "moved", "found"), [(0.0, 0.1, 1), (0.05, 0.1, 0), (0.0, 0.0, 0)])
+def test_layers_that_stay_copies_of_each_other(apart, moved, found):
+    copies = CopiedWeights(names=("experts.0", "experts.1"), shape=(6, 4), moved=moved, apart=apart)
+    seen = Symmetry(steps=60, layers=(healthy(),), copies=(copies,))
+    findings = judge("symmetric-init", seen).findings
+    assert len(findings) == found
+    assert all("began as copies" in finding.message for finding in findings)

@@ -11,11 +11,13 @@ from auditor.evidence import (
     CrossSample,
     CustomFunction,
     CustomFunctions,
+    CutRecurrence,
     GradientReach,
     GraphCut,
     GraphCuts,
     HiddenModule,
     HiddenModules,
+    IgnoredInput,
     InputUse,
     LayerChains,
     LinearPair,
@@ -129,6 +131,11 @@ def test_mixed_samples_fail_at_the_first_layer_that_moved():
     assert (finding.severity, finding.confidence, finding.location.line) == (None, "confirmed", 9)
 
 
+def test_outputs_that_were_never_the_samples_own_fail():
+    assert len(cross(mixing=2, unmoved=2, own=0.0).findings) == 1
+    assert cross(mixing=2, unmoved=1).findings == ()  # a router with limited capacity
+
+
 def test_a_layer_that_takes_the_sequence_first_is_named():
     (finding,) = cross(sequence_first=True, swap_error=1e-7).findings
     assert finding.severity is None
@@ -181,6 +188,26 @@ def use(**changes):
     given = {"module": "Net", "samples": 16, "steps": 120, "real": FALLING, "constant": FALLING, "output_change": 0.5}
     given |= {"examined": 119, "changed_inputs": 1, "same_targets": True, "distinct_targets": True}
     return InputUse(**{**given, **changes, "loss_function": "cross_entropy", "model_location": place(30)})
+
+
+def test_one_of_several_inputs_without_effect():
+    lost = GradientReach(steps=60, parameters=90, unreached=(Unreached(name="encoder", parameters=40, steps=60),))
+    ignored = use(ignored=(IgnoredInput(name="images", shape=(16, 1, 8, 8)),))
+    (finding,) = judge("input-independence", ignored, lost).findings
+    assert "do not depend on the input 'images'" in finding.message
+    assert all("images" not in each.message for each in judge("input-independence", ignored).findings)
+    masked = use(ignored=(IgnoredInput(name="attention_mask", shape=(16, 8)),))
+    assert all("mask" not in each.message for each in judge("input-independence", masked, lost).findings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [({}, True), ({"reached": 12}, False), ({"kept": 1, "cut": 10}, False), ({"calls": 2, "cut": 1}, False)],
+)
+def test_a_recurrence_that_is_cut_in_every_step(changes, found):
+    given = {"name": "cell", "kind": "GRUCell", "cell": True, "calls": 12, "cut": 11, "reached": 1, **changes}
+    reach = GradientReach(steps=60, parameters=90, recurrences=(CutRecurrence(**given),))
+    assert bool(judge("broken-graph", reach).findings) == found
 
 
 def overfit(*, reached=False, end=0.7):
@@ -281,6 +308,21 @@ def test_bottlenecks_pass(widths):
 def test_a_projection_before_a_head_is_a_note():
     (finding,) = judge("missing-nonlinearity", chains(pair(784, 128, 10))).findings
     assert finding.severity == "note"
+
+
+def test_a_network_that_is_linear_from_end_to_end_is_a_warning():
+    whole = chains(pair(784, 128, 10)).model_copy(update={"whole": True})
+    (finding,) = judge("missing-nonlinearity", whole).findings
+    assert finding.severity is None
+    assert "the network is one linear map" in finding.message
+    bottleneck = chains(pair(784, 4, 784)).model_copy(update={"whole": True})
+    assert judge("missing-nonlinearity", bottleneck).findings == ()
+
+
+@pytest.mark.parametrize(("second", "found"), [("Conv2d", 1), ("Linear", 0)])
+def test_an_average_between_two_convolutions(second, found):
+    averaged = pair(8, 16, 8, averaged=True, needed=0, second_kind=second)
+    assert len(judge("missing-nonlinearity", chains(averaged)).findings) == found
 
 
 def test_no_pairs_pass():

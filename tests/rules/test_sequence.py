@@ -294,5 +294,12 @@ def test_ties_that_hold_and_separate_weights_pass(changes):
     assert tied(**changes).verdict.outcome == "pass"
 
 
+def test_a_tie_that_was_undone_fails_and_one_parted_by_a_copy_is_noted():
+    (finding,) = tied(was_tied=True, tie_location=place(20)).findings
+    assert (finding.confidence, finding.severity, finding.location.line) == ("confirmed", "warning", 20)
+    (finding,) = tied(was_tied=True, equal_start=True).findings
+    assert finding.severity == "note"
+
+
 def test_frozen_weights_are_not_judged():
     assert tied(declared="tied", trained=False).verdict.outcome == "not-applicable"

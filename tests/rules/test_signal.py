@@ -7,6 +7,7 @@ import math
 import pytest
 
 from auditor.evidence import (
+    Activations,
     ForwardScale,
     FrozenEarly,
     Gradients,
@@ -21,6 +22,7 @@ from auditor.evidence import (
     Reinitialized,
     SaturatedLayer,
     Saturation,
+    UnitActivity,
     Updates,
     ValueClipping,
 )
@@ -235,6 +237,20 @@ def test_hidden_weights_of_an_odd_size():
     assert judge("init-scale", seen, again(LEARNING, SLOWER).model_copy(update=chosen)).findings == ()
 
 
+def test_a_loss_that_comes_down_to_where_the_other_begins_makes_no_progress():
+    high = [30 * 0.95**step for step in range(50)]
+    assert len(judge("init-scale", scale(SHRINKING[::-1]), again(high, LEARNING)).findings) == 1
+
+
+def test_a_signal_that_fades_by_dead_units_is_left_to_them():
+    seen = scale(SHRINKING)
+    usual = [layer.model_copy(update={"weight_std": 0.15}) for layer in seen.layers]
+    dead = UnitActivity(name="fc1", units=8, dead=8, dead_start=8, dead_end=8, samples=999, active_share=0.0)
+    for layers, found in ((seen.layers, 1), (tuple(usual), 0)):
+        parts = (seen.model_copy(update={"layers": layers}), again(STUCK, LEARNING))
+        assert len(judge("init-scale", *parts, Activations(steps=(0,), layers=(dead,))).findings) == found
+
+
 def test_without_experiment_a_drift_is_left_open():
     assert outcome("init-scale", scale(SHRINKING)) == "inconclusive"
     assert outcome("init-scale", scale([0.1, 0.0, 0.1, 0.2])) == "inconclusive"
@@ -262,6 +278,13 @@ def test_saturated_layers_are_a_suspicion():
     answer = judge("saturated-activations", saturated(0.7, 0.65))
     assert (answer.findings[0].confidence, answer.findings[0].where) == ("suspected", "fc1")
     assert "65 % of the outputs" in answer.findings[0].message
+
+
+def test_fewer_flat_outputs_are_enough_where_other_weights_help():
+    (finding,) = judge("saturated-activations", saturated(0.4, 0.45), again(STUCK, LEARNING)).findings
+    assert (finding.confidence, finding.since) == ("confirmed", 0)
+    assert judge("saturated-activations", saturated(0.4, 0.45), again(LEARNING, LEARNING)).findings == ()
+    assert judge("saturated-activations", saturated(0.1, 0.1), again(STUCK, LEARNING)).findings == ()
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.0), (0.1, 0.9), (0.9, 0.1)])

@@ -158,6 +158,7 @@ class _Look:
             mixing=len(mixing),
             moved=max(move.others for move in moves),
             own=max(move.own for move in moves),
+            unmoved=sum(move.own <= noise for move in mixing),
             noise=noise,
             others=max(move.share for move in moves),
             swap_error=self._swapped(moves[0].row, moves[0].source),

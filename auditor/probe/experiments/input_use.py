@@ -3,14 +3,15 @@ first sample's inputs in place of everybody's; targets, weights and random numbe
 
 from __future__ import annotations
 
+import inspect
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from auditor.evidence import InputUse
+from auditor.evidence import IgnoredInput, InputUse
 from auditor.probe.batches import equal, map_tensors, tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.replay import Experiment, NotRun, Replay
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 STEPS = (30, 120)  # of both arms; the longer ones only where the shorter ones leave it open
 FEWEST = 12
 CLEAR = 0.85  # loss with inputs over loss without them that settles it
+MOST_INPUTS = 8  # that are exchanged one by one
 SEED = 60_013
 TARGETS = ("label", "labels", "target", "targets", "y", "tgt", "decoder_input_ids", "start_positions", "end_positions")
 MASKS = ("mask", "length", "position", "lens")
@@ -66,6 +68,7 @@ class _Arms:
         self._distinct = True
         self._changed = 0
         self._module: torch.nn.Module | None = None
+        self._ignored: tuple[IgnoredInput, ...] = ()
         self._refused = ""  # why the model cannot be called with one sample's inputs for all
 
     def take(self, steps: int, both: bool = True) -> Generator[Replay, Trail, None]:
@@ -147,6 +150,22 @@ class _Arms:
             if not self._probe.loss_facts().name and not all(o.dim() and o.shape[0] == self._size for o in was):
                 return  # one number for the batch, as a loss inside the model: it does not know the order of the rows
         self._change, self._examined = moved, step
+        if self._changed > 1 and moved > 0:
+            self._ignored = tuple(self._without_effect(examination, before, after))
+
+    def _without_effect(
+        self, examination: Examination, before: list[torch.Tensor], after: list[torch.Tensor]
+    ) -> Iterator[IgnoredInput]:
+        """Inputs of which each sample can get another one's, and no output changes by one bit."""
+        for place, (usual, other) in enumerate(zip(before, after, strict=True)):
+            if place >= MOST_INPUTS or usual is other or torch.equal(usual, other):
+                continue
+            args, kwargs = (_replaced(given, usual, other) for given in (examination.args, examination.kwargs))
+            if all(
+                _same(examination.outputs(training=training), examination.outputs(args, kwargs, training=training))
+                for training in (False, True)
+            ):
+                yield IgnoredInput(name=_argument(examination, usual), shape=tuple(usual.shape))
 
     def _rehearse(self, examination: Examination) -> None:
         """The loop must not break over inputs that are all alike: lengths may follow from them."""
@@ -180,6 +199,7 @@ class _Arms:
             changed_inputs=self._changed,
             same_targets=equal(mine, others) if mine and others else None,
             distinct_inputs=self._distinct,
+            ignored=self._ignored,
             refused=self._refused,
             distinct_targets=_differ(mine[0], self._size) if mine else None,
             fidelity=self._probe.fidelity,
@@ -187,6 +207,23 @@ class _Arms:
             location=facts.location,
             model_location=self._probe.program.location_of(module),
         )
+
+
+def _replaced(given: Any, tensor: torch.Tensor, other: torch.Tensor) -> Any:
+    return map_tensors(given, lambda each: other if each is tensor else each)
+
+
+def _same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return bool(one) and len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _argument(examination: Examination, tensor: torch.Tensor) -> str:
+    """What the model's forward calls it; '' where that is not known."""
+    try:
+        bound = inspect.signature(examination.module.forward).bind(*examination.args, **examination.kwargs)
+    except (TypeError, ValueError):
+        return ""
+    return next((name for name, value in bound.arguments.items() if any(t is tensor for t in tensors(value))), "")
 
 
 def _is_target(name: str) -> bool:

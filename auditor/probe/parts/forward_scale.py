@@ -86,7 +86,7 @@ class ForwardScaleCollector(Collector):
         roots = tuple(tensor for tensor in tensors(_plain(result)) if tensor.grad_fn is not None)
         graph = Consumers(roots)
         self.activations = [graph.activation(node) if node is not None else "" for node in self._nodes]
-        self._residual = graph.has_sums_of_layers()
+        self._residual = graph.has_branches()
         self._nodes = []  # they keep the graph, and with it the memory, alive
 
     def part(self) -> ForwardScale:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from auditor.evidence import GradientReach, Unreached
+from auditor.evidence import CutRecurrence, GradientReach, Unreached
 from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.recurrences import WATCHED, Recurrences
 from auditor.probe.rewind import is_lazy
 from auditor.probe.steps import StepSeen
 
@@ -26,16 +28,39 @@ class GradientReachCollector(Collector):
         self._graded: set[int] = set()  # had a gradient after a backward, which something then took away
         self._rootless = 0
         self._backward_location: Any = None
+        self._recurrences = Recurrences()
+        self._given: tuple[Any, ...] = ()  # to the root that is running
+
+    def watches(self, step: int) -> bool:
+        return step < WATCHED
+
+    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._given = (args, kwargs)
+
+    def forwarded(self, module: nn.Module, result: Any) -> None:
+        if self.step < WATCHED:
+            self._recurrences.called(module, self._given, result)
+        self._given = ()
+
+    def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        if self.step < WATCHED:
+            self._recurrences.called(module, args, result)
+
+    outside_forwarded = layer_forwarded
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         if any(root.grad_fn is None and not isinstance(root, nn.Parameter) for root in roots):
             self._rootless += 1
+        if self.step < WATCHED:
+            self._recurrences.backward_begins()
 
     def backward_ended(self) -> None:
+        self._recurrences.backward_ended()
         for waiting in self._waiting.values():
             self._graded.update(id(parameter) for parameter in waiting if parameter.grad is not None)
 
     def step_ended(self, step: StepSeen) -> None:
+        self._recurrences.forget()
         if self._backward_location is None and step.backwards:
             self._backward_location = step.backwards[0].location
 
@@ -82,8 +107,26 @@ class GradientReachCollector(Collector):
             parameters=sum(held.values()),
             unreached=tuple(self._describe()),
             rootless=self._rootless,
+            recurrences=tuple(self._cut_recurrences()),
             backward_location=self._backward_location,
         )
+
+    def _cut_recurrences(self) -> Iterator[CutRecurrence]:
+        names = self.probe.program.module_names()
+        seen: set[int] = set()
+        for each in self._recurrences.found:
+            if id(each.module) not in seen:
+                seen.add(id(each.module))
+                yield CutRecurrence(
+                    name=names.get(id(each.module), type(each.module).__name__),
+                    kind=type(each.module).__name__,
+                    cell=isinstance(each.module, nn.RNNCellBase | nn.RNNBase),
+                    calls=each.calls,
+                    cut=each.cut,
+                    kept=each.kept,
+                    reached=each.reached,
+                    location=each.location,
+                )
 
     def _describe(self) -> list[Unreached]:
         layers = self.probe.program.parameter_layers()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from auditor.evidence import BiasedNorm, LayerChains, LinearPair
 from auditor.probe.collect import Collector, Unavailable
-from auditor.probe.graph import consumers
+from auditor.probe.graph import consumers, graph_leaves
 from auditor.probe.graph import kind_of as kind
 from auditor.probe.held import held
 
@@ -25,6 +25,7 @@ REARRANGING = frozenset(
     {"View", "UnsafeView", "Reshape", "ReshapeAlias", "Squeeze", "Unsqueeze", "Permute", "Transpose", "T", "Clone",
      "Alias", "ToCopy"}
 )  # fmt: skip
+AVERAGING = frozenset({"AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "Mean"})  # linear as well
 MOST_BETWEEN = 12
 
 
@@ -37,6 +38,16 @@ class _Call:
     result: Any
     taken: int
     given: int
+
+
+@dataclass
+class _Way:
+    """From a layer back to the linear layer that alone feeds it."""
+
+    before: _Call | None = None  # None: something else feeds it
+    passed: list[Any] = field(default_factory=list)  # nodes from here to there
+    dropout: bool = False
+    averaged: bool = False  # by a pooling
 
 
 class LayerChainsCollector(Collector):
@@ -52,6 +63,7 @@ class LayerChainsCollector(Collector):
         self._batch_norms: set[int] = set()
         self._pairs: dict[tuple[int, int], LinearPair] = {}
         self._biased: dict[int, BiasedNorm] = {}
+        self._whole = False
         self._branching: set[int] = set()  # first layers whose output was seen to go elsewhere too
 
     def watches(self, step: int) -> bool:
@@ -85,13 +97,14 @@ class LayerChainsCollector(Collector):
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         if self.step >= WATCHED or not self._calls:
             return
-        chains = [(call, *self._before(call)) for call in self._calls.values()]
-        rows = [(before, call, passed, dropout) for call, before, passed, dropout in chains if before is not None]
+        chains = [(call, self._before(call)) for call in self._calls.values()]
+        rows = [(way.before, call, way) for call, way in chains if way.before is not None]
         biased = [(self._calls[node], norm) for norm, node in self._norms if node in self._calls]
+        self._whole = self._whole or self._is_whole(chains, roots)
         if rows or biased:
             uses = consumers(roots)
-            for before, call, passed, dropout in rows:
-                self._judge(before, call, dropout, all(uses.get(node, 0) == 1 for node in passed))
+            for before, call, way in rows:
+                self._judge(before, call, way, all(uses.get(node, 0) == 1 for node in way.passed))
             for call, norm in biased:
                 if held(call.module, "bias") is not None and uses.get(call.result, 0) == 1:
                     self._note_bias(call.module, norm)
@@ -104,32 +117,43 @@ class LayerChainsCollector(Collector):
         """The nodes keep the graph alive."""
         self._calls, self._norms, self._through, self._root = {}, [], {}, None
 
-    def _before(self, call: _Call) -> tuple[_Call | None, list[Any], bool]:
-        """(the linear layer that alone feeds this one, the nodes from there to here, whether a dropout is among
-        them)."""
-        node, passed, dropout = call.source, [], False
+    def _before(self, call: _Call) -> _Way:
+        node, way = call.source, _Way()
         for _ in range(MOST_BETWEEN):
             if node is None:
-                return None, [], False
-            passed.append(node)
+                break
+            way.passed.append(node)
             if node in self._calls:
-                return self._calls[node], passed, dropout
+                way.before = self._calls[node]
+                break
             if node in self._through:
-                node, dropout = self._through[node], True
-            elif kind(node) in REARRANGING and node.next_functions:
+                node, way.dropout = self._through[node], True
+            elif kind(node) in REARRANGING | AVERAGING and node.next_functions:
+                way.averaged |= kind(node) in AVERAGING
                 node = node.next_functions[0][0]
             else:
-                return None, [], False
-        return None, [], False
+                break
+        return way
 
-    def _judge(self, before: _Call, call: _Call, dropout: bool, alone: bool) -> None:
+    def _is_whole(self, chains: list[tuple[_Call, _Way]], roots: tuple[torch.Tensor, ...]) -> bool:
+        """All weights that the loss depends on are those of layers that feed each other, one after the other."""
+        fed = [way.before for _, way in chains if way.before is not None]
+        entries = [call for call, way in chains if way.before is None]
+        if len(chains) < 2 or len(entries) != 1 or entries[0].source is not None or len(set(map(id, fed))) < len(fed):
+            return False
+        own = {id(parameter) for call, _ in chains for parameter in call.module.parameters()}
+        return all(id(leaf) in own for leaf in graph_leaves(roots))
+
+    def _judge(self, before: _Call, call: _Call, way: _Way, alone: bool) -> None:
         first, second = before.module, call.module
         key = (id(first), id(second))
         if not alone:
             self._branching.add(id(first))
             self._pairs.pop(key, None)
             return
-        if id(first) in self._branching or first is second or before.given != call.taken or not _combine(first, second):
+        if id(first) in self._branching or first is second or not _combine(first, second):
+            return
+        if before.given != call.taken and not way.averaged:
             return
         names = self.probe.program.module_names()
         self._pairs[key] = LinearPair(
@@ -141,8 +165,9 @@ class LayerChainsCollector(Collector):
             inner=_widths(first)[1],
             after=_widths(second)[1],
             weights=sum(weight.numel() for weight in _weights(first, second)),
-            needed=_needed(first, second, before, call),
-            dropout=dropout,
+            needed=_needed(first, second, before, call) if not way.averaged else 0,
+            dropout=way.dropout,
+            averaged=way.averaged,
             location=self.probe.program.location_of(second),
         )
 
@@ -164,6 +189,7 @@ class LayerChainsCollector(Collector):
         return LayerChains(
             linear=len(self._linear),
             norms=len(self._batch_norms),
+            whole=self._whole,
             pairs=tuple(self._pairs.values()),
             biased=tuple(self._biased.values()),
         )

@@ -13,6 +13,8 @@ import torch
 from auditor.evidence import Motion, ParameterMotion
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.locate import sources_mention
+from auditor.probe.masks import LARGEST, LateMasks, Mask
+from auditor.probe.masks import masked as masked_elements
 from auditor.probe.owners import Owners, from_outside, owners, sample
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.program import OptimizerSeen
@@ -20,23 +22,14 @@ from auditor.probe.rewind import is_lazy
 from auditor.probe.steps import StepSeen, fetch
 
 NORM_EVERY = 4  # steps
-LARGEST_MASK = 2**24  # elements of a parameter whose gradient is compared before and after the user's own changes
 ORTHOGONAL = 1e-4  # largest cosine of weight and gradient of a weight whose size does not matter
 MOST_NORMS = 50
 MOST_COSINES = 8
 MOST_WATCHED = 400  # parameters that are looked at in a sampled step
+MOST_LATE = 4  # optimizers
 MOST_PARAMETERS = 200  # that are described; of larger models the noteworthy ones
 GRADED = 5  # updates
 BY_HAND = re.compile(r"""["']lr["']\]\s*[-+*/]?=(?!=)""")  # a source that sets the rate of a group itself
-
-
-@dataclass
-class _Mask:
-    """Elements whose gradient is set to zero between backward() and the step."""
-
-    after_backward: torch.Tensor | None = None
-    always_zero: torch.Tensor | None = None  # at every sampled update
-    cut: torch.Tensor | None = None  # had a gradient after backward(), and none at the update, once at least
 
 
 @dataclass
@@ -45,13 +38,14 @@ class _Watched:
     graded: int = 0
     moved_within: list[torch.Tensor] = field(default_factory=list)
     cosines: list[torch.Tensor] = field(default_factory=list)
-    mask: _Mask | None = None
+    mask: Mask | None = None
     first: torch.Tensor | None = None  # a sample before its first sampled update
     elsewhere: list[torch.Tensor] = field(default_factory=list)  # per later one: whether it began with another value
 
 
 class MotionCollector(Collector):
     name = "motion"
+    looks_on = True  # for the masks of optimizers that are built later
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
@@ -60,11 +54,18 @@ class MotionCollector(Collector):
         self._nonzero: dict[int, torch.Tensor] = {}  # after the last backward
         self._cuts: list[tuple[int, torch.Tensor]] = []
         self._norms: list[tuple[int, list[int], torch.Tensor]] = []
+        self._late: dict[int, LateMasks] = {}  # by optimizer
+        self._optimizers = 0  # that had been built when the loop began to be looked on
+        self._observed: Motion | None = None
 
     # ------------------------------------------------------------------------------------------------- inside a step
 
     def backward_ended(self) -> None:
         """Noted: which elements have a gradient now. The first steps show which parameters are worth it later."""
+        if self.probe.looking_on:
+            for record in self.probe.program.optimizers[self._optimizers :][:MOST_LATE]:
+                self._late_masks(record).backward_ended()
+            return
         if not sampled(self.step) or self.probe.updating:
             return
         parameters = [p for p in self.probe.program.trained_parameters() if _maskable(p)]
@@ -72,10 +73,14 @@ class MotionCollector(Collector):
             self._nonzero = {id(p): p.grad.detach().count_nonzero() for p in parameters if p.grad is not None}
         for parameter in parameters:
             watched = self._watched.get(id(parameter))
-            if watched is not None and watched.mask is not None and parameter.grad is not None:
-                watched.mask.after_backward = parameter.grad.detach() != 0
+            if watched is not None and watched.mask is not None:
+                watched.mask.backward_ended(parameter)
 
     def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
+        if self.probe.looking_on:
+            if id(optimizer) in self._late:
+                self._late[id(optimizer)].update_begins()
+            return
         if optimizer is None or not sampled(self.step):
             return
         with_grad = [p for p in parameters if p.grad is not None and p.is_floating_point() and not is_lazy(p)]
@@ -95,19 +100,21 @@ class MotionCollector(Collector):
                 else:
                     watched.elsewhere.append((before != watched.first).any())
 
+    def _late_masks(self, record: OptimizerSeen) -> LateMasks:
+        found = self._late.get(id(record.optimizer))
+        if found is None:
+            found = self._late[id(record.optimizer)] = LateMasks(
+                [p for p in record.parameters if _maskable(p)], self.step
+            )
+        return found
+
     def _look_at_mask(self, watched: _Watched) -> None:
         parameter = watched.parameter
         before = self._nonzero.get(id(parameter))
         if before is not None and parameter.grad is not None and watched.mask is None:
             self._cuts.append((id(parameter), before - parameter.grad.detach().count_nonzero()))
-        mask = watched.mask
-        if mask is None or mask.after_backward is None or parameter.grad is None:
-            return
-        zero = parameter.grad.detach() == 0
-        cut = zero & mask.after_backward
-        mask.cut = cut if mask.cut is None else mask.cut | cut
-        mask.always_zero = zero if mask.always_zero is None else mask.always_zero & zero
-        mask.after_backward = None
+        if watched.mask is not None:
+            watched.mask.update_begins(parameter)
 
     def update_ended(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
         for parameter, before in self._before:
@@ -117,11 +124,13 @@ class MotionCollector(Collector):
     # ------------------------------------------------------------------------------------------------- between steps
 
     def step_ended(self, step: StepSeen) -> None:
+        if self.probe.looking_on:
+            return
         cuts, self._cuts = self._cuts, []
         for (key, _), gone in zip(cuts, fetch([gone for _, gone in cuts]), strict=True):
             watched = self._watched[key]
             if gone > 0 and watched.mask is None:
-                watched.mask = _Mask()
+                watched.mask = Mask()
         if self.step % NORM_EVERY == 0 and len(self._norms) < MOST_NORMS and not self.probe.manual():
             weights = [p for p in self.probe.program.trained_parameters() if p.dim() > 1 and _maskable(p, None)]
             if weights:
@@ -130,6 +139,25 @@ class MotionCollector(Collector):
     # ------------------------------------------------------------------------------------------------------ the part
 
     def part(self) -> Motion:
+        """Told twice, if the loop is looked on: then what was observed, and what came later."""
+        if self._observed is None:
+            self._observed = self._motions()
+            self._optimizers = len(self.probe.program.optimizers)
+            return self._observed
+        late = [motion for record in self.probe.program.stepped() for motion in self._masked_late(record)]
+        return self._observed.model_copy(update={"parameters": (*self._observed.parameters, *late)})
+
+    def _masked_late(self, record: OptimizerSeen) -> list[ParameterMotion]:
+        late = self._late.get(id(record.optimizer))
+        if late is None or not late.masks:
+            return []
+        known = owners(self.probe.program)
+        chosen = [each for each in self._held(record) if id(each[0]) in late.masks]
+        self._watched.update({id(p): _Watched(p, mask=late.masks[id(p)]) for p, _, _ in chosen})
+        found = [self._motion(p, record, [], decay, {}, late.starts, known, {}, ()) for p, _, decay in chosen]
+        return [each.model_copy(update={"since": late.began}) for each in found]
+
+    def _motions(self) -> Motion:
         probe = self.probe
         stepped = probe.program.stepped()
         if probe.manual() or not stepped:
@@ -189,7 +217,7 @@ class MotionCollector(Collector):
         now = parameter.detach().cpu()
         watched = self._watched.get(id(parameter))
         within = watched.moved_within if watched is not None else []
-        masked, moved, rows, drift = _masked(watched.mask if watched is not None else None, start, now)
+        masked, moved, rows, drift = masked_elements(watched.mask if watched is not None else None, start, now)
         cosines = fetch(list(watched.cosines)) if watched is not None else []
         return ParameterMotion(
             name=f"{known.name(module)}.{own}" if module is not None else "(a loose parameter)",
@@ -223,7 +251,7 @@ def _noteworthy(each: ParameterMotion) -> tuple[bool, bool, float]:
     return each.moved, not each.masked, -grown if grown == grown else 0.0
 
 
-def _maskable(parameter: torch.Tensor, largest: int | None = LARGEST_MASK) -> bool:
+def _maskable(parameter: torch.Tensor, largest: int | None = LARGEST) -> bool:
     if is_lazy(parameter) or parameter.layout != torch.strided or not parameter.is_floating_point():
         return False
     sparse = parameter.grad is not None and parameter.grad.is_sparse
@@ -240,20 +268,6 @@ def _cosine(parameter: torch.Tensor) -> torch.Tensor:
     size = (flat.dot(flat) * flat_grad.dot(flat_grad)).sqrt()
     product = flat.dot(flat_grad) / size
     return torch.where(size > 0, product, torch.full_like(product, float("inf"))).double()
-
-
-def _masked(mask: _Mask | None, start: torch.Tensor | None, now: torch.Tensor) -> tuple[int, int, int, float]:
-    """(masked elements, those that moved, rows of masked elements only, relative size of the move)."""
-    if mask is None or mask.cut is None or mask.always_zero is None or start is None or start.shape != now.shape:
-        return 0, 0, 0, 0.0
-    frozen = (mask.cut & mask.always_zero).cpu()
-    count = int(frozen.sum())
-    if not count:
-        return 0, 0, 0, 0.0
-    rows = int(frozen.reshape(frozen.shape[0], -1).all(1).sum()) if frozen.dim() > 1 else 0
-    change = (now - start)[frozen].double()
-    size = float(start[frozen].double().norm())
-    return count, int((change != 0).sum()), rows, float(change.norm()) / size if size > 0 else 0.0
 
 
 def _rate(value: Any) -> float:

@@ -1,33 +1,53 @@
-"""Which parameters the gradients reach and which ones the optimizers hold, by identity, from the executed graph."""
+"""Which parameters the gradients reach and which ones the optimizers hold, by identity, from the executed graph.
+
+A script may train in stages: another optimizer takes over, a layer is replaced between two rounds. So all that is noted
+belongs to a window of steps, and a new one begins whenever modules were given parameters, or an optimizer was built, in
+between.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from auditor.evidence import LeftOut, Ownership, StaleGroup
+from auditor.evidence import FrozenStart, LeftOut, Ownership, StaleGroup
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import graph_leaves
+from auditor.probe.held import held
 from auditor.probe.locate import GRADIENTS_READ, sources_mention
 from auditor.probe.owners import Owners, from_outside, owners, sample
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.program import WRAPPERS, OptimizerSeen
 from auditor.probe.rewind import is_lazy
+from auditor.probe.standins import KINDS, is_random_stand_in
 from auditor.probe.steps import StepSeen
 
 MOST_NAMED = 8  # tensors of one module
+MOST_WINDOWS = 12
+LOOKS = 6  # in a window; the first few and then every tenth of its steps
+FEWEST = 3  # steps of a window that is told of
 _READS = re.compile(GRADIENTS_READ + r"|\bgrad\(")
 
 
 class OwnershipCollector(Collector):
     name = "ownership"
+    looks_on = True
 
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
+        self._told: list[Ownership] = []  # of the windows before
+        self._windows = 0
+        self._changes = self._count_changes()
+        self._begin_window()
+
+    def _begin_window(self) -> None:
+        self._began = self.step
         self._reached: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # with a sample of its first value
         self._graded: set[int] = set()  # left out, and with a gradient other than zero
         self._norms: list[tuple[tuple[int, ...], torch.Tensor]] = []
@@ -35,9 +55,40 @@ class OwnershipCollector(Collector):
         self._looks = 0
         self._functional: set[int] = set()
         self._loose: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}  # leaves that are no parameters; looks
+        self._frozen: dict[int, nn.Module] = {}  # layers that pass a gradient on and take none
+        self._stepping: set[int] = set()  # optimizers that have stepped in the window
+
+    def _count_changes(self) -> tuple[int, int]:
+        program = self.probe.program
+        return program.registrations.count, len(program.optimizers)
+
+    def _look_now(self) -> bool:
+        return self._looks < LOOKS and sampled(self.step - self._began)
+
+    def _follow_changes(self) -> None:
+        if self._changes == self._count_changes():
+            return
+        self._changes = self._count_changes()
+        if self._windows >= MOST_WINDOWS:  # it builds layers all the time
+            return
+        self._windows += 1
+        if self.step - self._began >= FEWEST:
+            with contextlib.suppress(Unavailable):
+                self._told.append(self._window())
+        self._begin_window()
+
+    def watches(self, step: int) -> bool:
+        return self._look_now()
+
+    def layer_forwarded(self, module: nn.Module, args: Any, result: Any) -> None:
+        if isinstance(module, KINDS) and args and isinstance(args[0], torch.Tensor) and args[0].requires_grad:
+            weight = held(module, "weight")
+            if weight is not None and not weight.requires_grad:
+                self._frozen[id(module)] = module
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
-        if not sampled(self.step) or self.step > 30:
+        self._follow_changes()
+        if not self._look_now():
             return
         self._looks += 1
         for leaf in graph_leaves(roots):
@@ -50,11 +101,12 @@ class OwnershipCollector(Collector):
         self._loose = {key: entry for key, entry in self._loose.items() if entry[2] >= self._looks - 1}
 
     def step_ended(self, step: StepSeen) -> None:
-        if not sampled(self.step) or not (self._reached or self._loose):
+        self._stepping.update(step.updates)
+        if not sampled(self.step - self._began) or not (self._reached or self._loose) or not self._looks <= LOOKS:
             return
-        held = self._held()
+        optimized = self._held()
         left = {**{key: leaf for key, (leaf, _) in self._reached.items()}, **{k: e[0] for k, e in self._loose.items()}}
-        found, grads = dense_gradients([leaf for key, leaf in left.items() if key not in held | self._graded])
+        found, grads = dense_gradients([leaf for key, leaf in left.items() if key not in optimized | self._graded])
         if grads:
             self._norms.append((tuple(map(id, found)), norms(grads)))
 
@@ -63,15 +115,20 @@ class OwnershipCollector(Collector):
 
     def forgotten(self) -> list[torch.Tensor]:
         """Parameters that the gradients reach and no optimizer holds."""
-        held = self._held()
-        return [leaf for key, (leaf, _) in self._reached.items() if key not in held and leaf.requires_grad]
+        optimized = self._held()
+        return [leaf for key, (leaf, _) in self._reached.items() if key not in optimized and leaf.requires_grad]
 
     def part(self) -> Ownership:
-        probe = self.probe
-        stepped = probe.program.stepped()
-        if probe.manual() or not stepped:
+        if self.probe.manual() or not self.probe.program.stepped():
             raise Unavailable("the weights are updated without a torch optimizer")
-        if not self._looks:
+        if self._told and self.step - self._began < FEWEST:
+            return max(self._told, key=_missed)  # the first of equal ones
+        return max([*self._told, self._window()], key=_missed)
+
+    def _window(self) -> Ownership:
+        probe = self.probe
+        stepped = [record for record in probe.program.stepped() if id(record.optimizer) in self._stepping]
+        if not self._looks or not stepped:
             raise Unavailable("no backward() was seen", "inconclusive")
         known = owners(probe.program)
         if any(type(module).__name__ == "FullyShardedDataParallel" for module, _ in known.parents.values()):
@@ -79,15 +136,19 @@ class OwnershipCollector(Collector):
         for keys, vector in self._norms:
             graded = (key for key, norm in zip(keys, vector.tolist(), strict=True) if norm > 0)
             self._graded.update(graded)
-        self._with_gradient = set(probe.collectors.find("gradients").graded())
-        held = self._held()
+        # What had a gradient once may be stale by now, so that later windows rely on the graph alone.
+        first = not self._told and not self._began
+        self._with_gradient = set(probe.collectors.find("gradients").graded() if first else self._reached)
+        optimized = self._held()
         graph = set(self._reached)
-        self._add_weights_in_functions(held)
+        self._add_weights_in_functions(optimized)
         return Ownership(
-            steps=probe.observed,
+            steps=self.step - self._began,
+            since=self._began,
             trained=sum(p.numel() for record in stepped for p in record.parameters if id(p) in self._with_gradient),
-            left_out=self._left_out(known, held),
+            left_out=self._left_out(known, optimized),
             stale=tuple(group for record in stepped if (group := self._stale(record, known, graph)) is not None),
+            frozen_starts=tuple(self._frozen_starts(known, optimized)),
             optimizers=tuple(type(record.optimizer).__name__ for record in stepped),
             optimizer_location=stepped[0].location,
             own_tensors=not self._functional
@@ -134,6 +195,19 @@ class OwnershipCollector(Collector):
             )
         return tuple(groups.values())
 
+    def _frozen_starts(self, known: Owners, optimized: set[int]) -> Iterator[FrozenStart]:
+        for layer in self._frozen.values():
+            own = list(layer.parameters(recurse=False))
+            if any(id(parameter) in optimized for parameter in own):
+                continue
+            if is_random_stand_in(self.probe.program, known, layer):
+                yield FrozenStart(
+                    name=_name(known, layer, several=False),
+                    kind=type(layer).__name__,
+                    parameters=sum(parameter.numel() for parameter in own),
+                    location=self.probe.program.location_of(layer),
+                )
+
     def _stale(self, record: OptimizerSeen, known: Owners, graph: set[int]) -> StaleGroup | None:
         """What the optimizer holds though no model in use has it and no gradient ever came."""
         roots = [known.outermost(known.of[key][0]) for key in graph & set(known.of)]
@@ -157,6 +231,12 @@ class OwnershipCollector(Collector):
             all_of_it=len(gone) == len(record.parameters),
             location=record.location,
         )
+
+
+def _missed(window: Ownership) -> int:
+    """Numbers that are never updated, as the rules count them."""
+    missed = sum(each.parameters for each in window.left_out if not each.moved and not each.loaded)
+    return missed + sum(each.parameters for each in window.frozen_starts)
 
 
 def _name(known: Owners, module: nn.Module, several: bool) -> str:

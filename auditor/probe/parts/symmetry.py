@@ -7,6 +7,7 @@ from torch import nn
 
 from auditor.evidence import LayerSymmetry, Location, Symmetry
 from auditor.probe.collect import Collector, Unavailable
+from auditor.probe.copies import copied_weights
 from auditor.probe.held import held
 
 LARGEST = 2**26  # elements; larger weights are tables of embeddings
@@ -24,6 +25,7 @@ class SymmetryCollector(Collector):
         trained = {id(parameter) for parameter in self.probe.program.trained_parameters()}
         reached = self.probe.collectors.find("gradients").reached()
         layers = []
+        weights: list[tuple[str, torch.Tensor, torch.Tensor]] = []
         for name, module in self.probe.program.layers():
             for own, weight in module.named_parameters(recurse=False):
                 if own.startswith("bias") or weight.dim() < 2 or weight.numel() > LARGEST or id(weight) not in trained:
@@ -31,6 +33,7 @@ class SymmetryCollector(Collector):
                 before = initial.initial(weight)
                 if before is not None and _has_units(before, module):
                     layers.append(self._layer(name, own, module, weight, before, id(weight) in reached))
+                    weights.append((layers[-1].name, weight, before))
         owned = self.probe.program.parameter_layers()
         for index, loose in enumerate(self.probe.program.trained_parameters()):
             before = initial.initial(loose) if id(loose) not in owned and loose.dim() >= 2 else None
@@ -38,7 +41,20 @@ class SymmetryCollector(Collector):
                 layers.append(self._layer(f"parameter {index}", "weight", None, loose, before, id(loose) in reached))
         if not layers:
             raise Unavailable("the model has no trained weight with several output units")
-        return Symmetry(steps=self.probe.observed, layers=tuple(layers))
+        copies = (
+            found.model_copy(update={"location": self._around(found.names[0])})
+            for found in copied_weights(weights, reached)
+        )
+        return Symmetry(steps=self.probe.observed, layers=tuple(layers), copies=tuple(copies))
+
+    def _around(self, name: str) -> Location | None:
+        """Where the innermost module was built that contains the layer: a copy is not built anywhere."""
+        program = self.probe.program
+        modules = (each for _, model in program.models() for each in model.named_modules())
+        places = {own: program.location_of(module) for own, module in modules}
+        while name and places.get(name) is None:
+            name = name.rpartition(".")[0]
+        return places.get(name)
 
     def _layer(
         self, name: str, own: str, module: nn.Module | None, weight: torch.Tensor, before: torch.Tensor, reached: bool

@@ -11,6 +11,7 @@ from torch import nn
 from auditor.evidence import TiedPair, TiedWeights
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.held import held
+from auditor.probe.registrations import Tie
 from auditor.probe.rewind import is_lazy
 
 FLAGS = (
@@ -55,6 +56,7 @@ class TiedWeightsCollector(Collector):
         starts = [initial.initial(weight) if initial is not None else None for weight in (one, other)]
         trained = {id(parameter) for parameter in self.probe.program.trained_parameters()}
         names = self.probe.program.module_names()
+        tie = self._former_tie(embedding, head)
         return TiedPair(
             embedding=names.get(id(embedding), "embedding"),
             head=names.get(id(head), "head"),
@@ -62,11 +64,23 @@ class TiedWeightsCollector(Collector):
             tied=one is other or one.data_ptr() == other.data_ptr(),
             equal_start=all(start is not None for start in starts) and torch.equal(*starts),  # type: ignore[arg-type]
             equal_end=one.device == other.device and torch.equal(one.detach(), other.detach()),
+            was_tied=tie is not None,
+            tie_location=tie.location if tie is not None else None,
             trained=id(one) in trained or id(other) in trained,
             shape=tuple(one.shape),
             embedding_location=self.probe.program.location_of(embedding),
             location=self.probe.program.location_of(head),
         )
+
+    def _former_tie(self, embedding: nn.Module, head: nn.Module) -> Tie | None:
+        """The one between the two, or between one of them and a module that the other has taken the place of."""
+        present = self.probe.program.module_names()
+        for module, other, kind in ((head, embedding, nn.Embedding), (embedding, head, nn.Linear)):
+            for tie in self.probe.program.registrations.ties(module):
+                partner, was = tie.partner(module) or (None, nn.Module)
+                if partner is other or (issubclass(was, kind) and (partner is None or id(partner) not in present)):
+                    return tie
+        return None
 
 
 def _is_table(module: nn.Module) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from auditor.probe.locate import construction_location, user_location
 from auditor.probe.probe import Probe
@@ -18,6 +19,7 @@ def install(probe: Probe) -> None:
     if probe.collectors.hears("weights_read"):
         wrap(nn.Module, "state_dict", lambda original: _reading(probe, original))
     wrap(nn.Module, "load_state_dict", lambda original: _loading(probe, original))
+    register_module_parameter_registration_hook(_registration(probe))
     original = nn.Module.__call__
     calls = probe.calls
 
@@ -38,6 +40,14 @@ def _construction(probe: Probe, original: Callable[..., None]) -> Callable[..., 
                 probe.program.module_built(module, construction_location(module))
 
     return init
+
+
+def _registration(probe: Probe) -> Callable[[nn.Module, str, Any], None]:
+    def registered(module: nn.Module, name: str, parameter: Any) -> None:
+        if probe.alive():
+            probe.program.registrations.heard(module, parameter)
+
+    return registered
 
 
 def _mode_switch(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:

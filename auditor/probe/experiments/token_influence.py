@@ -17,6 +17,7 @@ from torch import nn
 from auditor.evidence import TokenInfluence
 from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
+from auditor.probe.experiments.moved_layers import first_moved, outputs_of_layers
 from auditor.probe.experiments.padded_features import declared, padded_features
 from auditor.probe.experiments.series_influence import series_influence
 from auditor.probe.maskuse import MasksUsed
@@ -376,39 +377,13 @@ class TokenLook:
             handle.remove()
 
     def _locate(self, stream: Stream, axis: int, cut: int, noise: float) -> dict[str, Any]:
-        """The first layer whose output at a position before the cut has moved."""
-        before = self._recorded(stream, None)
-        after = self._recorded(stream, self._replaced(stream, axis, cut + 1, stream.ids.shape[axis]))
-        for (module, was), (same, now) in zip(before, after, strict=False):
-            if module is not same or was.shape != now.shape:
-                break
-            moved = movement(*(t if axis == 1 else t.transpose(0, 1) for t in (was, now)))
-            if moved is not None and float(moved[:, : cut + 1].max()) > noise:
-                owner = self._owner(module)
-                return {"layer": self._name(owner), "layer_location": self._probe.program.location_of(owner)}
-        return {}
-
-    def _recorded(self, stream: Stream, ids: torch.Tensor | None) -> list[tuple[nn.Module, torch.Tensor]]:
-        found: list[tuple[nn.Module, torch.Tensor]] = []
-
-        def note(module: nn.Module, args: Any, result: Any) -> None:
-            first = next(tensors(result), None)
-            per_position = first is not None and first.dim() >= 3 and first.shape[:2] == stream.ids.shape
-            if first is not None and per_position and first.is_floating_point():
-                found.append((module, first.detach().clone()))
-
-        handles = [module.register_forward_hook(note) for module in self._module.modules()]
-        try:
+        """Fields about the first layer whose output at a position before the cut has moved."""
+        replaced = self._replaced(stream, axis, cut + 1, stream.ids.shape[axis])
+        runs = []
+        for ids in (None, replaced):
             with self._fed(stream, ids):
-                self._examination.outputs()
-        finally:
-            for handle in handles:
-                handle.remove()
-        return found
-
-    def _owner(self, module: nn.Module) -> nn.Module:
-        """The module that calls it, for a plain layer that only passes on what it was given."""
-        if not isinstance(module, nn.Linear | nn.Dropout | nn.Identity | nn.LayerNorm):
-            return module
-        parents = (parent for parent in self._module.modules() if any(c is module for c in parent.children()))
-        return next(parents, module)
+                runs.append(outputs_of_layers(self._examination, stream.ids.shape))
+        owner = first_moved(self._module, *runs, axis=axis, before=cut + 1, noise=noise)
+        if owner is None:
+            return {}
+        return {"layer": self._name(owner), "layer_location": self._probe.program.location_of(owner)}

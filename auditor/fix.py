@@ -63,7 +63,8 @@ def _latest() -> Path:
 
 
 def _fix(audit: Audit, findings: Sequence[ReportedFinding], base: Path, *, dry_run: bool, untried: bool) -> int:
-    made = plan(findings, project_of(audit.run, base), untried=untried)
+    alone = audit.together is not None and not audit.together.helped
+    made = plan(findings, project_of(audit.run, base), untried=untried, alone=alone)
     if dry_run:
         if made.files:
             show(neutral(made.diff()) if sys.stdout.isatty() else made.diff(), machine=True)

@@ -32,6 +32,7 @@ from auditor.result import (
 )
 from auditor.static.source import SourceFiles
 from auditor.static.suppressions import Comment, comments
+from auditor.together import outcome
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
         findings=tuple(kept),
         verdicts=verdicts,
         suppressed=tuple(waived),
+        together=outcome(kept, evidence),
         notes=tuple(notes),
         summary=_summary(kept, verdicts, len(waived)),
         evidence=evidence,

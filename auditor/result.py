@@ -133,6 +133,9 @@ class Audit(Frozen):
     findings: tuple[ReportedFinding, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     suppressed: tuple[Suppressed, ...] = ()
+    together: Trial | None = Field(
+        None, description="The fixes that helped against several causes, all at once, where that was tried."
+    )
     notes: tuple[str, ...] = Field((), description="Sentences about the judging: unused suppressions, unread parts.")
     summary: Summary = Summary()
     evidence: Evidence

@@ -93,6 +93,7 @@ def conduct(
     listen: Listener | None = None,
 ) -> Outcome:
     """`audit` with every part replaceable: the rules, the child's command, where its output and progress go."""
+    from auditor import together
     from auditor.judge import judge
     from auditor.registry import UnknownRule
     from auditor.registry import rules as installed
@@ -123,15 +124,18 @@ def conduct(
         return found
 
     def advise(endings: Sequence[Ending]) -> Requests:
-        return wanted(judge(evidence(endings), known, settings, diffs=False))
+        audit = judge(evidence(endings), known, settings, diffs=False)
+        asked = wanted(audit)
+        whole = together.request(audit.findings, audit.evidence) if not asked.trials else None
+        return Requests(trials=(whole,)) if whole is not None else asked
 
-    together = RankFolder(os.environ)
+    ranks = RankFolder(os.environ)
     with interrupts.watching():
         probe = _Probe(request, settings, parts, path, command, capture, interrupts, listen, advise)
         endings = probe.run(started)
         own = endings[0].gathered.parts.get("ranks")
         if isinstance(own, Ranks):
-            endings[0].gathered.parts["ranks"] = together.exchange(own, lambda: interrupts.count > 0)
+            endings[0].gathered.parts["ranks"] = ranks.exchange(own, lambda: interrupts.count > 0)
     if endings[0].exit_code and not endings[0].records:
         last = capture.last_lines(1) if capture is not None else ""
         raise AuditError(f"the probe did not start: {one_line(last, 300) or f'exit code {endings[0].exit_code}'}")

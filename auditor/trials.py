@@ -56,6 +56,8 @@ _WORDS = {
     RemedyKind.FULL_PRECISION: "weights in float32",
     RemedyKind.NO_DROPOUT: "without dropout",
     RemedyKind.NO_PENALTY: "without weight decay and penalties",
+    RemedyKind.NO_AUXILIARY: "without the terms beside the loss function",
+    RemedyKind.PAIRED_METRIC: "the metric in pairs",
 }
 
 
@@ -181,11 +183,24 @@ def made(evidence: Evidence) -> list[TrialRun]:
         add(RemedyKind.REINITIALIZE, evidence.reinitialized.looks)
     if evidence.penalty_off is not None:
         add(RemedyKind.NO_PENALTY, evidence.penalty_off.looks, metric="loss of the data")
+        add(RemedyKind.NO_AUXILIARY, evidence.penalty_off.auxiliary_looks, metric="loss of the data")
+    if evidence.class_weighted is not None:
+        looks = [_pair(*(_wrong(arm) for arm in (evidence.class_weighted.control, evidence.class_weighted.weighted)))]
+        add(RemedyKind.CLASS_WEIGHTS, looks, metric="balanced error rate")
+    for site in evidence.comparisons.broadcast if evidence.comparisons is not None else ():
+        look = PairedReplay(start="later", control=site.errors, treated=(0.0,) * len(site.errors))
+        remedies = (Remedy(kind=RemedyKind.PAIRED_METRIC, site=site.location),)
+        if site.errors:
+            found.append(TrialRun(remedies=remedies, looks=(look,), metric="error of the reported figure"))
     if evidence.divided_accumulation is not None:
         add(RemedyKind.DIVIDE_LOSS, evidence.divided_accumulation.looks, float(evidence.divided_accumulation.per_step))
     if evidence.order_control is not None:
         add(RemedyKind.SHUFFLE, [_pair(evidence.order_control.natural, evidence.order_control.mixed)])
     return [*found, *(evidence.trials.runs if evidence.trials else ())]
+
+
+def _wrong(accuracies: Sequence[float]) -> tuple[float, ...]:
+    return tuple(1 - share for share in accuracies)
 
 
 def _pair(control: tuple[float, ...], treated: tuple[float, ...]) -> PairedReplay:

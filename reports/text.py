@@ -8,7 +8,7 @@ from auditor.compare import Difference
 from auditor.evidence import Location
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, difference_text, story, terminal_fix, words
+from . import clean, difference_text, story, terminal_fix, tried, words
 from .terminal import Page
 
 FORMAT = "text"
@@ -40,6 +40,9 @@ def render(
     for number, group in enumerate(groups[: story.FIRST], 1):
         _finding(page, audit, number, group)
     _more(page, groups[story.FIRST :])
+    if audit.together is not None:
+        page.gap()
+        page.put(tried.at_once(audit.together), hang=2)
     _crash(page, audit)
     _counts(page, audit)
     if difference is not None:

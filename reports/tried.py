@@ -85,6 +85,12 @@ def sentence(trial: Trial) -> str:
     return f"{change(trial)}: {'' if trial.helped else 'no help; '}{course(trial)}"
 
 
+def at_once(trial: Trial) -> str:
+    """Of the fixes that helped against several causes: 'All fixes at once: loss after 120 steps 2.3 → 0.04'."""
+    help_ = "" if trial.helped else "no help; fix one and audit again; "
+    return f"All fixes at once: {help_}{course(trial)}"
+
+
 def result(trial: Trial, best: Trial | None) -> str:
     """'helped less (2.3 → 1.1)' or 'no help (2.3 → 2.28)' of what was tried besides the best."""
     less = " less" if best is not None and best.helped else ""

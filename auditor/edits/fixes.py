@@ -55,8 +55,9 @@ class Plan:
             write(file, after)
 
 
-def plan(findings: Iterable[ReportedFinding], root: Path, *, untried: bool = False) -> Plan:
-    """Take the diffs of findings whose trial helped, in their order; `untried`: of those that were not tried as well.
+def plan(findings: Iterable[ReportedFinding], root: Path, *, untried: bool = False, alone: bool = False) -> Plan:
+    """Take the diffs of findings whose trial helped, in their order; `untried`: of those that were not tried as well;
+    `alone`: the first only, as the fixes were tried at once and did not help.
 
     Raises AuditError when a file is not the one that was audited: then nothing of it can be trusted.
     """
@@ -66,6 +67,9 @@ def plan(findings: Iterable[ReportedFinding], root: Path, *, untried: bool = Fal
     for finding in findings:
         try:
             reason = _reason_to_leave(finding, {each.rule for each in fixed}, untried)
+            if not reason and alone and fixed:
+                left.append(Left(finding, "the fixes did not help all at once; audit again", conflict=True))
+                continue
             if not reason:
                 _take(finding, root, drafts)
                 fixed.append(finding)

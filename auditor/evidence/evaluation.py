@@ -119,6 +119,7 @@ class BroadcastComparison(Frozen):
     known: Literal["predictions", "labels", "both"] = Field(description="What was recognised by its values.")
     paired: float | None = Field(None, description="Share of equal elements in pairs; of '-', the mean square.")
     reported: float | None = Field(None, description="Sum of the matrix over its rows; of '-', its mean square.")
+    errors: tuple[float, ...] = Field((), description="By how much the two differ, in each of the first calls.")
     location: Location | None = None
 
 

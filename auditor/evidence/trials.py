@@ -52,11 +52,13 @@ class RemedyKind(StrEnum):
     SHUFFLE = "shuffle"  # the samples of the recorded batches, in mixed batches
     FULL_PRECISION = "full-precision"  # weights and updates in float32
     NO_DROPOUT = "no-dropout"
+    PAIRED_METRIC = "paired-metric"  # the metric at the site compares each prediction with its own label
+    NO_AUXILIARY = "no-auxiliary"  # no terms of the loss beside torch's loss functions
     NO_PENALTY = "no-penalty"  # neither weight decay nor terms of the loss that depend on the weights alone
 
 
 # What is carried out at the site alone: at another one it is another trial.
-_OF_ONE_CALL = (RemedyKind.LEAVE_OUT, RemedyKind.SIGMOID, RemedyKind.SOFTMAX_AXIS)
+_OF_ONE_CALL = (RemedyKind.PAIRED_METRIC, RemedyKind.LEAVE_OUT, RemedyKind.SIGMOID, RemedyKind.SOFTMAX_AXIS)
 
 # Lower is better.
 Metric = Literal[
@@ -66,6 +68,7 @@ Metric = Literal[
     "loss of the next token",
     "log loss",
     "distance from the targets",
+    "error of the reported figure",
     "error rate of the repaired labels",
     "error rate",
     "balanced error rate",

@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import BroadcastComparison, Comparisons, SingleArgmax
+from auditor.evidence import BroadcastComparison, Comparisons, Remedy, RemedyKind, SingleArgmax
 
 from ..words import count, number
 
@@ -32,6 +32,7 @@ class Limits(Options):
     severity=Severity.ERROR,
     fix="""Give predictions and labels one shape before they are compared: `(pred.view(-1) == y.view(-1)).sum()`; for a
     single logit the prediction is `logit > 0`, not its argmax.""",
+    remedies=(RemedyKind.PAIRED_METRIC,),
     references=(
         "https://docs.pytorch.org/docs/stable/notes/broadcasting.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.eq.html",
@@ -121,6 +122,7 @@ def _broadcast(site: BroadcastComparison, found: int, limits: Limits) -> Finding
         limit=limits.max_broadcasts,
         confidence=Confidence.CONFIRMED,
         detail=(known, f"seen {count(site.calls, 'time')}"),
+        remedies=(Remedy(kind=RemedyKind.PAIRED_METRIC, site=site.location),),
     )
 
 

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Labels, Overfit, RemedyKind, Trajectory
+from auditor.evidence import Labels, Overfit, Remedy, RemedyKind, Trajectory
 
 from ..words import count, number, percent
 
@@ -178,6 +178,7 @@ def _upside_down(labels: Labels, favour: float, limits: Limits) -> Judgement:
         limit=limits.max_recall,
         confidence=Confidence.CONFIRMED,
         fix="Weight the classes by the inverse of their frequencies: `weight=counts.sum() / (len(counts) * counts)`.",
+        remedies=(Remedy(kind=RemedyKind.CLASS_WEIGHTS),),
     )
 
 

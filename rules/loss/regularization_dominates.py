@@ -138,7 +138,7 @@ def _beside(penalty: PenaltyOff, limits: Limits) -> Judgement:
         confidence=Confidence.CONFIRMED,
         detail=tuple(_story(look, place) for place, look in enumerate(looks, 1)),
         fix="Weigh the term so that it is small beside the loss function, and reduce both alike: sums with sums.",
-        remedies=(),
+        remedies=(Remedy(kind=RemedyKind.NO_AUXILIARY, site=penalty.loss_location),),
     )
 
 

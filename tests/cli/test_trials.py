@@ -7,8 +7,21 @@ import random
 
 import pytest
 
+from auditor import together
 from auditor.declare import Severity
-from auditor.evidence import Evidence, LowerRate, PairedReplay, Remedy, RemedyKind, Run, TrialRun, Trials
+from auditor.evidence import (
+    BroadcastComparison,
+    Comparisons,
+    Evidence,
+    Location,
+    LowerRate,
+    PairedReplay,
+    Remedy,
+    RemedyKind,
+    Run,
+    TrialRun,
+    Trials,
+)
 from auditor.result import Audit, Fix, ReportedFinding
 from auditor.trials import candidates, describe, interval, result, tried, wanted
 
@@ -79,6 +92,53 @@ def test_what_does_not_help_alone_is_tried_on_top_of_what_helps_elsewhere():
     assert asked(again) == []
     assert again.findings[1].fix.trial is not None
     assert again.findings[1].fix.trial.what == "gradients zeroed once an update, on top of the learning rate times 0.5"
+
+
+def test_what_helps_one_by_one_is_tried_at_once():
+    alone = audit(("a", (RATE,)), runs=(run(RATE),))
+    assert together.request(alone.findings, alone.evidence) is None
+    both = audit(("a", (RATE,)), ("b", (ZERO,)), runs=(run(RATE), run(ZERO)))
+    asked_for = together.request(both.findings, both.evidence)
+    assert asked_for is not None
+    assert {each.kind for each in asked_for.remedies} == {RemedyKind.RATE, RemedyKind.ZERO_GRADIENTS}
+    assert together.outcome(both.findings, both.evidence) is None
+    done = audit(("a", (RATE,)), ("b", (ZERO,)), runs=(run(RATE), run(ZERO), run(ZERO, RATE, after=2.5)))
+    assert together.request(done.findings, done.evidence) is None
+    found = together.outcome(done.findings, done.evidence)
+    assert found is not None
+    assert not found.helped
+
+
+def test_one_that_was_tried_on_top_of_the_others_shows_all_at_once():
+    found = audit(("a", (RATE,)), ("b", (ZERO,)), runs=(run(RATE), run(ZERO, after=2.0), run(ZERO, base=(RATE,))))
+    assert together.remedies(found.findings)
+    assert together.request(found.findings, found.evidence) is None
+
+
+def test_what_is_measured_beside_the_loop_is_not_joined():
+    mode = Remedy(kind=RemedyKind.EVALUATION_MODE)
+    found = audit(("a", (RATE,)), ("b", (mode,)), runs=(run(RATE), run(mode)))
+    assert together.remedies(found.findings) == ()
+
+
+def test_a_metric_in_pairs_counts_as_tried():
+    site = Location(file="train.py", line=3)
+    broadcast = BroadcastComparison(
+        function="==",
+        left=(8,),
+        right=(8, 1),
+        calls=30,
+        evaluation=True,
+        known="both",
+        errors=tuple(3.0 + 0.1 * (step % 7) for step in range(30)),
+        location=site,
+    )
+    evidence = Evidence(run=Run(target="t"), comparisons=Comparisons(compared=30, broadcast=(broadcast,)))
+    paired = Remedy(kind=RemedyKind.PAIRED_METRIC, site=site)
+    found = tried((paired,), evidence)
+    assert [(trial.metric, trial.after, trial.helped) for trial in found.trials] == [
+        ("error of the reported figure", 0.0, True)
+    ]
 
 
 def test_notes_are_not_worth_a_trial_and_consequences_wait():

@@ -48,6 +48,8 @@ def test_a_vector_against_a_column(zygote, metric):
     assert {site.left, site.right} == {(12,), (12, 1)}
     assert (site.calls, site.evaluation, site.known) == (10, True, "both")
     assert 0 <= site.paired <= 1 < site.reported
+    assert len(site.errors) == 10
+    assert site.errors[0] == pytest.approx(site.reported - site.paired)
     assert site.location.line == 20
 
 

@@ -13,6 +13,8 @@ _REASONS = {
     RemedyKind.CLEAN_INPUTS: "what stands for a missing value is for you to decide",
     RemedyKind.STANDARDIZE_TARGETS: "what is computed from the outputs has to be scaled back",
     RemedyKind.REINITIALIZE: "weights are drawn where the model is built, in a way that fits each layer",
+    RemedyKind.PAIRED_METRIC: "which of the two shapes is to change is for you to decide",
+    RemedyKind.NO_AUXILIARY: "how much the term is to weigh is for you to decide",
     RemedyKind.REPAIR_LABELS: "what the labels outside of 0 to 1 mean is for you to say",
     RemedyKind.KEEP_GRAPH: "why the graph was cut there is for you to say",
     RemedyKind.PADDING_MASK: "which way round the mask is, and how it gets there, differs from model to model",

@@ -20,11 +20,23 @@ CUTS = (0.25, 0.5, 0.75)  # of the length
 
 def series_influence(probe: Probe, examination: Examination) -> TokenInfluence | None:
     """None where the targets are no later values of an input, or the model returns nothing at each position."""
+    look = _look(probe, examination)
+    return look.answer() if look is not None else None
+
+
+def later_values_influence(probe: Probe, examination: Examination) -> float | None:
+    """Largest change of an output in the first half, relative to the size of the outputs, when the second half of the
+    input is replaced. None as above."""
+    look = _look(probe, examination)
+    return look.of_second_half() if look is not None else None
+
+
+def _look(probe: Probe, examination: Examination) -> _Look | None:
     collector = probe.collectors.find("token_labels")
     series = collector.series if collector is not None else None
     if series is None or series.model != id(examination.module):
         return None
-    return _Look(probe, examination, series).answer()
+    return _Look(probe, examination, series)
 
 
 class _Look:
@@ -66,6 +78,19 @@ class _Look:
             loss_location=series.location,
         )
         return found.model_copy(update=self._locate(worst[2], noise)) if worst[0] > noise else found
+
+    def of_second_half(self) -> float | None:
+        values, middle = self._input, self._series.length // 2
+        if (
+            values is None
+            or values.dim() <= self._series.axis
+            or values.shape[self._series.axis] != self._series.length
+        ):
+            return None
+        base, now = self._outputs(), self._outputs(self._replaced(middle))
+        if base is None or now is None or now.shape != base.shape:
+            return None
+        return float(_moved(base, now)[:middle].max())
 
     def _replaced(self, start: int) -> torch.Tensor:
         """The input with other values from `start` on: those of another sample, or the same ones backwards."""

@@ -8,7 +8,7 @@ values: the labels of the latest batch, or what the model's latest output predic
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -25,6 +25,7 @@ from auditor.probe.program import LoaderSeen
 
 LARGEST = 2**20  # values of an output or of labels that are kept until the next ones
 MOST_ROWS = 4096  # of a comparison that is counted
+MOST_ERRORS = 60  # calls of one place
 LOOKS = 8  # at suspicious comparisons of one place
 KEPT = 8  # results of argmax over a single column that are waited for
 
@@ -39,6 +40,7 @@ class _Site:
     calls: int = 0
     paired: torch.Tensor | None = None  # share of equal pairs, or mean square of their differences
     reported: torch.Tensor | None = None
+    errors: list[torch.Tensor] = field(default_factory=list)  # how far the two are apart, call by call
 
 
 @dataclass
@@ -113,7 +115,7 @@ class ComparisonsCollector(Collector):
         location = user_location()
         looks = self._looked[location] = self._looked.get(location, 0) + 1
         if location in self._sites:
-            self._sites[location].calls += 1
+            self._called_again(self._sites[location], left, right, result)
         flat = left.numel() <= left.shape[0]  # one number a sample
         if looks > LOOKS or (flat and result.shape[0] > MOST_ROWS) or location in self._sites:
             return
@@ -121,19 +123,11 @@ class ComparisonsCollector(Collector):
         # Of one and the same thing, it is a mask that tells which samples belong together.
         if not any(known) or known[0] == known[1] or _related(left, right):
             return
-        paired = reported = None
         # Kernels, distances and overlaps of all pairs are worked out on purpose: they write the axis in themselves.
         certain = all(known) and self._came_so(left if left.dim() > right.dim() else right)
         if (function != "==" or not flat) and not certain:
             return
-        if not flat or function not in ("==", "-"):
-            pass
-        elif function == "-":
-            paired = (left.reshape(-1) - right.reshape(-1)).float().square().mean()
-            reported = result.float().square().mean()
-        else:
-            paired = (left.reshape(-1) == right.reshape(-1)).float().mean()
-            reported = result.float().sum() / result.shape[0]
+        paired, reported = _figures(function, left, right, result)
         site = _Site(
             function=function,
             left=tuple(left.shape),
@@ -144,7 +138,17 @@ class ComparisonsCollector(Collector):
             paired=paired,
             reported=reported,
         )
+        if paired is not None and reported is not None:
+            site.errors.append((reported - paired).abs())
         self._sites[location] = site
+
+    def _called_again(self, site: _Site, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
+        site.calls += 1
+        if len(site.errors) >= MOST_ERRORS or result.shape[0] > MOST_ROWS:
+            return
+        paired, reported = _figures(site.function, left, right, result)
+        if paired is not None and reported is not None:
+            site.errors.append((reported - paired).abs())
 
     def _recognised(self, operand: torch.Tensor) -> str:
         """'labels' or 'predictions', by value; '' for what is not known. A longer operand, gathered over batches, is
@@ -210,6 +214,7 @@ class ComparisonsCollector(Collector):
                     known=site.known,
                     paired=float(site.paired) if site.paired is not None else None,
                     reported=float(site.reported) if site.reported is not None else None,
+                    errors=tuple(map(float, site.errors)),
                     location=location,
                 )
                 for location, site in self._sites.items()
@@ -234,6 +239,20 @@ def _every_with_every(left: torch.Tensor, right: torch.Tensor, result: Any) -> b
         return False
     whole = left.shape[0] == right.shape[0] == result.shape[0] > 1
     return whole and spread_over_each_other(tuple(left.shape), tuple(right.shape))
+
+
+def _figures(
+    function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """(in pairs, as reported): shares of hits, or mean squares of differences; None for other operations."""
+    if left.numel() != right.numel() or left.numel() > left.shape[0]:
+        return None, None
+    if function == "-":
+        return (left.reshape(-1) - right.reshape(-1)).float().square().mean(), result.float().square().mean()
+    if function == "==":
+        hits = (left.reshape(-1) == right.reshape(-1)).float().mean()
+        return hits, result.float().sum() / result.shape[0]
+    return None, None
 
 
 def _decisions(output: torch.Tensor) -> list[torch.Tensor]:

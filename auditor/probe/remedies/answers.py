@@ -13,6 +13,7 @@ from auditor.probe.callchange import ChangedCalls
 from auditor.probe.examination import SEED, Examination
 from auditor.probe.experiments.modes import compare_outputs
 from auditor.probe.experiments.padded_features import appended, declared, difference, with_other_padding
+from auditor.probe.experiments.series_influence import later_values_influence
 from auditor.probe.experiments.token_influence import TokenLook
 from auditor.probe.modal import modal_modules, role
 from auditor.probe.remedies.attention import causal, without_padding
@@ -85,11 +86,16 @@ def _doubled(tensor: torch.Tensor, half: int | None) -> torch.Tensor:
     return torch.cat([left, left[:1].expand(tensor.shape[0] - half, *left.shape[1:])])
 
 
+def paired_metric(probe: Probe, remedy: Remedy) -> Treatment:
+    raise NotRun("the script's own comparisons are worked out in pairs as well, where they are of one number a sample")
+
+
 def causal_mask(probe: Probe, remedy: Remedy) -> Treatment:
     """The figure: how far outputs move, relative to their size, when tokens behind them are replaced."""
 
     def influence(examination: Examination) -> float:
-        found = TokenLook(probe, examination).later_influence()
+        series = later_values_influence(probe, examination)
+        found = series if series is not None else TokenLook(probe, examination).later_influence()
         if found is None:
             raise NotRun("the model's outputs could not be told apart by position")
         return found

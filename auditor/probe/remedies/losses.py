@@ -39,7 +39,7 @@ def class_weights(probe: Probe, remedy: Remedy) -> Treatment:
         if name == "binary_cross_entropy_with_logits" and weights.numel() == 2 and kwargs.get("pos_weight") is None:
             return WEIGHED[name](*args, **{**kwargs, "pos_weight": (weights[1] / weights[0]).to(logits)})
         fits = name == "cross_entropy" and logits.dim() > 1 and logits.shape[1] == weights.numel()
-        if not fits or kwargs.get("weight") is not None:
+        if not fits:
             return NotImplemented
         return WEIGHED[name](*args, **{**kwargs, "weight": weights.to(logits)})
 

@@ -81,6 +81,10 @@ def add_parameters(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"prepare": prepare, "undo": undo})
 
 
+def no_auxiliary(probe: Probe, remedy: Remedy) -> Treatment:
+    return Treatment({"auxiliary": False}, metric="loss of the data")
+
+
 def no_penalty(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"weight_decay": False, "penalty": False}, metric="loss of the data")
 

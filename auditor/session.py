@@ -193,11 +193,10 @@ class _Probe:
         return endings
 
     def _again(self, endings: Sequence[Ending]) -> tuple[str, ...]:
-        """What a further start is for: experiments that are pending, and trials where something is worth one."""
+        """What a further start is for: experiments that are pending, which may find what is worth a trial, and trials
+        where something is worth one already."""
         waiting = pending(endings[-1])
-        if "trials" in waiting and not self.advise(endings).trials:
-            return tuple(name for name in waiting if name != "trials")
-        return waiting
+        return () if waiting == ("trials",) and not self.advise(endings).trials else waiting
 
     def _start(
         self,

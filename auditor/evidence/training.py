@@ -33,6 +33,9 @@ class Trajectory(Part):
     series: tuple[LossSeries, ...] = Field((), description="By call site, when there are several.")
     held_out: tuple[tuple[int, float], ...] = Field((), description="(step, mean loss) of each evaluation seen.")
     skipped_steps: tuple[int, ...] = Field((), description="Steps that a GradScaler skipped.")
+    replaced_after: int | None = Field(
+        None, description="Steps until other optimizers took the place of those of the first step: the next fold."
+    )
 
 
 class LayerGradients(Frozen):

@@ -91,6 +91,8 @@ def loss_plateau(
             "the loss is not a single cross entropy or squared error, so a constant answer's is not known"
         )
     losses = trajectory.losses
+    if trajectory.replaced_after is not None and trajectory.replaced_after < len(losses):
+        raise Inconclusive(f"after {count(trajectory.replaced_after, 'step')} another model was trained")
     if len(losses) < limits.min_steps:
         raise Inconclusive(f"needs {limits.min_steps} steps, saw {len(losses)}")
     course = _course(losses[len(losses) // 2 :], limits.alpha)

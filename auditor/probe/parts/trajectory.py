@@ -67,6 +67,7 @@ class TrajectoryCollector(Collector):
         used, raw = fetch(self._norms), fetch(self._before_clipping)
         clipping = any(not math.isnan(value) for value in raw)
         return Trajectory(
+            replaced_after=self.probe.loop.replaced_after,
             losses=tuple(self.losses()),
             learning_rates=tuple(self._rates),
             grad_norms=tuple(b if not math.isnan(b) else a for a, b in zip(used, raw, strict=True)),

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from auditor.evidence import InitialLoss, LossSite, LossSites, Trajectory
+from auditor.evidence import InitialLoss, LossSite, LossSites, Program, Trajectory
 from auditor.testing import judge
 
 
@@ -30,9 +30,12 @@ SITES = LossSites(sites=(LossSite(function="cross_entropy", calls=8),), covered=
 
 
 def test_a_loss_that_stands_at_the_constant_answer_is_a_finding() -> None:
-    assert judge("loss-plateau", standing(), COIN, SITES).verdict.outcome == "fail"
+    assert judge("loss-plateau", standing(), COIN, SITES, Program(loop="loader")).verdict.outcome == "fail"
 
 
 @pytest.mark.parametrize(("after", "outcome"), [(27, "inconclusive"), (60, "fail")])
 def test_the_losses_of_two_models_are_no_course(after: int, outcome: str) -> None:
-    assert judge("loss-plateau", standing(replaced_after=after), COIN, SITES).verdict.outcome == outcome
+    assert (
+        judge("loss-plateau", standing(replaced_after=after), COIN, SITES, Program(loop="loader")).verdict.outcome
+        == outcome
+    )

@@ -41,14 +41,16 @@ _CONFIDENCE = {
 def render(audit: Audit) -> str:
     """The page, at most 2 MB; what is left out is counted. The same audit gives the same bytes."""
     text, tables, prose = "", appendix.tables(audit), (cache(_prose()), cache(_prose(links=False)))
+    layout = cache(lambda most: page.layout(audit, most))  # the charts of many findings take a while
     for most in _MOST:
-        text = _page(audit, most, [table.cut(most) for table in tables], prose)
+        shown = layout(min(most, _MOST_CARDS))
+        text = _page(audit, shown, most, [table.cut(most) for table in tables], prose)
         if len(text.encode("utf-8")) <= LIMIT:
             break
     return text
 
 
-def _page(audit: Audit, most: int, tables: list[page.Grid], prose: tuple[Prose, Prose]) -> str:
+def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid], prose: tuple[Prose, Prose]) -> str:
     """The page with at most so many findings and verdicts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -66,7 +68,6 @@ def _page(audit: Audit, most: int, tables: list[page.Grid], prose: tuple[Prose, 
         measured=lambda said: words.measured(said.measured, said.limit),
     )
     style, script = _asset("report.css"), _asset("report.js")
-    layout = page.layout(audit, min(most, _MOST_CARDS))
     return environment.get_template("report.html.j2").render(
         audit=audit,
         run=audit.run,

@@ -73,6 +73,8 @@ def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
         )
         result.append(replace(cause, consequences=below, folded=story.consequences(group)))
     every = [card for top in result for card in (top, *top.consequences)]
+    shown = [(card, chart) for card in every for chart in free if _shows(card, chart)]
+    free = [chart for chart in free if all(chart is not repeated for _, repeated in shown)]
     for card in every:
         for chart in free:
             if card.finding.rule not in chart.rules:
@@ -85,10 +87,25 @@ def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
     return Layout(
         cards=result,
         charts=[chart for chart in free if chart.key not in homes],
-        claimed=[chart for chart in free if chart.key in homes],
+        claimed=[chart for chart in free if chart.key in homes] + _instead(shown),
         pairs_at=next((card.anchor for card in every if card.finding.family == "leakage"), ""),
         unshown=len(audit.findings) - len(every),
     )
+
+
+def _instead(shown: Sequence[tuple[Card, Chart]]) -> list[Chart]:
+    """Where the experiments of left-out charts are drawn, under the names of those."""
+    found: dict[str, Chart] = {}
+    for card, chart in shown:
+        if card.repair.chart:
+            found.setdefault(chart.key, replace(card.repair.chart, title=chart.title))
+    return list(found.values())
+
+
+def _shows(card: Card, chart: Chart) -> bool:
+    """Whether the card's trial is the very experiment of the chart: one picture of it is enough."""
+    trial = card.finding.fix.trial
+    return trial is not None and card.repair.chart is not None and (trial.control, trial.treated) in chart.pairs
 
 
 def charts(evidence: Evidence) -> list[Chart]:

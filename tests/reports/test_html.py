@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from auditor.reports import html, page, painted, scale, words
+from auditor.reports import curves, html, page, painted, scale, words
 
 from auditor.result import Audit, Fix, ReportedFinding
 
@@ -168,6 +169,37 @@ def test_every_chart_stands_on_the_page_once(faulty: Audit) -> None:
     keys = [key for key in keys if not key.endswith("-tried")]
     assert sorted(keys) == sorted(chart.key for chart in page.charts(faulty.evidence))
     assert len(keys) == 10
+
+
+def test_a_replay_that_a_trial_shows_is_not_drawn_again(faulty: Audit) -> None:
+    look = faulty.evidence.lower_rate.looks[0]
+    cause = faulty.findings[0]
+    trial = cause.fix.trial.model_copy(update={"control": look.control, "treated": look.treated})
+    found = cause.model_copy(update={"fix": cause.fix.model_copy(update={"trial": trial})})
+    both = faulty.model_copy(update={"findings": (found, *faulty.findings[1:])})
+    read = Reader(html.render(both))
+    figures = [attrs["id"] for tag, attrs in read.tags if tag == "figure" and "id" in attrs]
+    assert "chart-lower-rate" in [chart.key for chart in page.charts(both.evidence)]
+    assert "chart-lower-rate" not in figures
+    assert f"{cause.id}-tried" in figures
+    named = [chart.title for chart in page.layout(both).claimed]
+    assert named.count("Replay at a lower learning rate") == 1
+
+
+def test_a_long_curve_is_smoothed_where_there_is_room_to_draw() -> None:
+    values = [float(i % 7) for i in range(5000)]
+    values[2501] = math.nan
+    smooth = curves.smoothed(values)
+    assert smooth
+    assert len(smooth.steps) == len(smooth.values) <= 241
+    assert smooth.steps[-1] == 4999
+    assert smooth.window == 51
+    middle = smooth.steps[100]
+    assert smooth.values[100] == pytest.approx(sum(values[middle - 25 : middle + 26]) / 51)
+    holes = [step for step, value in zip(smooth.steps, smooth.values, strict=True) if math.isnan(value)]
+    assert len(holes) == 1
+    assert 0 <= holes[0] - 2501 < 21
+    assert curves.smoothed(values[:29]) is None
 
 
 def test_curves_of_a_trial_are_drawn_named_and_listed(tried: Audit) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from auditor.result import Audit, Outcome, Verdict
 
-from . import appendix, clean, page, story, words
+from . import appendix, categories, clean, page, pairs, story, words
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -77,12 +77,13 @@ def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid],
         verdict=story.conclusion(audit),
         command=words.command(audit.run),
         counts=words.counts(audit.summary),
+        categories=categories.states(audit),
         cards=layout.cards,
         first=layout.cards[: story.FIRST],
         charts=layout.charts,
         claimed=layout.claimed,
         unshown=layout.unshown,
-        leaks=page.leaks(audit.evidence, most),
+        leaks=pairs.leaks(audit.evidence, most),
         pairs_at=layout.pairs_at,
         groups=_decided(audit, most),
         suppressed=audit.suppressed[:most],

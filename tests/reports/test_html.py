@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from auditor.reports import curves, html, page, painted, scale, words
+from auditor.reports import curves, html, page, painted, pairs, scale, words
 
 from auditor.result import Audit, Fix, ReportedFinding
 
@@ -168,7 +168,7 @@ def test_every_chart_stands_on_the_page_once(faulty: Audit) -> None:
     keys = [attrs["id"] for tag, attrs in Reader(html.render(faulty)).tags if tag == "figure" and "id" in attrs]
     keys = [key for key in keys if not key.endswith("-tried")]
     assert sorted(keys) == sorted(chart.key for chart in page.charts(faulty.evidence))
-    assert len(keys) == 10
+    assert len(keys) == 11
 
 
 def test_a_replay_that_a_trial_shows_is_not_drawn_again(faulty: Audit) -> None:
@@ -262,7 +262,7 @@ def test_equal_ids_become_different_anchors(faulty: Audit) -> None:
 
 
 def test_a_thumbnail_that_is_no_picture_is_left_out(hostile: Audit) -> None:
-    assert [pair.pictures for leak in page.leaks(hostile.evidence) for pair in leak.pairs] == [("", "")]
+    assert [pair.pictures for leak in pairs.leaks(hostile.evidence) for pair in leak.pairs] == [("", "")]
 
 
 def test_painting_keeps_the_code() -> None:

@@ -13,6 +13,8 @@ from .words import number, percent, plural, seconds
 
 _KEY, _TITLE = "chart-times", "Time of a step"
 _MOST_COLUMNS = 120
+_REST, _ELSE = "the rest of the loop", "everything else"
+_COLOURS = {"waiting for data": "s2", "forward": "s1", "backward": "s4", "update": "s3", _REST: "other", _ELSE: "other"}
 
 
 def steps(evidence: Evidence) -> Chart | None:
@@ -21,20 +23,20 @@ def steps(evidence: Evidence) -> Chart | None:
     if part is None or not part.seconds or not all(map(finite, (*part.waits, *part.seconds))):
         return None
     layers = _split(part, synchronous=evidence.run.device == "cpu")
-    totals = [max(values) for values in zip(*(values for _, values in layers[-1:]), strict=True)]
+    totals = part.seconds
     y = axis(_within([1000 * total for total in totals]), zero=True, log=False)
     if y is None:
         return None
     columns = _columns(len(totals))
     paths = "".join(
-        f'<path class="area t{row}" d="{_stack(columns, values, y)}"/>'
-        for row, (_, values) in reversed(list(enumerate(layers, 1)))  # the highest first, the lower ones before it
+        f'<path class="area {_COLOURS[name]}" d="{_stack(columns, values, y)}"/>'
+        for name, values in reversed(layers)  # the highest first, the lower ones before it
     )
     conclusion = _conclusion(part)
     figure = svg.plot(
         _KEY, _TITLE, conclusion, steps_axis(len(totals) + 1), y, paths=paths, x_title="timed step", y_title="ms"
     )
-    legend = tuple((f"t{row} box", name) for row, (name, _) in enumerate(layers, 1))
+    legend = tuple((f"{_COLOURS[name]} box", name) for name, _ in layers)
     return Chart(_KEY, _TITLE, conclusion, figure, legend, _table(layers), ("data-bound",))
 
 
@@ -48,7 +50,7 @@ def _split(part: DataWait, *, synchronous: bool) -> list[tuple[str, list[float]]
     for name, values in named:
         sums = [min(a + b, whole) for a, b, whole in zip(sums, values, part.seconds, strict=True)]
         result.append((name, sums))
-    return [*result, ("the rest of the loop" if len(named) > 1 else "everything else", list(part.seconds))]
+    return [*result, (_REST if len(named) > 1 else _ELSE, list(part.seconds))]
 
 
 def _conclusion(part: DataWait) -> str:

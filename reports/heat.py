@@ -20,6 +20,7 @@ from .words import number, plural
 
 _MOST_COLUMNS = 240
 _MOST_ROWS = 600
+_NUMBERED = 12  # columns
 
 # Viridis, every eighth of the way: even in lightness, safe for colour-blind readers, and it survives grey printing.
 _VIRIDIS = (
@@ -161,15 +162,22 @@ def _rows_frame(shown: _Map, names: Sequence[str], height: int, image: str, scal
     stride = max(1, math.ceil(len(names) / (height / 15)))
     rows = range(0, len(names), stride)
     labels = "".join(svg.row_name(svg.percent(100 * (i + 0.5) / len(names)), names[i]) for i in rows)
-    low, high = (shown.steps[0], shown.steps[-1]) if shown.steps else (0, 0)
     body = (
         '<rect class="gap" width="100%" height="100%"/>'
         f'<image width="100%" height="100%" preserveAspectRatio="none" href="{image}"/>{labels}'
-        f"{svg.x_tick(0, f'step {low}')}{svg.x_tick(100, f'step {high}')}"
+        f"{_ticks(shown.steps)}"
     )
-    return svg.canvas(
-        shown.key, shown.title, shown.conclusion, height, body, style="names", data=_legible(shown, scale)
-    )
+    style = "names steps" if 2 < len(shown.steps) <= _NUMBERED else "names"
+    return svg.canvas(shown.key, shown.title, shown.conclusion, height, body, style=style, data=_legible(shown, scale))
+
+
+def _ticks(steps: Sequence[int]) -> str:
+    """The first and the last step; each one below its column where they are few, for they need not be neighbours."""
+    ends = {0: f"step {steps[0]}", 100: f"step {steps[-1]}"} if steps else {}
+    if 2 < len(steps) <= _NUMBERED:
+        middle = {100 * (i + 0.5) / len(steps): str(step) for i, step in enumerate(steps)}
+        return "".join(svg.x_tick(at, label) for at, label in middle.items()) + svg.below("step")
+    return "".join(svg.x_tick(at, label) for at, label in ends.items())
 
 
 def _legible(shown: _Map, scale: Axis) -> str:

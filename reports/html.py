@@ -88,7 +88,7 @@ def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid],
         groups=_decided(audit, most),
         suppressed=audit.suppressed[:most],
         tables=tables,
-        traceback=clean.lines(audit.run.crash.traceback, most=60) if audit.run.crash else [],
+        traceback=_traceback(audit.run.crash.traceback) if audit.run.crash else [],
         crash_place=words.place(audit.run.crash.location) if audit.run.crash else "",
         diverted=[words.path(file) for file in audit.run.diverted[:100]],
         notes=[clean.line(note) for note in (*audit.run.notes, *audit.notes)[:100]],
@@ -114,6 +114,16 @@ def _decided(audit: Audit, most: int) -> list[tuple[str, str, str, list[Verdict]
         (kind, title, text, found[:most], len(found[most:]))
         for kind, title, text, outcome in rows
         if (found := page.rules(audit, outcome))
+    ]
+
+
+_FILE = re.compile(r'^(\s*File ")([^"]+)(", line )')
+
+
+def _traceback(text: str) -> list[str]:
+    """Its lines, with files as the other places of the page have them."""
+    return [
+        _FILE.sub(lambda found: found[1] + words.path(found[2]) + found[3], row) for row in clean.lines(text, most=60)
     ]
 
 

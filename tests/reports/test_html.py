@@ -8,6 +8,7 @@ import math
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from auditor.reports import curves, html, page, painted, pairs, scale, words
@@ -253,6 +254,15 @@ def test_first_are_causes_only(tried: Audit) -> None:
     shown = html.render(tried)
     first = shown[shown.index('id="first"') : shown.index('id="findings"')]
     assert re.findall(r'<a href="#([^"]+)"', first) == [tried.findings[i].id for i in (0, 3, 6)]
+
+
+def test_a_traceback_names_files_as_places_do(crashed: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = f'Traceback (most recent call last):\n  File "{tmp_path}/src/train.py", line 3, in <module>\nKeyError: 1'
+    crash = crashed.run.crash.model_copy(update={"traceback": told})
+    shown = html.render(crashed.model_copy(update={"run": crashed.run.model_copy(update={"crash": crash})}))
+    assert "File &#34;src/train.py&#34;, line 3" in shown
+    assert str(tmp_path) not in shown
 
 
 def test_equal_ids_become_different_anchors(faulty: Audit) -> None:

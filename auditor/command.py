@@ -64,6 +64,7 @@ class RunOptions:
     quiet: bool
     ci: str = "none"
     baseline: Path | None = None
+    no_samples: bool = False
 
 
 # Options of `audit run` that are easily put behind the script's name by mistake.
@@ -81,6 +82,7 @@ OWN_OPTIONS = frozenset(
         "--format",
         "--no-experiments",
         "--no-trials",
+        "--no-samples",
         "--side-effects",
     }
 )
@@ -127,6 +129,7 @@ def conducted(options: RunOptions, *, command: Sequence[str] | None = None) -> C
         side_effects=options.side_effects,
         device=options.device,
         seed=options.seed,
+        samples=not options.no_samples,
         stdout_to_stderr=options.format_ != "text",
     )
     here = _here()

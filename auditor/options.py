@@ -59,6 +59,12 @@ def running(command: _F) -> _F:
         ),
         click.option("--no-experiments", is_flag=True, help="Observe only."),
         click.option("--no-trials", is_flag=True, help="Do not try the fixes of what is found."),
+        click.option(
+            "--no-samples",
+            is_flag=True,
+            envvar="AUDIT_NO_SAMPLES",
+            help="No picture, label or group name of a sample in any report: for private data.",
+        ),
         click.option("--seed", type=int, envvar="AUDIT_SEED", help="Seed the random number generators first."),
         click.option(
             "--device",

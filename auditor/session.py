@@ -23,6 +23,7 @@ from auditor.script import find_module, find_script, syntax_crash
 from auditor.spec import ProbeSpec, Progress, Requests
 from auditor.supervisor import Ending, Interrupts, watch
 from auditor.untrusted import one_line
+from auditor.withheld import without_samples
 
 JUDGING_RESERVE = 2.0  # seconds kept from the time limit for judging and reports
 LATER_START_STEPS = 8  # observed when the script is started again only to finish its experiments
@@ -43,6 +44,7 @@ class Request:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int | None = None
     stdout_to_stderr: bool = False
+    samples: bool = True  # may stand in the evidence
 
     def run(self) -> Run:
         """What the parent knows of the run before it begins."""
@@ -121,7 +123,7 @@ def conduct(
         found = assemble(request.run(), endings, time.monotonic() - started)
         if path is not None and (not parts or "source" in parts):
             found = found.model_copy(update={"source": facts.of_script(path)})
-        return found
+        return found if request.samples else without_samples(found)
 
     def advise(endings: Sequence[Ending]) -> Requests:
         audit = judge(evidence(endings), known, settings, diffs=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from auditor.evidence import Model, Program, Run
 from auditor.result import Audit
 
-from . import words
+from . import data_facts, layer_facts, words
 from .page import Grid, grid
 
 _MOST_MODELS = 8  # whose layers are listed
@@ -18,12 +18,13 @@ def tables(audit: Audit) -> list[Grid]:
     found: list[Grid | None] = []
     program = audit.evidence.program
     if program is not None:
-        found += _program(program)
+        found += _program(program, layer_facts.measured(audit.evidence))
+    found += data_facts.tables(audit.evidence)
     found += [_phases(audit.run), grid("Environment", ("what", "value"), _environment(audit))]
     return [table for table in found if table is not None]
 
 
-def _program(program: Program) -> Iterator[Grid | None]:
+def _program(program: Program, measured: layer_facts.Measured) -> Iterator[Grid | None]:
     yield grid(
         "Models",
         ("model", "class", "parameters", "trainable", "built at"),
@@ -31,7 +32,7 @@ def _program(program: Program) -> Iterator[Grid | None]:
         (2, 3),
     )
     for model in program.models[:_MOST_MODELS]:
-        yield _layers(model)
+        yield _layers(model, measured)
     yield grid(
         "Optimizers",
         ("optimizer", "learning rate", "momentum", "weight decay", "parameters", "steps", "built at"),
@@ -66,10 +67,10 @@ def _program(program: Program) -> Iterator[Grid | None]:
     yield grid("Loop", ("what", "value"), _loop(program))
 
 
-def _layers(model: Model) -> Grid | None:
+def _layers(model: Model, measured: layer_facts.Measured) -> Grid | None:
     return grid(
         f"Layers of {model.name}",
-        ("layer", "kind", "weight", "parameters", "built at"),
+        ("layer", "kind", "weight", "parameters", *measured.head, "built at"),
         (
             (
                 layer.name,
@@ -77,11 +78,12 @@ def _layers(model: Model) -> Grid | None:
                 "×".join(map(str, layer.shape)) or "–",
                 f"{layer.parameters:,}"
                 + ("" if layer.trainable == layer.parameters else f" ({layer.trainable:,} trainable)"),
+                *measured.cells(layer.name),
                 words.place(layer.location),
             )
             for layer in model.layers
         ),
-        (3,),
+        range(3, 4 + len(measured.head)),
     )
 
 

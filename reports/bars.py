@@ -48,6 +48,36 @@ def dead(evidence: Evidence) -> Chart | None:
     return Chart("chart-dead", "Dead units", conclusion, figure, (), table, ("dead-units",), note=left_out)
 
 
+def saturated(evidence: Evidence) -> Chart | None:
+    """Share of saturated units by layer at the end, the worst first."""
+    part = evidence.saturation
+    found = [layer for layer in part.layers if layer.units] if part else []
+    layers = sorted(found, key=lambda layer: -layer.saturated_end / layer.units)
+    if not layers:
+        return None
+    worst, flat = layers[0], sum(layer.saturated_end for layer in layers)
+    conclusion = f"At the end {flat:,} of {plural(sum(layer.units for layer in layers), 'bounded unit')} sat where"
+    conclusion += " their slope has vanished"
+    conclusion += f"; the worst layer is {clean.name(worst.name, 40)} with {percent(worst.saturated_end / worst.units)}"
+    shown = layers[:_MOST_BARS]
+    names, left_out = svg.shortened([layer.name for layer in shown])
+    rows = [
+        (n, layer.saturated_end / layer.units, f"{layer.saturated_end} of {layer.units}")
+        for n, layer in zip(names, shown, strict=True)
+    ]
+    figure = _bars("chart-saturated", "Saturated units", f"{conclusion}.", rows)
+    kept, note = svg.sampled(len(layers), 200)
+    table = Table(
+        ("layer", "units", "saturated at first", "at last", "flat outputs at first", "at last"),
+        tuple((clean.name(layers[i].name), str(layers[i].units), str(layers[i].saturated_start),
+               str(layers[i].saturated_end), percent(layers[i].share_start), percent(layers[i].share_end))
+              for i in kept),
+        note,
+    )  # fmt: skip
+    rules = ("saturated-activations",)
+    return Chart("chart-saturated", "Saturated units", f"{conclusion}.", figure, (), table, rules, note=left_out)
+
+
 def _bars(key: str, title: str, conclusion: str, rows: Sequence[tuple[str, float, str]]) -> str:
     parts = []
     for i, (name, share, text) in enumerate(rows):

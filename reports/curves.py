@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from auditor.evidence import Evidence, OverfitArm, PairedReplay
 
@@ -30,11 +31,11 @@ def loss(evidence: Evidence) -> Chart | None:
     legend = [("s1", "loss of the step")]
     if y is None:
         return Chart("chart-loss", "Loss", conclusion, nothing(), rules=_LOSS_RULES, wide=True)
-    smooth, window = smoothed(values)
+    smooth = smoothed(values)
     paths = svg.line(steps, values, x, y, "s1 faint" if smooth else "s1")
     if smooth:
-        paths += svg.line(steps, smooth, x, y, "s1 bold")
-        legend[0] = ("s1", f"loss of the step; bold: mean of {window} steps around it")
+        paths += svg.line(smooth.steps, smooth.values, x, y, "s1 bold")
+        legend[0] = ("s1", f"loss of the step; bold: mean of {smooth.window} steps around it")
     under = "".join(svg.down(start, x, "", "epoch") for start in path.epoch_starts[1:60])
     over = ""
     if first and uniform is not None:
@@ -80,16 +81,28 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(value / len(values) for value in values)
 
 
-def smoothed(values: Sequence[float]) -> tuple[list[float], int]:
-    """The mean of each value and its neighbours, and how many that are; centred, so that it does not lag behind."""
+@dataclass(frozen=True)
+class Smooth:
+    """The course of a noisy curve: at some of its steps, the mean of so many values around it."""
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+    window: int
+
+
+def smoothed(values: Sequence[float]) -> Smooth | None:
+    """Means at as many steps as a plot has room for; centred, so that they do not lag behind. None for short curves."""
     around = min(len(values) // 24, 25)
     if len(values) < _SMOOTHED_FROM or not around:
-        return [], 0
-    result = []
-    for i, value in enumerate(values):
-        near = [v for v in values[max(0, i - around) : i + around + 1] if finite(v)]
-        result.append(_mean(near) if finite(value) else math.nan)
-    return result, 2 * around + 1
+        return None
+    steps, _ = svg.sampled(len(values), svg.POINTS)
+    result, before = [], 0
+    for step in steps:
+        near = [v for v in values[max(0, step - around) : step + around + 1] if finite(v)]
+        whole = all(map(finite, values[before : step + 1]))  # a hole between two means stays one
+        result.append(_mean(near) if whole else math.nan)
+        before = step + 1
+    return Smooth(tuple(steps), tuple(result), 2 * around + 1)
 
 
 def overfit(evidence: Evidence) -> Chart | None:
@@ -156,7 +169,8 @@ def _replay(key: str, title: str, label: str, looks: Sequence[PairedReplay], rul
     lines = [("as is", look.control), (label, look.treated)]
     if len(looks) > 1:
         lines += [("as is, second look", looks[1].control), (f"{label}, second look", looks[1].treated)]
-    return _compared(key, title, conclusion, lines, (), rules)
+    drawn = _compared(key, title, conclusion, lines, (), rules, noisy=True)
+    return replace(drawn, pairs=tuple((each.control, each.treated) for each in looks))
 
 
 def _tail(values: Sequence[float]) -> list[float]:
@@ -194,7 +208,10 @@ def _compared(
     rules: tuple[str, ...],
     y_title: str = "loss",
     x_title: str = "step",
+    *,
+    noisy: bool = False,
 ) -> Chart:
+    """Some curves in one plot. Of noisy ones the course is drawn, below that of the first two what was measured."""
     lines = [(clean.name(label), values) for label, values in lines if values]
     longest = max((len(values) for _, values in lines), default=0)
     steps = list(range(longest))
@@ -202,7 +219,12 @@ def _compared(
     y = axis([value for _, values in lines for value in values] + [mark for mark, _, _ in marks if mark])
     if y is None:
         return Chart(key, title, conclusion, nothing(), rules=rules)
-    paths = "".join(svg.line(steps, values, x, y, f"s{n}") for n, (_, values) in enumerate(lines, 1))
+    courses = [smoothed(values) if noisy else None for _, values in lines]
+    paths = "".join(
+        (svg.line(steps, values, x, y, f"s{n} faint" if course else f"s{n}") if n <= 2 or not course else "")
+        + (svg.line(course.steps, course.values, x, y, f"s{n} bold") if course else "")
+        for n, ((_, values), course) in enumerate(zip(lines, courses, strict=True), 1)
+    )
     under = "".join(svg.gaps(steps, values, x) for _, values in lines)
     over = "".join(svg.across(value, y, label, style, left=style == "floor") for value, label, style in marks)
     legend = [(f"s{n}", label) for n, (label, _) in enumerate(lines, 1)]
@@ -210,7 +232,9 @@ def _compared(
     figure = svg.plot(
         key, title, conclusion, x, y, paths=paths, under=under, over=over, x_title=x_title, y_title=y_title
     )
-    return Chart(key, title, conclusion, figure, tuple(legend), columns("step", steps, dict(lines)), rules)
+    windows = {course.window for course in courses if course}
+    note = f"Bold: mean of {max(windows)} steps around each" if windows else ""
+    return Chart(key, title, conclusion, figure, tuple(legend), columns("step", steps, dict(lines)), rules, note=note)
 
 
 def sweep(evidence: Evidence) -> Chart | None:

@@ -1,12 +1,15 @@
-"""The heat map of gradient norms: a row a layer, a column a step, drawn as a PNG inside the SVG."""
+"""Heat maps of gradient norms and updates: a row a layer, a column a step, drawn as a PNG inside the SVG."""
 
 from __future__ import annotations
 
 import base64
+import html
+import json
 import math
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from auditor.evidence import Evidence
 
@@ -17,46 +20,76 @@ from .words import number, plural
 
 _MOST_COLUMNS = 240
 _MOST_ROWS = 600
+_NUMBERED = 12  # columns
 
 # Viridis, every eighth of the way: even in lightness, safe for colour-blind readers, and it survives grey printing.
 _VIRIDIS = (
     (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
     (170, 220, 50), (253, 231, 37),
 )  # fmt: skip
-_SHADES = 48
+_SHADES = 240  # the pointer reads values from them: fine enough for two digits over six decades
 _ZERO, _HOLE = _SHADES, _SHADES + 1
 
 
+@dataclass(frozen=True)
+class _Map:
+    """What one heat map shows: a row a layer, a column a sampled step."""
+
+    key: str
+    title: str
+    unit: str
+    conclusion: str
+    names: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    steps: tuple[int, ...]
+    rules: tuple[str, ...]
+
+
 def gradients(evidence: Evidence) -> Chart | None:
-    """Gradient norm by layer and step: colour on a log scale, rows in the order of the forward pass."""
+    """Gradient norm by layer and step, rows in the order of the forward pass."""
     part = evidence.gradients
     layers = [layer for layer in part.layers if layer.norms] if part else []
     if part is None or not layers:
         return None
+    names, values = tuple(layer.name for layer in layers), tuple(layer.norms for layer in layers)
+    conclusion = _spread([(name, _median(row)) for name, row in zip(names, values, strict=True)])
     rules = ("exploding-gradients", "vanishing-gradients")
-    sizes = [norm for layer in layers for norm in layer.norms if finite(norm) and norm > 0]
-    conclusion = _spread([(layer.name, _median(layer.norms)) for layer in layers])
+    return _draw(_Map("chart-gradients", "Gradient norms", "norm", conclusion, names, values, part.steps, rules))
+
+
+def updates(evidence: Evidence) -> Chart | None:
+    """Update-to-weight ratio by weight and sampled step."""
+    part = evidence.updates
+    layers = [layer for layer in part.layers if layer.ratios] if part else []
+    if part is None or not layers or len(part.steps) < 2:
+        return None
+    names, values = tuple(layer.name for layer in layers), tuple(layer.ratios for layer in layers)
+    first, last = (_median([row[at] for row in values]) for at in (0, -1))
+    conclusion = f"The median ratio over {plural(len(names), 'weight')} went from {number(first)} in step"
+    conclusion += f" {part.steps[0]} to {number(last)} in step {part.steps[-1]}."
+    title = "Update to weight, step by step"
+    return _draw(_Map("chart-update-steps", title, "ratio", conclusion, names, values, part.steps, ()))
+
+
+def _draw(shown: _Map) -> Chart:
+    """Colour on a log scale. The script reads the values under the pointer from the picture's own pixels."""
+    sizes = [value for row in shown.values for value in row if finite(value) and value > 0]
     if not sizes:
-        return Chart("chart-gradients", "Gradient norms", conclusion, _nothing(), rules=rules, wide=True)
+        nothing = _nothing(shown.title)
+        return Chart(shown.key, shown.title, shown.conclusion, nothing, rules=shown.rules, wide=True)
     scale = Axis(min(sizes), max(sizes) if max(sizes) > min(sizes) else min(sizes) * 10, log=True)
-    grid = _thinned([layer.norms for layer in layers])
-    image = _png([[_shade(norm, scale) for norm in row] for row in grid])
-    names, left_out = svg.shortened([layer.name for layer in layers])
-    height = min(max(24 * len(layers), 60), 420)
-    figure = _rows_frame("chart-gradients", "Gradient norms", conclusion, names, height, image, part.steps)
-    figure += _colour_bar(scale)
-    kept, note = svg.sampled(len(layers), 200)
+    image = _png([[_shade(value, scale) for value in row] for row in _thinned(shown.values)])
+    names, left_out = svg.shortened(shown.names)
+    height = min(max(24 * len(names), 60), 420)
+    figure = _rows_frame(shown, names, height, image, scale) + _colour_bar(scale)
+    kept, note = svg.sampled(len(names), 200)
     rows = tuple(
-        (
-            clean.name(layers[i].name),
-            number(layers[i].norms[0]),
-            number(_median(layers[i].norms)),
-            number(layers[i].norms[-1]),
-        )
+        (clean.name(shown.names[i]), number(row[0]), number(_median(row)), number(row[-1]))
         for i in kept
+        if (row := shown.values[i])
     )
     table = Table(("layer", "first", "median", "last"), rows, note)
-    return Chart("chart-gradients", "Gradient norms", conclusion, figure, (), table, rules, wide=True, note=left_out)
+    return Chart(shown.key, shown.title, shown.conclusion, figure, (), table, shown.rules, wide=True, note=left_out)
 
 
 def _median(values: Sequence[float]) -> float:
@@ -125,19 +158,36 @@ def _png(rows: Sequence[Sequence[int]]) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _rows_frame(
-    key: str, title: str, text: str, names: Sequence[str], height: int, image: str, steps: Sequence[int]
-) -> str:
+def _rows_frame(shown: _Map, names: Sequence[str], height: int, image: str, scale: Axis) -> str:
     stride = max(1, math.ceil(len(names) / (height / 15)))
     rows = range(0, len(names), stride)
     labels = "".join(svg.row_name(svg.percent(100 * (i + 0.5) / len(names)), names[i]) for i in rows)
-    low, high = (steps[0], steps[-1]) if steps else (0, 0)
     body = (
         '<rect class="gap" width="100%" height="100%"/>'
         f'<image width="100%" height="100%" preserveAspectRatio="none" href="{image}"/>{labels}'
-        f"{svg.x_tick(0, f'step {low}')}{svg.x_tick(100, f'step {high}')}"
+        f"{_ticks(shown.steps)}"
     )
-    return svg.canvas(key, title, text, height, body, style="names")
+    style = "names steps" if 2 < len(shown.steps) <= _NUMBERED else "names"
+    return svg.canvas(shown.key, shown.title, shown.conclusion, height, body, style=style, data=_legible(shown, scale))
+
+
+def _ticks(steps: Sequence[int]) -> str:
+    """The first and the last step; each one below its column where they are few, for they need not be neighbours."""
+    ends = {0: f"step {steps[0]}", 100: f"step {steps[-1]}"} if steps else {}
+    if 2 < len(steps) <= _NUMBERED:
+        middle = {100 * (i + 0.5) / len(steps): str(step) for i, step in enumerate(steps)}
+        return "".join(svg.x_tick(at, label) for at, label in middle.items()) + svg.below("step")
+    return "".join(svg.x_tick(at, label) for at, label in ends.items())
+
+
+def _legible(shown: _Map, scale: Axis) -> str:
+    """What turns a pixel back into a value: the scale, and the steps and rows that columns and rows begin with."""
+    wide = max(map(len, shown.values))
+    columns, rows = min(wide, _MOST_COLUMNS), min(len(shown.names), _MOST_ROWS)
+    steps = [shown.steps[at] if (at := i * wide // columns) < len(shown.steps) else at for i in range(columns)]
+    names = [clean.name(shown.names[i * len(shown.names) // rows], 60) for i in range(rows)]
+    told = {"low": scale.low, "high": scale.high, "shades": _SHADES, "unit": shown.unit, "steps": steps, "rows": names}
+    return f' data-heat="{html.escape(json.dumps(told), quote=True)}"'
 
 
 def _colour_bar(scale: Axis) -> str:
@@ -149,5 +199,5 @@ def _colour_bar(scale: Axis) -> str:
     )
 
 
-def _nothing() -> str:
-    return '<p class="nothing">Not one gradient was finite and above 0: there is nothing to draw.</p>'
+def _nothing(title: str) -> str:
+    return f'<p class="nothing">{title}: not one value was finite and above 0, there is nothing to draw.</p>'

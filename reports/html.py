@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from auditor.result import Audit, Outcome, Verdict
 
-from . import appendix, clean, page, story, words
+from . import appendix, categories, clean, page, pairs, story, words
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -41,14 +41,16 @@ _CONFIDENCE = {
 def render(audit: Audit) -> str:
     """The page, at most 2 MB; what is left out is counted. The same audit gives the same bytes."""
     text, tables, prose = "", appendix.tables(audit), (cache(_prose()), cache(_prose(links=False)))
+    layout = cache(lambda most: page.layout(audit, most))  # the charts of many findings take a while
     for most in _MOST:
-        text = _page(audit, most, [table.cut(most) for table in tables], prose)
+        shown = layout(min(most, _MOST_CARDS))
+        text = _page(audit, shown, most, [table.cut(most) for table in tables], prose)
         if len(text.encode("utf-8")) <= LIMIT:
             break
     return text
 
 
-def _page(audit: Audit, most: int, tables: list[page.Grid], prose: tuple[Prose, Prose]) -> str:
+def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid], prose: tuple[Prose, Prose]) -> str:
     """The page with at most so many findings and verdicts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -66,7 +68,6 @@ def _page(audit: Audit, most: int, tables: list[page.Grid], prose: tuple[Prose, 
         measured=lambda said: words.measured(said.measured, said.limit),
     )
     style, script = _asset("report.css"), _asset("report.js")
-    layout = page.layout(audit, min(most, _MOST_CARDS))
     return environment.get_template("report.html.j2").render(
         audit=audit,
         run=audit.run,
@@ -76,17 +77,18 @@ def _page(audit: Audit, most: int, tables: list[page.Grid], prose: tuple[Prose, 
         verdict=story.conclusion(audit),
         command=words.command(audit.run),
         counts=words.counts(audit.summary),
+        categories=categories.states(audit),
         cards=layout.cards,
         first=layout.cards[: story.FIRST],
         charts=layout.charts,
         claimed=layout.claimed,
         unshown=layout.unshown,
-        leaks=page.leaks(audit.evidence, most),
+        leaks=pairs.leaks(audit.evidence, most),
         pairs_at=layout.pairs_at,
         groups=_decided(audit, most),
         suppressed=audit.suppressed[:most],
         tables=tables,
-        traceback=clean.lines(audit.run.crash.traceback, most=60) if audit.run.crash else [],
+        traceback=_traceback(audit.run.crash.traceback) if audit.run.crash else [],
         crash_place=words.place(audit.run.crash.location) if audit.run.crash else "",
         diverted=[words.path(file) for file in audit.run.diverted[:100]],
         notes=[clean.line(note) for note in (*audit.run.notes, *audit.notes)[:100]],
@@ -112,6 +114,16 @@ def _decided(audit: Audit, most: int) -> list[tuple[str, str, str, list[Verdict]
         (kind, title, text, found[:most], len(found[most:]))
         for kind, title, text, outcome in rows
         if (found := page.rules(audit, outcome))
+    ]
+
+
+_FILE = re.compile(r'^(\s*File ")([^"]+)(", line )')
+
+
+def _traceback(text: str) -> list[str]:
+    """Its lines, with files as the other places of the page have them."""
+    return [
+        _FILE.sub(lambda found: found[1] + words.path(found[2]) + found[3], row) for row in clean.lines(text, most=60)
     ]
 
 

@@ -7,18 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from auditor.evidence import Evidence, Run, SamplePair
+from auditor.evidence import Evidence, Run
 from auditor.result import Audit, Outcome, ReportedFinding, Verdict
 
-from . import bars, clean, curves, heat, page_fix, painted, story, words
+from . import bars, clean, curves, heat, page_fix, painted, story, times, words
 from .page_fix import Repair
 from .painted import Line
 from .svg import Chart
 
-_MOST_PAIRS = 12
 MOST_ROWS = 500
-_THUMBNAIL = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
-_LARGEST_THUMBNAIL = 24_000
 _LINK = re.compile(r"https?://[^\s\"'<>\\^`{}|]{1,300}")
 
 
@@ -73,6 +70,8 @@ def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
         )
         result.append(replace(cause, consequences=below, folded=story.consequences(group)))
     every = [card for top in result for card in (top, *top.consequences)]
+    shown = [(card, chart) for card in every for chart in free if _shows(card, chart)]
+    free = [chart for chart in free if all(chart is not repeated for _, repeated in shown)]
     for card in every:
         for chart in free:
             if card.finding.rule not in chart.rules:
@@ -85,10 +84,25 @@ def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
     return Layout(
         cards=result,
         charts=[chart for chart in free if chart.key not in homes],
-        claimed=[chart for chart in free if chart.key in homes],
+        claimed=[chart for chart in free if chart.key in homes] + _instead(shown),
         pairs_at=next((card.anchor for card in every if card.finding.family == "leakage"), ""),
         unshown=len(audit.findings) - len(every),
     )
+
+
+def _instead(shown: Sequence[tuple[Card, Chart]]) -> list[Chart]:
+    """Where the experiments of left-out charts are drawn, under the names of those."""
+    found: dict[str, Chart] = {}
+    for card, chart in shown:
+        if card.repair.chart:
+            found.setdefault(chart.key, replace(card.repair.chart, title=chart.title))
+    return list(found.values())
+
+
+def _shows(card: Card, chart: Chart) -> bool:
+    """Whether the card's trial is the very experiment of the chart: one picture of it is enough."""
+    trial = card.finding.fix.trial
+    return trial is not None and card.repair.chart is not None and (trial.control, trial.treated) in chart.pairs
 
 
 def charts(evidence: Evidence) -> list[Chart]:
@@ -96,13 +110,16 @@ def charts(evidence: Evidence) -> list[Chart]:
     drawn = [
         curves.loss(evidence),
         heat.gradients(evidence),
+        heat.updates(evidence),
         curves.overfit(evidence),
         curves.sweep(evidence),
         *curves.replays(evidence),
         curves.left_over(evidence),
         bars.classes(evidence),
         bars.dead(evidence),
+        bars.saturated(evidence),
         bars.updates(evidence),
+        times.steps(evidence),
     ]
     return [chart for chart in drawn if chart is not None]
 
@@ -134,52 +151,6 @@ def _anchor(wanted: str, taken: set[str]) -> str:
         anchor, number = f"{base}-{number}", number + 1
     taken.add(anchor)
     return anchor
-
-
-# -------------------------------------------------------------------------------------------------------------- pairs
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A sample that stands on both sides of a split."""
-
-    training: str
-    held_out: str
-    pictures: tuple[str, str]
-    differ: bool
-
-
-@dataclass(frozen=True)
-class Leak:
-    """One overlap of two splits with a few of its pairs."""
-
-    sentence: str
-    pairs: tuple[Pair, ...]
-    rest: int
-
-
-def leaks(evidence: Evidence, most: int = _MOST_PAIRS) -> list[Leak]:
-    found = []
-    for overlap in evidence.leakage.overlaps[: min(most, 8)] if evidence.leakage else ():
-        sentence = f"{words.plural(overlap.shared, 'sample')} of {clean.name(overlap.held_out, 40)}"
-        if overlap.held_out_samples:
-            sentence += f" ({words.percent(overlap.shared / overlap.held_out_samples)})"
-        sentence += f" also in {clean.name(overlap.training, 40)}, "
-        sentence += "proved by index" if overlap.identity else "equal bit for bit"
-        pairs = tuple(_pair(pair) for pair in overlap.pairs[: min(most, _MOST_PAIRS)])
-        found.append(Leak(sentence + ".", pairs, max(0, overlap.shared - len(pairs))))
-    return found
-
-
-def _pair(pair: SamplePair) -> Pair:
-    pictures = (pair.thumbnail, pair.held_out_thumbnail)
-    labels = (clean.name(pair.training_label, 24), clean.name(pair.held_out_label, 24))
-    return Pair(
-        training=f"#{pair.training_index}" + (f" · {labels[0]}" if labels[0] else ""),
-        held_out=f"#{pair.held_out_index}" + (f" · {labels[1]}" if labels[1] else ""),
-        pictures=tuple(p if len(p) < _LARGEST_THUMBNAIL and _THUMBNAIL.fullmatch(p) else "" for p in pictures),  # type: ignore[arg-type]
-        differ=bool(labels[0] and labels[1]) and labels[0] != labels[1],
-    )
 
 
 # ----------------------------------------------------------------------------------------------------------- tables

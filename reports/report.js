@@ -60,9 +60,33 @@
     }, () => {}));
   });
 
-  // j and k go to the next and the previous finding.
+  // The filter leaves the findings and the verdicts that have all the words.
+  const wanted = byId("wanted");
+  const matches = (node, words) => words.every((word) => node.textContent.toLowerCase().includes(word));
+  const sift = () => {
+    const words = wanted.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    all("#findings > .finding, .verdicts > li").forEach((node) => {
+      node.hidden = !matches(node, words);
+      shown += !node.hidden;
+    });
+    byId("found").textContent = words.length ? `${shown} shown, verdicts included` : "";
+  };
+  if (wanted) {
+    byId("filter").hidden = false;
+    wanted.addEventListener("input", sift);
+    wanted.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") { wanted.value = ""; sift(); wanted.blur(); }
+    });
+  }
+
+  // Keys: j and k go to the next and the previous finding.
+  byId("keys").hidden = false;
+  const keys = { o: () => byId("unfold").click(), t: () => byId("theme").click(), "/": () => wanted && wanted.focus() };
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !["j", "k"].includes(event.key)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, button")) return;
+    if (Object.hasOwn(keys, event.key)) { event.preventDefault(); keys[event.key](); }
+    if (!["j", "k"].includes(event.key)) return;
     const stops = all(".finding > .about > summary").filter((stop) => !stop.checkVisibility || stop.checkVisibility());
     const at = stops.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
     const next = stops[Math.max(0, Math.min(at, stops.length - 1))];
@@ -103,5 +127,46 @@
       box.append(shown);
     });
     box.addEventListener("pointerleave", () => { cross.remove(); shown.remove(); });
+  });
+
+  // Reading a heat map: its pixels are indices into a scale, and the file of the picture lies in the page.
+  const pixels = async (address) => {
+    const file = Uint8Array.from(atob(address.split(",")[1]), (letter) => letter.charCodeAt(0));
+    const view = new DataView(file.buffer);
+    let packed = null;
+    for (let at = 8; at < file.length; at += 12 + view.getUint32(at)) {
+      const kind = String.fromCharCode(...file.subarray(at + 4, at + 8));
+      if (kind === "IDAT") packed = file.subarray(at + 8, at + 8 + view.getUint32(at));
+    }
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const rows = new Uint8Array(await new Response(stream).arrayBuffer());
+    const width = view.getUint32(16);
+    return { width, height: view.getUint32(20), at: (row, column) => rows[row * (width + 1) + 1 + column] };
+  };
+  all(".axes[data-heat]").forEach((axes) => {
+    const told = JSON.parse(axes.dataset.heat);
+    const box = axes.parentElement;
+    box.classList.add("read");
+    const shown = document.createElement("output");
+    const spot = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    spot.setAttribute("class", "spot");
+    const value = (index) => index === told.shades ? "0" : index > told.shades ? "not finite"
+      : `≈ ${Number((told.low * (told.high / told.low) ** ((index + .5) / told.shades)).toPrecision(2))}`;
+    let picture = null;
+    box.addEventListener("pointermove", async (event) => {
+      if (typeof DecompressionStream === "undefined") return;
+      picture ??= pixels(axes.querySelector("image").getAttribute("href"));
+      const area = axes.getBoundingClientRect();
+      const read = await picture;
+      const place = (share, count) => Math.max(0, Math.min(count - 1, Math.floor(share * count)));
+      const column = place((event.clientX - area.left) / area.width, read.width);
+      const row = place((event.clientY - area.top) / area.height, read.height);
+      shown.textContent = `${told.rows[row]}  ·  step ${told.steps[column]}  ·  ${told.unit} ${value(read.at(row, column))}`;
+      const sizes = { x: column / read.width, y: row / read.height, width: 1 / read.width, height: 1 / read.height };
+      for (const [name, share] of Object.entries(sizes)) spot.setAttribute(name, `${100 * share}%`);
+      axes.append(spot);
+      box.append(shown);
+    });
+    box.addEventListener("pointerleave", () => { spot.remove(); shown.remove(); });
   });
 })();

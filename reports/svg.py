@@ -42,6 +42,7 @@ class Chart:
     rules: tuple[str, ...] = ()
     wide: bool = False
     note: str = ""
+    pairs: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()  # of replays: as is, and with the change
 
 
 def esc(text: str) -> str:
@@ -227,7 +228,7 @@ def y_tick(at: float, label: str) -> str:
 
 def common_start(names: Sequence[str]) -> str:
     """'encoder.blocks.' where all names begin so: left out, the rest of each name has room to tell them apart."""
-    if len(names) < 2:
+    if len(names) < 2 or max(map(len, names)) <= _ROW_NAME:
         return ""
     first, last = min(names), max(names)  # what these two share, all share
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

@@ -19,8 +19,7 @@ class _Curve:
     name: str
     style: str
     values: tuple[float, ...]
-    smooth: tuple[float, ...]
-    window: int
+    smooth: curves.Smooth | None
 
 
 def draw(trial: Trial, key: str) -> Chart | None:
@@ -62,8 +61,7 @@ def _curve(trial: Trial, course: tuple[str, tuple[float, ...]], style: str) -> _
     name, values = course
     if tried.is_share(trial):
         values = tuple(100 * value for value in values)
-    smooth, window = curves.smoothed(values)
-    return _Curve(name, style, values, tuple(smooth), window)
+    return _Curve(name, style, values, curves.smoothed(values))
 
 
 def _path(steps: Sequence[int], curve: _Curve, x: Axis, y: Axis) -> str:
@@ -71,11 +69,11 @@ def _path(steps: Sequence[int], curve: _Curve, x: Axis, y: Axis) -> str:
     if not curve.smooth:
         return svg.line(steps, curve.values, x, y, curve.style)
     faint = svg.line(steps, curve.values, x, y, f"{curve.style} faint")
-    return faint + svg.line(steps, curve.smooth, x, y, f"{curve.style} bold")
+    return faint + svg.line(curve.smooth.steps, curve.smooth.values, x, y, f"{curve.style} bold")
 
 
 def _last(curve: _Curve) -> float:
-    return (curve.smooth or curve.values)[-1]
+    return curve.smooth.values[-1] if curve.smooth else curve.values[-1]
 
 
 def _end(curve: _Curve, roof: float) -> int | None:
@@ -101,7 +99,7 @@ def _ending(curve: _Curve, x: Axis, y: Axis, roof: float, row: int) -> str:
 
 
 def _legend(pair: Sequence[_Curve]) -> tuple[tuple[str, str], ...]:
-    window = max(curve.window for curve in pair)
+    window = max(curve.smooth.window if curve.smooth else 0 for curve in pair)
     bold = f"; bold: mean of {window} steps around it" if window else ""
     first, second = pair
     return ((first.style, f"{first.name} (solid{bold})"), (second.style, f"{second.name} (dashed)"))

@@ -18,6 +18,9 @@ class DataWait(Part):
     seconds: tuple[float, ...] = Field(
         description="The whole step, from its end to the next; the probe's work left out."
     )
+    forward: tuple[float, ...] = Field((), description="Of it in training forwards; only a CPU waits for their end.")
+    backward: tuple[float, ...] = Field((), description="Of it in backward().")
+    update: tuple[float, ...] = Field((), description="Of it in the optimizers' steps.")
     batches: int | None = Field(None, description="Batches of one pass over the loader, if it has a length.")
     epochs: int | None = Field(None, description="Passes that the source plans, where a range() around the loop tells.")
     location: Location | None = None

@@ -69,6 +69,7 @@ class Probe(Hearing, Questions):
         self.hears_metrics = False  # steps are observed, and comparisons outside of the model are of interest
         self.hears_dropout = False  # in an evaluation forward whose dropout calls are listened to
         self.own_seconds = 0.0
+        self.paused_since: float | None = None
         self.step_clock = StepClock()
         self.notes: list[str] = []
         self.diversion: Diversion | None = None  # None: the script's side effects are allowed
@@ -99,6 +100,8 @@ class Probe(Hearing, Questions):
         """
         before, self._active = self._active, False
         began = time.perf_counter()
+        if before:
+            self.paused_since = began
         try:
             yield
         except Exception as bug:
@@ -109,6 +112,7 @@ class Probe(Hearing, Questions):
             self._active = before
             if before:
                 self.own_seconds += time.perf_counter() - began
+                self.paused_since = None
 
     def class_weights(self) -> torch.Tensor | None:
         """(classes,), inverse to how often each was seen in training; None without class labels, or with one class."""

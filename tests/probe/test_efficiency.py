@@ -61,6 +61,59 @@ def test_a_loop_that_waits(zygote):
     assert middle(fed.seconds) < 0.7 * fed.observed
 
 
+SPLIT = """
+import time
+import torch
+from torch.utils.data import DataLoader
+
+class Slow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        time.sleep(0.03)
+        return grad
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 1)
+
+    def forward(self, x):
+        time.sleep(0.02)
+        return Slow.apply(self.layer(x))
+
+class Descent(torch.optim.SGD):
+    def step(self, closure=None):
+        time.sleep(0.01)
+        return super().step(closure)
+
+model = Net()
+optimizer = Descent(model.parameters(), 0.01)
+for epoch in range(4):
+    for x in DataLoader(torch.randn(64, 4), batch_size=8):
+        time.sleep(0.015)
+        loss = model(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_the_time_of_a_step_is_split(zygote):
+    part = zygote.probe(SPLIT, steps=20, parts=("data_wait", "gradients", "updates", "activations"))["data_wait"]
+    assert len(part.forward) == len(part.backward) == len(part.update) == len(part.seconds) == 19
+    for values, asleep in ((part.forward, 0.02), (part.backward, 0.03), (part.update, 0.01)):
+        assert asleep <= middle(values) < 3 * asleep
+    whole = zip(part.waits, part.forward, part.backward, part.update, part.seconds, strict=True)
+    assert all(sum(shares) <= seconds + 1e-4 for *shares, seconds in whole)
+    rest = [seconds - sum(shares) for *shares, seconds in zip(
+        part.waits, part.forward, part.backward, part.update, part.seconds, strict=True)]  # fmt: skip
+    assert min(rest) >= 0.0149  # the sleep in the loop itself
+
+
 def test_a_loop_that_does_not_wait(zygote):
     seen = loading(zygote, sleep=0.0, think=0.04, experiments=True)
     part = seen["data_wait"]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
+from browsing import chromium
 
 from auditor.result import Audit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def _load(name: str) -> ModuleType:
@@ -71,3 +77,9 @@ def huge(audits: dict[str, Audit]) -> Audit:
 @pytest.fixture
 def hostile(audits: dict[str, Audit]) -> Audit:
     return audits["hostile"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started

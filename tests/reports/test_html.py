@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from auditor.reports import html, page, painted, scale, words
+from auditor.reports import curves, html, page, painted, pairs, scale, words
 
 from auditor.result import Audit, Fix, ReportedFinding
 
@@ -167,7 +169,38 @@ def test_every_chart_stands_on_the_page_once(faulty: Audit) -> None:
     keys = [attrs["id"] for tag, attrs in Reader(html.render(faulty)).tags if tag == "figure" and "id" in attrs]
     keys = [key for key in keys if not key.endswith("-tried")]
     assert sorted(keys) == sorted(chart.key for chart in page.charts(faulty.evidence))
-    assert len(keys) == 10
+    assert len(keys) == 11
+
+
+def test_a_replay_that_a_trial_shows_is_not_drawn_again(faulty: Audit) -> None:
+    look = faulty.evidence.lower_rate.looks[0]
+    cause = faulty.findings[0]
+    trial = cause.fix.trial.model_copy(update={"control": look.control, "treated": look.treated})
+    found = cause.model_copy(update={"fix": cause.fix.model_copy(update={"trial": trial})})
+    both = faulty.model_copy(update={"findings": (found, *faulty.findings[1:])})
+    read = Reader(html.render(both))
+    figures = [attrs["id"] for tag, attrs in read.tags if tag == "figure" and "id" in attrs]
+    assert "chart-lower-rate" in [chart.key for chart in page.charts(both.evidence)]
+    assert "chart-lower-rate" not in figures
+    assert f"{cause.id}-tried" in figures
+    named = [chart.title for chart in page.layout(both).claimed]
+    assert named.count("Replay at a lower learning rate") == 1
+
+
+def test_a_long_curve_is_smoothed_where_there_is_room_to_draw() -> None:
+    values = [float(i % 7) for i in range(5000)]
+    values[2501] = math.nan
+    smooth = curves.smoothed(values)
+    assert smooth
+    assert len(smooth.steps) == len(smooth.values) <= 241
+    assert smooth.steps[-1] == 4999
+    assert smooth.window == 51
+    middle = smooth.steps[100]
+    assert smooth.values[100] == pytest.approx(sum(values[middle - 25 : middle + 26]) / 51)
+    holes = [step for step, value in zip(smooth.steps, smooth.values, strict=True) if math.isnan(value)]
+    assert len(holes) == 1
+    assert 0 <= holes[0] - 2501 < 21
+    assert curves.smoothed(values[:29]) is None
 
 
 def test_curves_of_a_trial_are_drawn_named_and_listed(tried: Audit) -> None:
@@ -223,6 +256,15 @@ def test_first_are_causes_only(tried: Audit) -> None:
     assert re.findall(r'<a href="#([^"]+)"', first) == [tried.findings[i].id for i in (0, 3, 6)]
 
 
+def test_a_traceback_names_files_as_places_do(crashed: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = f'Traceback (most recent call last):\n  File "{tmp_path}/src/train.py", line 3, in <module>\nKeyError: 1'
+    crash = crashed.run.crash.model_copy(update={"traceback": told})
+    shown = html.render(crashed.model_copy(update={"run": crashed.run.model_copy(update={"crash": crash})}))
+    assert "File &#34;src/train.py&#34;, line 3" in shown
+    assert str(tmp_path) not in shown
+
+
 def test_equal_ids_become_different_anchors(faulty: Audit) -> None:
     twice = faulty.model_copy(update={"findings": (faulty.findings[3], faulty.findings[3])})
     anchors = [card.anchor for card in page.layout(twice).cards]
@@ -230,7 +272,7 @@ def test_equal_ids_become_different_anchors(faulty: Audit) -> None:
 
 
 def test_a_thumbnail_that_is_no_picture_is_left_out(hostile: Audit) -> None:
-    assert [pair.pictures for leak in page.leaks(hostile.evidence) for pair in leak.pairs] == [("", "")]
+    assert [pair.pictures for leak in pairs.leaks(hostile.evidence) for pair in leak.pairs] == [("", "")]
 
 
 def test_painting_keeps_the_code() -> None:

@@ -13,6 +13,7 @@ _REASONS = {
     RemedyKind.CLEAN_INPUTS: "what stands for a missing value is for you to decide",
     RemedyKind.STANDARDIZE_TARGETS: "what is computed from the outputs has to be scaled back",
     RemedyKind.REINITIALIZE: "weights are drawn where the model is built, in a way that fits each layer",
+    RemedyKind.CLIP_UNSCALED: "`scaler.unscale_(optimizer)` belongs before the clipping, once an update",
     RemedyKind.PAIRED_METRIC: "which of the two shapes is to change is for you to decide",
     RemedyKind.NO_AUXILIARY: "how much the term is to weigh is for you to decide",
     RemedyKind.REPAIR_LABELS: "what the labels outside of 0 to 1 mean is for you to say",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import xxhash
 
 COLUMNS = 256  # of single values, at most
 POOLED = 64  # of products of neighbours, per axis and distance, at most
@@ -24,9 +25,12 @@ def dependence(tables: list[torch.Tensor], labels: torch.Tensor) -> float:
     """How far the inputs' features differ between the classes, in standard deviations of what permuted labels give.
 
     `tables`: each (n, ...); `labels`: (n,) integers. The larger one of two: of all features together, and of the one
-    that differs most, whose tail is heavier: it counts by half. 0 where there is nothing to compare. Draws from a
-    generator of its own.
+    that differs most, whose tail is heavier: it counts by half. 0 where there is nothing to compare. A sample that
+    came by more than once counts once: permuted labels would not keep its copies together. Draws from a generator of
+    its own.
     """
+    first = _first_of_each(tables)
+    tables, labels = [table[first] for table in tables], labels[first]
     columns = [column for table in tables for column in features(table)]
     if not columns:
         return 0.0
@@ -50,6 +54,15 @@ def dependence(tables: list[torch.Tensor], labels: torch.Tensor) -> float:
     )
     apart = (own - chance.mean(0)) / chance.std(0).clamp(min=1e-12)
     return float(torch.maximum(apart[0], apart[1] / 2))
+
+
+def _first_of_each(tables: list[torch.Tensor]) -> torch.Tensor:
+    """(k,): the rows that are not equal, in all tables, to an earlier one."""
+    places: dict[tuple[int, ...], int] = {}
+    rows = [table.detach().cpu().reshape(len(table), -1).contiguous().view(torch.uint8).numpy() for table in tables]
+    for row, parts in enumerate(zip(*rows, strict=True)):
+        places.setdefault(tuple(xxhash.xxh3_64_intdigest(part.tobytes()) for part in parts), row)
+    return torch.tensor(list(places.values()))
 
 
 def features(table: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -159,6 +159,8 @@ def _dense(weighted: ClassWeighted, labels: Labels, limits: Limits) -> Judgement
     """Masks and sequences, where a dominant background is normal: unless nothing else is ever found."""
     if untrue(weighted.fidelity, limits.max_fidelity):
         raise Inconclusive("the replay of your own loop gave other losses than were observed")
+    if weighted.classes < 2:
+        raise NotApplicable("fewer than two classes occur in the training labels")
     chance = 1 / weighted.classes
     own, found = ((middle(tail(arm)) - chance) / (1 - chance) for arm in (weighted.control, weighted.weighted))
     steps = count(len(weighted.control), "step")

@@ -47,6 +47,13 @@ def test_inputs_that_say_nothing(table):
     assert dependence([table], LABELS) == 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_samples_that_come_again_count_once(dtype):
+    table, labels = drawn(ROWS, 20).to(dtype), LABELS.roll(1)
+    once, again = dependence([table], labels), dependence([torch.cat([table, table])], torch.cat([labels, labels]))
+    assert again == once < DEPENDS / 2
+
+
 def test_random_numbers_of_the_program_are_left_alone():
     before = torch.get_rng_state()
     dependence([waves()], LABELS)

@@ -10,7 +10,7 @@ FEWEST_TOKENS = 16
 FEW_VALUES = 64  # whole numbers in that many columns repeat by chance
 RUN = 24  # tokens that are compared as one
 PIECE = 8  # steps of a series that are compared as one
-MOST_PIECES = 2**18  # numbers in the pieces of one look
+MOST_LOOKED_AT = 2**13  # numbers of windows, in one look
 MOST_ELEMENTS = 2**15  # that runs of tokens are summed over, for each 64 rows that are asked for
 
 
@@ -59,28 +59,48 @@ def run_prints(tokens: torch.Tensor) -> torch.Tensor:
 
 def piece_prints(tensor: torch.Tensor) -> list[torch.Tensor]:
     """(rows, places) int64 for each axis that may be one of time in windows of measured numbers: every stretch of PIECE
-    steps in the first rows. 0 where values repeat in it: such a stretch may come again by chance."""
+    steps in the first rows. 0 where values repeat in it: such a stretch may come again by chance. Empty for windows of
+    more than MOST_LOOKED_AT numbers."""
     if tensor.dim() not in (2, 3) or not tensor.is_floating_point() or not tensor.numel():
         return []
     values = tensor.detach().float()
     values = values[..., None] if values.dim() == 2 else values
-    found = []
-    for axis in range(1, 3):
-        steps = values if axis == 1 else values.transpose(1, 2)
-        places = steps.shape[1] - PIECE + 1
-        if places < PIECE:
-            continue
-        rows = max(1, MOST_PIECES // (places * PIECE * steps.shape[2]))
-        bits = steps[:rows].contiguous().view(torch.int32).long().unfold(1, PIECE, 1).flatten(2)
-        apart = bits.sort(-1).values.diff(dim=-1).ne(0).sum(-1) + 1
-        prints = _mixed(bits.flatten(0, 1)).reshape(apart.shape)
-        found.append(torch.where(apart < bits.shape[-1] // 2, 0, prints))
-    return found
+    rows = MOST_LOOKED_AT // values[0].numel()
+    bits = values[:rows].contiguous().view(torch.int32).long()
+    by_axis = (bits, bits.transpose(1, 2)) if rows else ()
+    return [_pieces(steps) for steps in by_axis if steps.shape[1] >= 2 * PIECE - 1]
+
+
+def _pieces(steps: torch.Tensor) -> torch.Tensor:
+    """(rows, places) prints, of (rows, steps, channels) int64. Sums of shifted tensors, not windows that are copied."""
+    places = steps.shape[1] - PIECE + 1
+    weights = _odd_numbers(PIECE * steps.shape[2], steps.device).reshape(PIECE, -1)
+    stirred, earlier = _stirred(steps), _steps_since_equal(steps)
+    prints = torch.zeros_like(steps[:, :places, 0])
+    apart = torch.zeros_like(prints)
+    for step in range(PIECE):
+        prints += (stirred[:, step : step + places] * weights[step]).sum(2)
+        apart += (earlier[:, step : step + places] > step).sum(2)
+    return torch.where(apart < PIECE * steps.shape[2] // 2, 0, prints)
+
+
+def _steps_since_equal(steps: torch.Tensor) -> torch.Tensor:
+    """As `steps`: how long ago the channel had the same value; PIECE where that is longer."""
+    since = torch.full_like(steps, PIECE, dtype=torch.int8)
+    for lag in range(PIECE - 1, 0, -1):
+        since[:, lag:].masked_fill_(steps[:, lag:] == steps[:, :-lag], lag)
+    return since
 
 
 def _mixed(bits: torch.Tensor) -> torch.Tensor:
     """A sum of products with odd numbers, each value stirred before: int64 wraps."""
-    width = bits.shape[1]
-    weights = (torch.arange(1, width + 1, device=bits.device) * -7046029254386353131) | 1
+    return (_stirred(bits) * _odd_numbers(bits.shape[1], bits.device)).sum(1)
+
+
+def _odd_numbers(count: int, device: torch.device) -> torch.Tensor:
+    return (torch.arange(1, count + 1, device=device) * -7046029254386353131) | 1
+
+
+def _stirred(bits: torch.Tensor) -> torch.Tensor:
     stirred = (bits ^ (bits >> 15)) * -4658895280553007687
-    return ((stirred ^ (stirred >> 29)) * weights).sum(1)
+    return stirred ^ (stirred >> 29)

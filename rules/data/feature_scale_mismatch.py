@@ -117,7 +117,7 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
         return
     if experiment is None or (experiment.rescaled is None and _standardizing_helps(experiment, limits)):
         raise Inconclusive(f"{text}: only the experiment with equal scales tells whether that harms")
-    if experiment.rescaled is None or untrue(experiment.fidelity, limits.max_fidelity):
+    if experiment.rescaled is None or not experiment.looks or untrue(experiment.fidelity, limits.max_fidelity):
         return
     full, scaled = compare(experiment.looks[0]), compare(experiment.rescaled)
     if scaled.steps < limits.min_steps:

@@ -134,7 +134,12 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
 
 
 def _never_parted(each: CopiedWeights, limits: Limits) -> bool:
-    return len(each.names) > 1 and each.gradient_nonzero and each.moved > 0 and each.apart <= limits.max_parted * each.moved
+    return (
+        len(each.names) > 1
+        and each.gradient_nonzero
+        and each.moved > 0
+        and each.apart <= limits.max_parted * each.moved
+    )
 
 
 def _copies(found: Sequence[CopiedWeights], steps: int, limits: Limits) -> Finding:

@@ -119,7 +119,7 @@ def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:
 
 def _deviation(values: Sequence[float]) -> float:
     mean = sum(values) / len(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return math.hypot(*(value - mean for value in values)) / math.sqrt(len(values) - 1)
 
 
 def _falling(values: Sequence[float]) -> float:
@@ -144,4 +144,5 @@ def _p_value(ours: float, noise: float, steps: int) -> float:
         return 0.0
     from scipy.stats import f
 
-    return float(f.sf((ours / noise) ** 2, steps - 1, steps - 1))
+    ratio = ours / noise
+    return float(f.sf(ratio * ratio, steps - 1, steps - 1))

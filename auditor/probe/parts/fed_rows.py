@@ -24,6 +24,7 @@ EVERY = 2  # steps
 TRAINED_ROWS = 32  # of one training forward
 EVALUATED_ROWS = 1024  # of one that evaluates
 MOST_EVALUATIONS = 64  # forwards whose rows are kept
+MOST_HELD = 512  # looks at windows whose pieces are kept
 MOST_LOOKS = 400  # at names in the source
 FEWEST_STEPS = 5  # trained before an evaluation counts
 
@@ -61,9 +62,8 @@ class FedRowsCollector(Collector):
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._trained: dict[int, _Trained] = {}
-        self._pending: tuple[int, bool, torch.Tensor, list[torch.Tensor]] | None = (
-            None  # of the latest forward that may be trained on
-        )
+        # Of the latest forward that may be trained on: its model, whether it is text, prints, pieces.
+        self._pending: tuple[int, bool, torch.Tensor, list[torch.Tensor]] | None = None
         self._evaluated: list[_Evaluated] = []
         self._looks = 0
         self._latest: tuple[int, int] = (0, 0)  # where the input of the latest training forward lies, and its size
@@ -82,8 +82,12 @@ class FedRowsCollector(Collector):
             return
         self._latest = (given.data_ptr(), given.numel())
         found = _prints(given, TRAINED_ROWS, self.step)
-        pieces = piece_prints(some_rows(given, TRAINED_ROWS, self.step))
+        pieces = piece_prints(some_rows(given, TRAINED_ROWS, self.step)) if self._looks_at_windows(module) else []
         self._pending = (id(module), *found, pieces) if found is not None else None
+
+    def _looks_at_windows(self, module: nn.Module) -> bool:
+        held = self._trained.get(id(module))
+        return not self.probe.feed.has_loader and (held is None or len(held.pieces) < MOST_HELD)
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         if self._pending is None:

@@ -9,6 +9,8 @@ without looking at the rules. The unseen ones are reported on: nobody who works 
 corpus are for tuning, and so are the pairs beside the rules' own folders and fixtures/healthy: their rules were made
 with them. When unseen programs have been looked at, they move to the corpus, and others take their place.
 
+Every program is audited as a copy. What `audit fix` writes is audited again, to see whether the finding is gone.
+
 A faulty program counts as detected when the audit reports an error or a warning, or names the cause. The right cause is
 first when the first finding is of a rule that fault.toml names. Twins and healthy programs must have no error; their
 warnings are counted. Intervals are Wilson's, 95 %.
@@ -20,6 +22,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import tomllib
@@ -37,6 +40,7 @@ from warmstart import WarmStart  # noqa: E402
 
 from auditor.capture import Capture  # noqa: E402
 from auditor.config import Settings  # noqa: E402
+from auditor.edits.fixes import plan  # noqa: E402
 from auditor.result import Audit, ReportedFinding  # noqa: E402
 from auditor.session import Request, conduct  # noqa: E402
 
@@ -67,6 +71,7 @@ class Result:
     seconds: float
     findings: tuple[tuple[str, str, str], ...]  # (rule, severity, message), the root cause first
     trials: tuple[tuple[str, str, bool], ...]  # (rule, what was tried, whether it helped), of findings with one
+    written: tuple[tuple[str, bool], ...]  # (rule, whether it is found no more), of fixes that were written
     broken: tuple[str, ...]  # rules that failed themselves
 
     def rules(self, *severities: str) -> list[str]:
@@ -89,6 +94,12 @@ class Result:
     def helped(self) -> bool:
         """Such a fix was seen to help."""
         return any(rule in self.causes and helped for rule, _, helped in self.trials)
+
+    @property
+    def mended(self) -> bool | None:
+        """The written fix took the cause away; None where none was written."""
+        gone = [gone for rule, gone in self.written if rule in self.causes]
+        return all(gone) if gone else None
 
     @property
     def first(self) -> bool:
@@ -119,9 +130,17 @@ def programs() -> list[Program]:
     return found
 
 
-def run(program: Program, command: Sequence[str], max_time: float) -> Result:
-    settings = Settings(max_time=max_time)
-    audit: Audit = conduct(Request(str(program.path)), settings, command=command, capture=Capture(None)).audit
+def run(program: Program, command: Sequence[str], max_time: float, folder: Path) -> Result:
+    """`folder`: an empty one for the copy."""
+    script = Path(shutil.copy(program.path, folder))
+
+    def look() -> Audit:
+        return conduct(Request(str(script)), Settings(max_time=max_time), command=command, capture=Capture(None)).audit
+
+    audit = look()
+    fixes = plan(audit.findings, folder, alone=audit.together is not None and not audit.together.helped)
+    fixes.write()
+    still = {finding.rule for finding in look().findings} if fixes.fixed else set()
     return Result(
         name=program.name,
         path=str(program.path.relative_to(FIXTURES)),
@@ -130,6 +149,7 @@ def run(program: Program, command: Sequence[str], max_time: float) -> Result:
         seconds=round(audit.run.seconds, 1),
         findings=tuple((f.rule, str(f.severity), f.message) for f in audit.findings),
         trials=tuple(_trials(audit)),
+        written=tuple((each.rule, each.rule not in still) for each in fixes.fixed),
         broken=tuple(v.rule for v in audit.verdicts if v.outcome == "error"),
     )
 
@@ -160,6 +180,7 @@ def table(results: Iterable[Result]) -> str:
     results = list(results)
     faulty = [result for result in results if result.causes]
     named = [result for result in faulty if result.named]
+    written = [result.mended for result in named if result.mended is not None]
     sound = [result for result in results if not result.causes]
     errors = [result for result in sound if result.rules("error")]
     warned = [result for result in sound if result.rules("warning")]
@@ -170,6 +191,8 @@ def table(results: Iterable[Result]) -> str:
         ("right cause first", wilson(sum(r.first for r in faulty), len(faulty))),
         ("of the named causes: a fix was tried on the loop", wilson(sum(r.tried for r in named), len(named))),
         ("of the named causes: a fix was tried and helped", wilson(sum(r.helped for r in named), len(named))),
+        ("of the named causes: the fix is one that `audit fix` writes", wilson(len(written), len(named))),
+        ("of the written fixes: audited again, the cause is gone", wilson(sum(map(bool, written)), len(written))),
         ("healthy programs and fixed twins with an error", wilson(len(errors), len(sound))),
         ("healthy programs and fixed twins with a warning", wilson(len(warned), len(sound))),
         ("warnings per healthy program or twin", f"{warnings / max(1, len(sound)):.2f}"),
@@ -188,6 +211,7 @@ def story(result: Result) -> str:
     if wrong:
         lines += [f"      {rule}: {message}" for rule, _, message in result.findings]
     lines += [f"      tried for {rule}: {what}, {'helped' if ok else 'no help'}" for rule, what, ok in result.trials]
+    lines += [f"      written for {rule}: {'gone' if gone else 'found again'}" for rule, gone in result.written]
     lines += [f"      broken: {rule}" for rule in result.broken]
     return "\n".join(lines)
 
@@ -217,7 +241,11 @@ def main() -> int:
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder, WarmStart() as warm, ThreadPool(args.jobs) as pool:
         os.chdir(folder)
-        for result in pool.imap_unordered(lambda program: run(program, warm.command, args.max_time), wanted):
+
+        def audited(program: Program) -> Result:
+            return run(program, warm.command, args.max_time, Path(tempfile.mkdtemp(dir=folder)))
+
+        for result in pool.imap_unordered(audited, wanted):
             results.append(result)
             print(story(result) if args.names or args.half == "tuning" else f"{len(results)} done", flush=True)
         os.chdir(ROOT)

@@ -19,7 +19,9 @@ __all__ = ["audited", "warm"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "corpus: the rest of the training scripts; left out unless asked for by -m")
+    config.addinivalue_line(
+        "markers", "corpus: further training scripts, much like others; left out unless asked for by -m"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

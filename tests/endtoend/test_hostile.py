@@ -445,7 +445,30 @@ def command(tmp_path: Path) -> Iterator[Command]:
     shutil.rmtree(command.scratch, ignore_errors=True)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+FURTHER = {  # much like one of the others
+    "missing module",
+    "sys.exit with words",
+    "sys.exit(3) half-way",
+    "os._exit(7) at step 5",
+    "SIGABRT",
+    "SIGALRM",
+    "a huge tensor",
+    "a recursion past the usual limit",
+    "an excepthook that hangs",
+    "an endless slow loop",
+    "endless first batch in a worker",
+    "trains in a thread",
+    "deletes its folder",
+    "deletes TMPDIR",
+    "closes every descriptor",
+    "binary output",
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.name, marks=pytest.mark.corpus if case.name in FURTHER else []) for case in CASES],
+)
 def test_hostile_script(command: Command, case: Case) -> None:
     script = case.script if "import" in case.script.partition("\n")[0] else SETUP + case.script
     command.start(script, max_time=case.max_time, stdin=case.stdin)

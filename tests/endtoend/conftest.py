@@ -20,7 +20,7 @@ __all__ = ["audited", "warm"]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "corpus: further training scripts, much like others; left out unless asked for by -m"
+        "markers", "corpus: further scripts, much like others; left out unless asked for by -m"
     )
 
 

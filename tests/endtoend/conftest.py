@@ -19,9 +19,7 @@ __all__ = ["audited", "warm"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "corpus: further scripts, much like others; left out unless asked for by -m"
-    )
+    config.addinivalue_line("markers", "corpus: further scripts, much like others; left out unless asked for by -m")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ logarithmic scale, else the smaller of them would vanish.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from . import svg
@@ -15,8 +16,8 @@ from .words import number, percent
 _APART = 30  # times: from here on only a logarithm shows both
 _AIR = 1.12  # right of the larger value
 _CELLS = 24
-_WIDE = "═─┃●"
-_ASCII = "=-|o"
+_WIDE = ("═", "─", "┃", "●")
+_ASCII = ("=", "-", "|", "o")
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ def of(measured: float | None, limit: float | None) -> Gauge | None:
 def _axis(measured: float, limit: float) -> Axis:
     low, high = sorted((measured, limit))
     if low > TINY and high / low > _APART:
-        return Axis(low / 3, high * 2, log=True)
-    if low >= 0:
-        return Axis(0, _AIR * high or 1.0)
-    if high <= 0:
-        return Axis(_AIR * low, 0)
-    return Axis(_AIR * low, _AIR * high)
+        return Axis(float(f"{low / 3:.1g}"), _round(2 * high), log=True)
+    return Axis(-_round(-_AIR * low) if low < 0 else 0, (_round(_AIR * high) if high > 0 else 0) or float(low >= 0))
+
+
+def _round(end: float) -> float:
+    """Up to the next number of two digits: what the end of a scale is called."""
+    unit = 10.0 ** (math.floor(math.log10(end)) - 1) if end > TINY else 0.0
+    return float(f"{math.ceil(end / unit - 1e-9) * unit:.2g}") if unit else end
 
 
 def _within(position: float) -> float:
@@ -63,7 +66,7 @@ def _within(position: float) -> float:
 
 def _words(measured: float, limit: float) -> str:
     """'33 times the limit'; '' where a ratio tells nothing."""
-    if limit <= TINY or measured < 0:
+    if limit <= TINY or measured <= 0:
         return "at the limit" if measured == limit else ""
     ratio = measured / limit
     if not finite(ratio):

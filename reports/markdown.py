@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from auditor.compare import Difference
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, difference_markdown, markdown_fix, story, words
+from . import clean, configuration, difference_markdown, gauge, markdown_fix, story, words
 from .inert import details, fenced, html, inert, prose, sentence, ticked
+from .portable import portable
 
 FORMAT = "markdown"
 SUFFIXES = (".md",)
@@ -32,6 +33,7 @@ _VERDICTS = {"not-ready": "✖", "caution": "⚠", "ready": "✔", "inconclusive
 
 def render(audit: Audit, *, difference: Difference | None = None) -> str:
     """The report, at most 60,000 characters; what does not fit is counted. With a difference, what is new is marked."""
+    audit = portable(audit)
     page, left_out = "", 0
     for section in _sections(audit, difference):
         if len(page) + len(section) + 2 > LIMIT - _RESERVE:
@@ -56,6 +58,8 @@ def _sections(audit: Audit, difference: Difference | None) -> Iterator[str]:
     groups = story.groups(audit)
     if groups:
         yield _table(groups, difference)
+    if audit.together is not None:
+        yield markdown_fix.together(audit.together)
     if difference is not None:
         yield from difference_markdown.since(difference)
     for group in groups:
@@ -65,6 +69,7 @@ def _sections(audit: Audit, difference: Difference | None) -> Iterator[str]:
     yield from _folded("Inconclusive", audit, Outcome.INCONCLUSIVE)
     yield from _folded("Rules that failed", audit, Outcome.ERROR)
     yield from _suppressed(audit)
+    yield from _configuration(audit)
     yield from _asides(audit)
 
 
@@ -75,7 +80,7 @@ def _facts(audit: Audit) -> str:
     facts = [
         ticked(words.command(run), 200),
         words.plural(run.steps, "step") + f" in {words.seconds(run.seconds)}",
-        f"overhead {words.number(run.overhead)}×" if run.overhead is not None else "",
+        f"overhead {words.overhead(run.overhead)}" if run.overhead is not None else "",
         inert(run.device, 40),
         f"torch {inert(run.torch, 40)}" if run.torch else "",
     ]
@@ -125,6 +130,13 @@ def _called(said: ReportedFinding | Verdict) -> str:
     return f"**{inert(said.code, 16)}** {inert(said.rule, 60)}"
 
 
+def one(audit: Audit, group: story.Group) -> str:
+    """A finding by itself, unfolded: for an issue or a chat."""
+    finding = group.cause
+    title = f"### {_SIGNS[finding.severity]} {finding.severity} {_called(finding)} · {story.sure(finding)}"
+    return "\n\n".join(part.strip("\n") for part in (title, *_body(audit, group)) if part) + "\n"
+
+
 def _finding(audit: Audit, group: story.Group) -> str:
     finding = group.cause
     title = (
@@ -169,6 +181,8 @@ def _evidence(audit: Audit, finding: ReportedFinding) -> str:
     measured, since = words.measured(finding.measured, finding.limit), words.since(finding.since)
     seen = [f"measured {measured}" if measured else "", since if measured or not since else f"there {since}"]
     rows = ["- " + ", ".join(part for part in seen if part)] if any(seen) else []
+    if scale := gauge.row(finding.measured, finding.limit):
+        rows[0] = f"- `{scale}` {rows[0].removeprefix('- ')}"
     numbers = story.series(finding, audit.evidence)
     if numbers:
         tail = f" {words.ends(numbers.values)}" if numbers.ordered else ""
@@ -209,6 +223,13 @@ def _suppressed(audit: Audit) -> Iterator[str]:
             for waived in audit.suppressed[:_MOST_ROWS]
         )
         yield details(f"Suppressed ({len(audit.suppressed)})", "\n".join(rows))
+
+
+def _configuration(audit: Audit) -> Iterator[str]:
+    """Only what was changed: the rest is in the other formats."""
+    changed = configuration.changed(audit)
+    if changed:
+        yield details("Configuration", "\n".join(f"- {sentence(each, 240)}" for each in changed[:_MOST_ROWS]))
 
 
 def _asides(audit: Audit) -> Iterator[str]:

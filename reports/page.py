@@ -10,7 +10,7 @@ from itertools import islice
 from auditor.evidence import Evidence, Run
 from auditor.result import Audit, Outcome, ReportedFinding, Verdict
 
-from . import bars, clean, curves, heat, page_fix, painted, story, times, words
+from . import bars, clean, curves, heat, page_fix, painted, story, timeline, times, words
 from .page_fix import Repair
 from .painted import Line
 from .svg import Chart
@@ -41,14 +41,26 @@ class Card:
     folded: str = ""  # what the fold with the consequences says
     between: str = ""  # the rule through which a consequence follows
 
+    @property
+    def group(self) -> story.Group:
+        """The finding with its consequences."""
+        return story.Group(self.finding, tuple(below.finding for below in self.consequences))
+
+
+def every(cards: Sequence[Card]) -> list[Card]:
+    """The cards with those of the consequences."""
+    return [card for top in cards for card in (top, *top.consequences)]
+
 
 @dataclass(frozen=True)
 class Layout:
-    """The cards with their charts, the charts that no finding claims, and the anchor of the card with the pairs."""
+    """The cards with their charts, the charts that no finding claims, the titles of those without a value to draw, and
+    the anchor of the card with the pairs."""
 
     cards: list[Card]
     charts: list[Chart]
     claimed: list[Chart]
+    undrawn: list[str]
     pairs_at: str
     unshown: int
 
@@ -69,10 +81,10 @@ def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
             for finding in group.consequences[:most]
         )
         result.append(replace(cause, consequences=below, folded=story.consequences(group)))
-    every = [card for top in result for card in (top, *top.consequences)]
-    shown = [(card, chart) for card in every for chart in free if _shows(card, chart)]
+    cards = every(result)
+    shown = [(card, chart) for card in cards for chart in free if _shows(card, chart)]
     free = [chart for chart in free if all(chart is not repeated for _, repeated in shown)]
-    for card in every:
+    for card in cards:
         for chart in free:
             if card.finding.rule not in chart.rules:
                 continue
@@ -83,10 +95,11 @@ def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
                 card.charts.append(chart)
     return Layout(
         cards=result,
-        charts=[chart for chart in free if chart.key not in homes],
+        charts=[chart for chart in free if chart.key not in homes and not chart.empty],
+        undrawn=[chart.title for chart in free if chart.key not in homes and chart.empty],
         claimed=[chart for chart in free if chart.key in homes] + _instead(shown),
-        pairs_at=next((card.anchor for card in every if card.finding.family == "leakage"), ""),
-        unshown=len(audit.findings) - len(every),
+        pairs_at=next((card.anchor for card in cards if card.finding.family == "leakage"), ""),
+        unshown=len(audit.findings) - len(cards),
     )
 
 
@@ -120,6 +133,7 @@ def charts(evidence: Evidence) -> list[Chart]:
         bars.saturated(evidence),
         bars.updates(evidence),
         times.steps(evidence),
+        timeline.draw(evidence.run),
     ]
     return [chart for chart in drawn if chart is not None]
 

@@ -44,6 +44,11 @@ class Chart:
     note: str = ""
     pairs: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()  # of replays: as is, and with the change
 
+    @property
+    def empty(self) -> bool:
+        """Whether there was nothing to draw."""
+        return "<svg" not in self.figure
+
 
 def esc(text: str) -> str:
     return html.escape(clean.line(text), quote=True)
@@ -135,7 +140,7 @@ def across(value: float | None, y: Axis, label: str, style: str, *, left: bool =
     )
 
 
-def down(value: float | None, x: Axis, label: str, style: str, row: int = 0, *, turn: float = 60) -> str:
+def down(value: float | None, x: Axis, label: str, style: str, row: int = 0, *, turn: float = 50) -> str:
     """A vertical reference line; its label stands in the given row at the top, left of the line beyond `turn`."""
     if value is None or not finite(value) or not 0 <= x.at(value) <= 100:
         return ""

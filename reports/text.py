@@ -9,6 +9,7 @@ from auditor.evidence import Location
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
 from . import clean, difference_text, story, terminal_fix, tried, words
+from .portable import portable
 from .terminal import Page
 
 FORMAT = "text"
@@ -34,7 +35,7 @@ def render(
     difference: Difference | None = None,
 ) -> str:
     """The report in lines no longer than `width` cells; plain ASCII without `unicode`, no escapes without `color`."""
-    page = Page(width, color, unicode)
+    audit, page = portable(audit), Page(width, color, unicode)
     _headline(page, audit)
     groups = story.groups(audit)
     for number, group in enumerate(groups[: story.FIRST], 1):
@@ -66,7 +67,7 @@ def _facts(audit: Audit) -> Iterable[str]:
         return
     yield words.plural(run.steps, "step") + f" in {words.seconds(run.seconds)}"
     if run.overhead is not None:
-        yield f"overhead {words.number(run.overhead)}×"
+        yield f"overhead {words.overhead(run.overhead)}"
     yield clean.name(run.device, 30)
     if run.torch:
         yield f"torch {clean.name(run.torch, 30)}"
@@ -81,7 +82,7 @@ def _finding(page: Page, audit: Audit, number: int, group: story.Group) -> None:
     style = _COLOURS[finding.severity]
     page.gap()
     page.put(
-        (f"{number} ", "bold"),
+        (f"{number} " if number else "", "bold"),
         (f"{page.sign(finding.severity)} {finding.severity} ", style),
         (f"{clean.name(finding.code, 16)} ", "bold"),
         clean.name(finding.rule),
@@ -93,6 +94,13 @@ def _finding(page: Page, audit: Audit, number: int, group: story.Group) -> None:
     _facts_of(page, audit, finding)
     terminal_fix.show(page, audit.run, finding.fix)
     _consequences(page, group)
+
+
+def one(audit: Audit, group: story.Group) -> str:
+    """A finding by itself, in plain lines: for an issue or a chat."""
+    page = Page(100, color=False, unicode=True)
+    _finding(page, audit, 0, group)
+    return page.text()
 
 
 def _under(finding: ReportedFinding) -> str:

@@ -102,9 +102,11 @@ def picture(measured: float | None, limit: float | None) -> str:
 
 
 def row(measured: float | None, limit: float | None, *, unicode: bool = True) -> str:
-    """The scale in signs, the limit as a bar and the value as a dot: '────┃═══════●──'; '' where there is none."""
+    """The scale in signs, the limit as a bar and the value as a dot: '────┃═══════●──'.
+
+    '' where there is none, or value and limit are the same."""
     gauge = of(measured, limit)
-    if gauge is None:
+    if gauge is None or measured == limit:
         return ""
     beyond, plain, bound, dot = _WIDE if unicode else _ASCII
     value, limit_at = (round((_CELLS - 1) * at / 100) for at in (gauge.value, gauge.limit))

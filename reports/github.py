@@ -26,7 +26,7 @@ _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 
 def render(audit: Audit) -> str:
     """A line for each annotation; '' when there is nothing to say."""
-    rooted, audit = Rooted(audit), with_short_texts(audit)
+    rooted, (audit, _) = Rooted(audit), with_short_texts(audit)
     lines = []
     for severity, level in _LEVELS.items():
         found = [finding for finding in audit.findings if finding.severity == severity]

@@ -41,7 +41,7 @@ _CONFIDENCE = {
 
 def render(audit: Audit) -> str:
     """The page, at most 2 MB; what is left out is counted. The same audit gives the same bytes."""
-    audit = portable(audit)
+    audit, _ = portable(audit)
     text, tables, prose = "", appendix.tables(audit), (cache(_prose()), cache(_prose(links=False)))
     layout = cache(lambda most: page.layout(audit, most))  # the charts of many findings take a while
     for most in _MOST:

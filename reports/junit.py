@@ -31,7 +31,7 @@ _MOST_DETAILS = 20
 
 def render(audit: Audit, *, fail_on: Severity | None = Severity.ERROR) -> str:
     """`fail_on`: the least severe finding that is a failure; None: none is."""
-    rooted, audit = Rooted(audit), with_short_texts(audit)
+    rooted, (audit, _) = Rooted(audit), with_short_texts(audit)
     suites = Xml.Element("testsuites", name=_text(audit.tool.name, 60))
     if not audit.run.source_only:
         _run(suites, audit)

@@ -33,7 +33,7 @@ _VERDICTS = {"not-ready": "✖", "caution": "⚠", "ready": "✔", "inconclusive
 
 def render(audit: Audit, *, difference: Difference | None = None) -> str:
     """The report, at most 60,000 characters; what does not fit is counted. With a difference, what is new is marked."""
-    audit = portable(audit)
+    audit, difference = portable(audit, difference)
     page, left_out = "", 0
     for section in _sections(audit, difference):
         if len(page) + len(section) + 2 > LIMIT - _RESERVE:

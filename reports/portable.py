@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from auditor.compare import Difference
 from auditor.evidence import Location
-from auditor.result import Audit
+from auditor.result import Audit, ReportedFinding
 from auditor.rooted import Rooted
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -34,15 +35,17 @@ _INSTEAD = (
 _KEPT = frozenset({"target", "args", "diff", "source", "references", "thumbnail", "held_out_thumbnail"})
 
 
-def portable(audit: Audit) -> Audit:
-    """For people: texts and places, below the current folder where they lie there."""
-    folders = sorted(Rooted(audit).folders, key=len, reverse=True)
-    return _model(audit, _shortener(folders), places=True)
+def portable(audit: Audit, difference: Difference | None = None) -> tuple[Audit, Difference | None]:
+    """For people: texts and places, below the current folder where they lie there. A difference tells its findings from
+    equal ones, so both are changed together."""
+    walk = _Walk(_shortener(sorted(Rooted(audit).folders, key=len, reverse=True)), places=True)
+    return walk.model(audit), walk.model(difference) if difference is not None else None
 
 
-def with_short_texts(audit: Audit) -> Audit:
+def with_short_texts(audit: Audit, difference: Difference | None = None) -> tuple[Audit, Difference | None]:
     """For machines, which get places by `Rooted`: texts only, with paths below the root of the repository."""
-    return _model(audit, _shortener(Rooted(audit).folders), places=False)
+    walk = _Walk(_shortener(Rooted(audit).folders), places=False)
+    return walk.model(audit), walk.model(difference) if difference is not None else None
 
 
 def _shortener(folders: Sequence[str]) -> _Text:
@@ -60,28 +63,38 @@ def _shortener(folders: Sequence[str]) -> _Text:
     return short
 
 
-def _model(model: _Model, text: _Text, *, places: bool) -> _Model:
-    if isinstance(model, Location):
-        return model.model_copy(update={"file": text(model.file)}) if places else model
-    changed = {}
-    for name, value in model.__dict__.items():
-        new = value if name in _KEPT else _value(value, text, places)
-        if new is not value:
-            changed[name] = new
-    return model.model_copy(update=changed) if changed else model
+class _Walk:
+    """Changes every text of a model. What names no folder stays the same object, and what does becomes one new one."""
 
+    def __init__(self, text: _Text, *, places: bool) -> None:
+        self._text, self._places = text, places
+        self._made: dict[int, tuple[ReportedFinding, ReportedFinding]] = {}  # with the old one, to keep its id taken
 
-def _value(value: Any, text: _Text, places: bool) -> Any:
-    """The same object where nothing in it names a folder."""
-    if isinstance(value, str):
-        new = text(value)
-        return value if new == value else new
-    if isinstance(value, BaseModel):
-        return _model(value, text, places=places)
-    if isinstance(value, tuple) and value and not isinstance(value[0], int | float):  # curves have no text
-        items = tuple(_value(item, text, places) for item in value)
-        return value if all(a is b for a, b in zip(items, value, strict=True)) else items
-    if isinstance(value, Mapping):
-        made = {key: _value(item, text, places) for key, item in value.items()}
-        return value if all(made[key] is item for key, item in value.items()) else made
-    return value
+    def model(self, model: _Model) -> _Model:
+        if isinstance(model, Location) and not self._places:
+            return model
+        if isinstance(model, ReportedFinding):
+            if id(model) not in self._made:
+                self._made[id(model)] = (model, self._changed(model))
+            return self._made[id(model)][1]  # type: ignore[return-value]
+        return self._changed(model)
+
+    def _changed(self, model: _Model) -> _Model:
+        old = {name: getattr(model, name) for name in type(model).model_fields}
+        new = {name: value if name in _KEPT else self._value(value) for name, value in old.items()}
+        same = all(new[name] is value for name, value in old.items())
+        return model if same else type(model).model_construct(model.model_fields_set, **new)
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            new = self._text(value)
+            return value if new == value else new
+        if isinstance(value, BaseModel):
+            return self.model(value)
+        if isinstance(value, tuple) and value and not isinstance(value[0], int | float):  # curves have no text
+            items = tuple(map(self._value, value))
+            return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+        if isinstance(value, Mapping):
+            made = {key: self._value(item) for key, item in value.items()}
+            return value if all(made[key] is item for key, item in value.items()) else made
+        return value

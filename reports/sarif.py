@@ -37,7 +37,7 @@ def render(audit: Audit, *, difference: Difference | None = None) -> str:
 
 
 def _run(audit: Audit, difference: Difference | None) -> Object:
-    rooted, audit = Rooted(audit), with_short_texts(audit)
+    rooted, (audit, difference) = Rooted(audit), with_short_texts(audit, difference)
     rules = sarif_rules.Rules(audit)
     version = clean.name(audit.tool.version, 40)
     driver = {"name": clean.name(audit.tool.name, 60), "version": version, "semanticVersion": version}

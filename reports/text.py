@@ -8,7 +8,7 @@ from auditor.compare import Difference
 from auditor.evidence import Location
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, difference_text, story, terminal_fix, tried, words
+from . import clean, difference_text, gauge, story, terminal_fix, tried, words
 from .portable import portable
 from .terminal import Page
 
@@ -24,6 +24,7 @@ _VERDICTS = {
 }
 _MOST_REASONS = 8
 _MOST_CONSEQUENCES = 12
+_MOST_BRIEF = 12
 
 
 def render(
@@ -35,7 +36,8 @@ def render(
     difference: Difference | None = None,
 ) -> str:
     """The report in lines no longer than `width` cells; plain ASCII without `unicode`, no escapes without `color`."""
-    audit, page = portable(audit), Page(width, color, unicode)
+    audit, difference = portable(audit, difference)
+    page = Page(width, color, unicode)
     _headline(page, audit)
     groups = story.groups(audit)
     for number, group in enumerate(groups[: story.FIRST], 1):
@@ -50,6 +52,7 @@ def render(
         difference_text.against(page, difference)
     _undecided(page, audit)
     _aside(page, audit)
+    _next(page, audit)
     return page.text()
 
 
@@ -138,6 +141,8 @@ def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
     if measured or since:
         seen = ", ".join(part for part in (measured, since) if part)
         page.put(("= measured " if measured else "= there ", "cyan"), seen, indent=2, hang=2)
+        if scale := gauge.row(finding.measured, finding.limit, unicode=page.unicode):
+            page.cut((scale, _COLOURS[finding.severity]), (_legend(page), "dim"), indent=4)
     numbers = story.series(finding, audit.evidence)
     if numbers:
         line = words.sparkline(numbers.values, unicode=page.unicode)
@@ -145,6 +150,11 @@ def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
         page.put((f"= {numbers.label} ", "cyan"), line + tail, indent=2, hang=2)
     for detail in finding.detail[:4]:
         page.put(("= ", "cyan"), clean.line(detail, 300), indent=2, hang=2)
+
+
+def _legend(page: Page) -> str:
+    """What the signs of a scale are."""
+    return "  ┃ limit  ● measured" if page.unicode else "  | limit  o measured"
 
 
 def _consequences(page: Page, group: story.Group) -> None:
@@ -163,17 +173,33 @@ def _consequences(page: Page, group: story.Group) -> None:
 
 
 def _more(page: Page, rest: list[story.Group]) -> None:
+    """The causes that have no room here: a line each."""
     if not rest:
         return
     page.gap()
     count = sum(1 + len(group.consequences) for group in rest)
-    page.put(words.plural(count, "more finding") + ": ", words.listed([_briefly(page, g) for g in rest], 12), hang=2)
+    page.put((words.plural(count, "more finding") + ":", "bold"))
+    for group in rest[:_MOST_BRIEF]:
+        finding = group.cause
+        follow = f" ({words.plural(len(group.consequences), 'consequence')})" if group.consequences else ""
+        place = words.place(finding.location)
+        page.cut(
+            (f"{page.sign(finding.severity)} ", _COLOURS[finding.severity]),
+            _called(finding) + follow,
+            (f" at {place}" if place else "", "cyan"),
+            (f": {clean.line(finding.message)}", "dim"),
+            indent=2,
+        )
+    if len(rest) > _MOST_BRIEF:
+        page.put((f"and {len(rest) - _MOST_BRIEF} more", "dim"), indent=2)
 
 
-def _briefly(page: Page, group: story.Group) -> str:
-    """A cause in a few words, with the number of its consequences."""
-    follow = words.plural(len(group.consequences), "consequence") if group.consequences else ""
-    return f"{page.sign(group.cause.severity)} {_called(group.cause)}" + (f" ({follow})" if follow else "")
+def _next(page: Page, audit: Audit) -> None:
+    """What to type next."""
+    first = next((finding for finding in audit.findings if finding.code == clean.name(finding.code, 16)), None)
+    if first is not None:
+        page.gap()
+        page.put((f"audit explain {first.code}", "cyan"), ": why it matters, and when it may be wrong", hang=2)
 
 
 def _crash(page: Page, audit: Audit) -> None:

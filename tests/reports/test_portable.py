@@ -10,6 +10,7 @@ from auditor.reports import github, gitlab, html, junit, markdown, sarif, text
 from auditor.reports.portable import portable
 
 from auditor import evidence as ev
+from auditor.compare import compare
 from auditor.result import Audit
 
 TRACE = """Traceback (most recent call last):
@@ -68,12 +69,19 @@ def test_places_for_machines_are_below_the_repository(told: Audit) -> None:
 
 
 def test_what_has_no_paths_is_left_alone(healthy: Audit, hostile: Audit) -> None:
-    assert portable(healthy) is healthy or portable(healthy) == healthy
-    assert portable(hostile).findings[0].message == hostile.findings[0].message
+    assert portable(healthy)[0] is healthy
+    assert portable(hostile)[0].findings[0].message == hostile.findings[0].message
 
 
 def test_what_was_typed_and_source_lines_stay(told: Audit) -> None:
     run = told.run.model_copy(update={"target": "/home/jane/train.py", "args": ("--data", "/home/jane/x")})
-    changed = portable(told.model_copy(update={"run": run}))
+    changed, _ = portable(told.model_copy(update={"run": run}))
     assert (changed.run.target, changed.run.args) == (run.target, run.args)
     assert changed.findings[0].source == told.findings[0].source
+
+
+def test_what_is_new_is_marked_all_the_same(told: Audit, healthy: Audit) -> None:
+    old = healthy.model_copy(update={"run": told.run})
+    assert "· **new** |" in markdown.render(told, difference=compare(old, told))
+    log = json.loads(sarif.render(told, difference=compare(told, told)))
+    assert [each["baselineState"] for each in log["runs"][0]["results"]] == ["unchanged"]

@@ -11,10 +11,19 @@ from . import markdown, story, text
 _LONGEST = 8_000  # characters of one finding
 
 
-def of(audit: Audit, group: story.Group) -> dict[str, str]:
-    """{'markdown': ..., 'text': ...}; a text that is too long to paste is cut."""
-    made = {"markdown": markdown.one(audit, group), "text": text.one(audit, group)}
-    return {kind: _cut(said) for kind, said in made.items()}
+class Copies:
+    """The findings of one audit, each written once."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._made: dict[int, dict[str, str]] = {}
+
+    def of(self, group: story.Group) -> dict[str, str]:
+        """{'markdown': ..., 'text': ...}; a text that is too long to paste is cut."""
+        if id(group.cause) not in self._made:
+            made = {"markdown": markdown.one(self._audit, group), "text": text.one(self._audit, group)}
+            self._made[id(group.cause)] = {kind: _cut(said) for kind, said in made.items()}
+        return self._made[id(group.cause)]
 
 
 def _cut(said: str) -> str:

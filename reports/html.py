@@ -43,16 +43,24 @@ def render(audit: Audit) -> str:
     """The page, at most 2 MB; what is left out is counted. The same audit gives the same bytes."""
     audit, _ = portable(audit)
     text, tables, prose = "", appendix.tables(audit), (cache(_prose()), cache(_prose(links=False)))
-    layout = cache(lambda most: page.layout(audit, most))  # the charts of many findings take a while
+    drawn, copied = page.Drawn(audit), copies.Copies(audit)  # those of many findings take a while
+    layout = cache(lambda most: page.layout(audit, most, drawn))
     for most in _MOST:
         shown = layout(min(most, _MOST_CARDS))
-        text = _page(audit, shown, most, [table.cut(most) for table in tables], prose)
+        text = _page(audit, shown, most, [table.cut(most) for table in tables], prose, copied)
         if len(text.encode("utf-8")) <= LIMIT:
             break
     return text
 
 
-def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid], prose: tuple[Prose, Prose]) -> str:
+def _page(
+    audit: Audit,
+    layout: page.Layout,
+    most: int,
+    tables: list[page.Grid],
+    prose: tuple[Prose, Prose],
+    copied: copies.Copies,
+) -> str:
     """The page with at most so many findings and verdicts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -85,7 +93,7 @@ def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid],
         cards=layout.cards,
         first=layout.cards[: story.FIRST],
         together=page_fix.together(audit.together) if audit.together else None,
-        copies=copies.block({card.anchor: copies.of(audit, card.group) for card in page.every(layout.cards)}),
+        copies=copies.block({card.anchor: copied.of(card.group) for card in page.every(layout.cards)}),
         charts=layout.charts,
         claimed=layout.claimed,
         undrawn=layout.undrawn,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 
 from auditor.compare import Difference
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
 from . import clean, configuration, difference_markdown, gauge, markdown_fix, story, words
-from .inert import details, fenced, html, inert, prose, sentence, ticked
+from .inert import details, fenced, html, inert, labelled, prose, sentence, ticked
 from .portable import portable
 
 FORMAT = "markdown"
@@ -18,6 +19,8 @@ SUFFIXES = (".md",)
 LIMIT = 60_000  # GitHub refuses comments above 65,536 characters
 _RESERVE = 1_500
 _MOST_ROWS = 40
+_DETAILS, _OTHER = "finding's details", "other section"
+_MANY = {_DETAILS: "findings' details", _OTHER: "other sections"}
 
 _SIGNS = {
     "error": "✖",
@@ -34,19 +37,29 @@ _VERDICTS = {"not-ready": "✖", "caution": "⚠", "ready": "✔", "inconclusive
 def render(audit: Audit, *, difference: Difference | None = None) -> str:
     """The report, at most 60,000 characters; what does not fit is counted. With a difference, what is new is marked."""
     audit, difference = portable(audit, difference)
-    page, left_out = "", 0
-    for section in _sections(audit, difference):
+    page = ""
+    left_out: Counter[str] = Counter()
+    for kind, section in _sections(audit, difference):
         if len(page) + len(section) + 2 > LIMIT - _RESERVE:
-            left_out += 1
+            left_out[kind] += 1
         else:
             page += section.strip("\n") + "\n\n"
     if left_out:
-        page += f"*{words.plural(left_out, 'section')} left out here for want of room; the other formats have all.*\n\n"
+        counted = [words.plural(left_out[kind], kind, _MANY[kind]) for kind in (_DETAILS, _OTHER) if left_out[kind]]
+        page += f"*Left out here for want of room: {' and '.join(counted)}; the other formats have all.*\n\n"
     tool = f"{inert(audit.tool.name, 40)} {inert(audit.tool.version, 20)}"
     return page + f"<sub>{tool} · {inert(story.effort(audit))}</sub>\n"
 
 
-def _sections(audit: Audit, difference: Difference | None) -> Iterator[str]:
+def _sections(audit: Audit, difference: Difference | None) -> Iterator[tuple[str, str]]:
+    """(what it is, Markdown) of each section, in the order of importance."""
+    groups = story.groups(audit)
+    yield from ((_OTHER, part) for part in _top(audit, groups, difference))
+    yield from ((_DETAILS, _finding(audit, group)) for group in groups)
+    yield from ((_OTHER, part) for part in _rest(audit))
+
+
+def _top(audit: Audit, groups: list[story.Group], difference: Difference | None) -> Iterator[str]:
     # The marker lets a bot find its own comment again. A hash, because a file name could end the HTML comment.
     yield f"<!-- training-auditor:{hashlib.sha256(audit.run.target.encode('utf-8', 'replace')).hexdigest()[:12]} -->"
     found = story.conclusion(audit)
@@ -55,15 +68,15 @@ def _sections(audit: Audit, difference: Difference | None) -> Iterator[str]:
     yield _counts(audit)
     if audit.run.crash:
         yield _crash(audit)
-    groups = story.groups(audit)
     if groups:
         yield _table(groups, difference)
     if audit.together is not None:
         yield markdown_fix.together(audit.together)
     if difference is not None:
         yield from difference_markdown.since(difference)
-    for group in groups:
-        yield _finding(audit, group)
+
+
+def _rest(audit: Audit) -> Iterator[str]:
     yield from _folded("Passed", audit, Outcome.PASS)
     yield from _folded("Not applicable", audit, Outcome.NOT_APPLICABLE)
     yield from _folded("Inconclusive", audit, Outcome.INCONCLUSIVE)
@@ -156,7 +169,7 @@ def _body(audit: Audit, group: story.Group) -> Iterator[str]:
         yield _frame(finding.source, finding.location.line)
     yield from markdown_fix.parts(audit.run, finding.fix)
     if finding.doubt:
-        yield "**When this may be wrong.** " + prose(finding.doubt)
+        yield labelled("When this may be wrong.", finding.doubt)
     if group.consequences:
         yield details(inert(story.consequences(group)), "\n".join(_consequences(group)))
 

@@ -8,7 +8,7 @@ from auditor.evidence import Run
 from auditor.result import Fix, Trial
 
 from . import clean, tried, words
-from .inert import fenced, inert, prose, sentence, ticked
+from .inert import fenced, inert, labelled, sentence, ticked
 
 _MOST_DIFF = 40
 _MOST_OTHERS = 8
@@ -16,7 +16,7 @@ _MOST_OTHERS = 8
 
 def parts(run: Run, fix: Fix) -> Iterator[str]:
     """Everything about the fix, each part only where there is one."""
-    yield "**Fix.** " + prose(fix.text)
+    yield labelled("Fix.", fix.text)
     rows, rest = clean.head(fix.diff or "", _MOST_DIFF, 200)
     if rows:
         yield fenced([*rows, *([f"… {words.plural(rest, 'more line')}"] if rest else [])], "diff")

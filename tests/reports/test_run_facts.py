@@ -100,7 +100,7 @@ def test_a_finding_can_be_copied_whole(faulty: Audit) -> None:
 
 
 def test_a_copy_cannot_end_the_element_it_stands_in(hostile: Audit) -> None:
-    block = copies.block({"x": copies.of(hostile, story.groups(hostile)[0])})
+    block = copies.block({"x": copies.Copies(hostile).of(story.groups(hostile)[0])})
     assert "<" not in block
     assert ">" not in block
     assert max(map(len, json.loads(block)["x"].values())) <= 8_000

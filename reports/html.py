@@ -27,6 +27,7 @@ LIMIT = 2_000_000  # bytes; mail and artifact stores take it, and it opens at on
 _MOST = (500, 100, 20, 4, 1)  # of everything that is listed; the first with which the page keeps its limit
 
 _MOST_CARDS = 100
+_MOST_COPIES = 40  # findings that are also there for the clipboard
 
 _HERE = Path(__file__).parent
 _LONGEST_PROSE = 6_000
@@ -79,6 +80,7 @@ def _page(
         measured=lambda said: words.measured(said.measured, said.limit),
         scale=lambda said: gauge.picture(said.measured, said.limit),
     )
+    copied_cards = {card.anchor: copied.of(card.group) for card in page.every(layout.cards)[:_MOST_COPIES]}
     style, script = _asset("report.css"), _asset("report.js")
     return environment.get_template("report.html.j2").render(
         audit=audit,
@@ -93,7 +95,8 @@ def _page(
         cards=layout.cards,
         first=layout.cards[: story.FIRST],
         together=page_fix.together(audit.together) if audit.together else None,
-        copies=copies.block({card.anchor: copied.of(card.group) for card in page.every(layout.cards)}),
+        copied=copied_cards,
+        copies=copies.block(copied_cards),
         charts=layout.charts,
         claimed=layout.claimed,
         undrawn=layout.undrawn,

@@ -78,6 +78,12 @@ def _words(measured: float, limit: float) -> str:
     return f"{percent(float(f'{ratio:.2g}'))} of the limit"
 
 
+def ratio(measured: float | None, limit: float | None) -> str:
+    """'33 times the limit', or ''."""
+    gauge = of(measured, limit)
+    return gauge.words if gauge is not None else ""
+
+
 def picture(measured: float | None, limit: float | None) -> str:
     """The scale as SVG with its own description; '' where there is none."""
     gauge = of(measured, limit)

@@ -78,6 +78,7 @@ def _page(
         spans=_spans,
         plural=words.plural,
         measured=lambda said: words.measured(said.measured, said.limit),
+        ratio=lambda said: gauge.ratio(said.measured, said.limit),
         scale=lambda said: gauge.picture(said.measured, said.limit),
     )
     copied_cards = {card.anchor: copied.of(card.group) for card in page.every(layout.cards)[:_MOST_COPIES]}

@@ -142,7 +142,7 @@ def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
         seen = ", ".join(part for part in (measured, since) if part)
         page.put(("= measured " if measured else "= there ", "cyan"), seen, indent=2, hang=2)
         if scale := gauge.row(finding.measured, finding.limit, unicode=page.unicode):
-            page.cut((scale, _COLOURS[finding.severity]), (_legend(page), "dim"), indent=4)
+            page.cut((scale, _COLOURS[finding.severity]), (_legend(page, finding), "dim"), indent=4)
     numbers = story.series(finding, audit.evidence)
     if numbers:
         line = words.sparkline(numbers.values, unicode=page.unicode)
@@ -152,9 +152,11 @@ def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
         page.put(("= ", "cyan"), clean.line(detail, 300), indent=2, hang=2)
 
 
-def _legend(page: Page) -> str:
-    """What the signs of a scale are."""
-    return "  ┃ limit  ● measured" if page.unicode else "  | limit  o measured"
+def _legend(page: Page, finding: ReportedFinding) -> str:
+    """What the signs of a scale are, and how far the value lies off."""
+    signs = "  ┃ limit  ● measured" if page.unicode else "  | limit  o measured"
+    off = gauge.ratio(finding.measured, finding.limit)
+    return f"{signs}, {off}" if off else signs
 
 
 def _consequences(page: Page, group: story.Group) -> None:

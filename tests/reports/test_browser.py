@@ -243,3 +243,12 @@ def test_print_shows_what_is_folded(browser: Browser, faulty_file: Path) -> None
         opened.page.emulate_media(media="print")
         assert opened.page.locator("#appendix h3").first.is_visible()
         assert not opened.page.locator("#tools").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_print_is_on_white_whatever_the_theme(browser: Browser, faulty_file: Path, scheme: str) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with Opened(browser, faulty_file, color_scheme=scheme) as opened:
+        opened.page.locator("#theme").click()
+        opened.page.emulate_media(media="print", color_scheme=scheme)
+        assert opened.page.evaluate(ground) == "rgb(255, 255, 255)"

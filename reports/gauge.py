@@ -110,10 +110,10 @@ def picture(measured: float | None, limit: float | None) -> str:
 def row(measured: float | None, limit: float | None, *, unicode: bool = True) -> str:
     """The scale in signs, the limit as a bar and the value as a dot: '────┃═══════●──'.
 
-    '' where there is none, or value and limit are the same."""
+    '' where there is none, the two are the same, or the limit is 0."""
     gauge = of(measured, limit)
-    if gauge is None or measured == limit:
-        return ""
+    if gauge is None or measured == limit or limit == 0:
+        return ""  # where the limit is 0, every scale looks the same
     beyond, plain, bound, dot = _WIDE if unicode else _ASCII
     value, limit_at = (round((_CELLS - 1) * at / 100) for at in (gauge.value, gauge.limit))
     if value == limit_at and measured != limit:

@@ -39,6 +39,7 @@ def render(
     audit, difference = portable(audit, difference)
     page = Page(width, color, unicode)
     _headline(page, audit)
+    _crash(page, audit)
     groups = story.groups(audit)
     for number, group in enumerate(groups[: story.FIRST], 1):
         _finding(page, audit, number, group)
@@ -46,7 +47,6 @@ def render(
     if audit.together is not None:
         page.gap()
         page.put(tried.at_once(audit.together), hang=2)
-    _crash(page, audit)
     _counts(page, audit)
     if difference is not None:
         difference_text.against(page, difference)
@@ -229,12 +229,21 @@ def _undecided(page: Page, audit: Audit) -> None:
     if not audit.run.steps:
         return  # without a step every rule is undecided for the one reason that the verdict names
     for outcome, verb in ((Outcome.INCONCLUSIVE, "inconclusive"), (Outcome.ERROR, "broken")):
-        verdicts = story.outcomes(audit, outcome)
-        for verdict in verdicts[:_MOST_REASONS]:
-            reason = clean.line(verdict.reason, 320)
-            page.put(f"{page.sign(verb)} {_called(verdict)}", (f": {reason}", "dim"), hang=2)
-        if len(verdicts) > _MOST_REASONS:
-            page.put((f"  and {len(verdicts) - _MOST_REASONS} more", "dim"))
+        grouped = _by_reason(story.outcomes(audit, outcome))
+        for reason, verdicts in list(grouped.items())[:_MOST_REASONS]:
+            who = words.listed([_called(verdict) for verdict in verdicts], 6)
+            page.put(f"{page.sign(verb)} {who}", (f": {reason}" if reason else "", "dim"), hang=2)
+        if len(grouped) > _MOST_REASONS:
+            rest = sum(map(len, list(grouped.values())[_MOST_REASONS:]))
+            page.put((f"  and {rest} more", "dim"))
+
+
+def _by_reason(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """Verdicts with the same reason together: one crash leaves many rules undecided."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(clean.line(verdict.reason, 320), []).append(verdict)
+    return found
 
 
 def _aside(page: Page, audit: Audit) -> None:

@@ -122,3 +122,15 @@ def test_importing_the_formats_is_cheap() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
     assert "'text'" in done.stdout
+
+
+def test_rules_that_are_undecided_for_one_reason_stand_together(crashed: Audit) -> None:
+    run = crashed.run.model_copy(update={"steps": 12})
+    shown = text.render(crashed.model_copy(update={"run": run}))
+    assert shown.count("the probe ended before its") == 1
+    assert "? OPT101 missing-zero-grad and INI103 initial-loss: the probe" in shown
+
+
+def test_a_crash_comes_before_what_was_found_until_then(crashed: Audit, faulty: Audit) -> None:
+    shown = text.render(crashed.model_copy(update={"findings": faulty.findings}))
+    assert shown.index("The script ended with RuntimeError") < shown.index("1 ✖ error OPT101")

@@ -104,6 +104,20 @@ def test_saturated_layers_are_listed_the_worst_first() -> None:
     assert "second with 70 %" in chart.conclusion
 
 
+def test_without_saturated_units_few_empty_bars_are_drawn() -> None:
+    layers = tuple(
+        ev.SaturatedLayer(name=str(i), function="tanh", units=10, saturated_start=0, saturated_end=0,
+                          share_start=0.0, share_end=0.0, samples=100)
+        for i in range(30)
+    )  # fmt: skip
+    evidence = ev.Evidence(run=ev.Run(target="x.py"), saturation=ev.Saturation(steps=(0, 9), layers=layers))
+    chart = bars.saturated(evidence)
+    assert chart
+    assert chart.conclusion == "At the end no bounded unit of 30 layers sat where its slope has vanished."
+    assert chart.figure.count('class="track"') == 3
+    assert len(chart.table.rows) == 30
+
+
 def test_near_duplicates_stand_after_the_equal_ones(faulty: Audit) -> None:
     twin = ev.TwinPair(training_index=3, held_out_index=5, ratio=0.1, training_label="a", held_out_label="b")
     near = ev.NearDuplicates(

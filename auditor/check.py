@@ -36,7 +36,9 @@ def check_paths(paths: Sequence[Path], rules: Sequence[Rule], settings: Settings
         raise AuditError(f"{paths[0]}: there is no Python file in it")
     target = ", ".join(str(path) for path in paths)
     run = Run(target=target, source_only=True, python=sys.version.split()[0], notes=_unread(source.files))
-    return judge(Evidence(run=run, source=source), readable, settings.model_copy(update={"select": ("ALL",)}))
+    audit = judge(Evidence(run=run, source=source), readable, settings.model_copy(update={"select": ("ALL",)}))
+    asked = audit.judged_by.model_copy(update={"select": settings.select}) if audit.judged_by else None
+    return audit.model_copy(update={"judged_by": asked})
 
 
 def reads_source_only(rule: Rule) -> bool:

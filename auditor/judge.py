@@ -22,13 +22,16 @@ from auditor.evidence import Evidence, Part
 from auditor.repair import Repairs
 from auditor.result import (
     Audit,
+    ChangedLimit,
     Fix,
+    Judging,
     Outcome,
     Proof,
     ReportedFinding,
     Summary,
     Suppressed,
     Verdict,
+    Waiver,
 )
 from auditor.static.source import SourceFiles
 from auditor.static.suppressions import Comment, comments
@@ -107,10 +110,31 @@ def judge(evidence: Evidence, rules: Iterable[Rule], settings: Settings | None =
         verdicts=verdicts,
         suppressed=tuple(waived),
         together=outcome(kept, evidence),
+        judged_by=_judged_by(settings, [answer.rule for answer in answers]),
         notes=tuple(notes),
         summary=_summary(kept, verdicts, len(waived)),
         evidence=evidence,
     )
+
+
+def _judged_by(settings: Settings, rules: Sequence[Rule]) -> Judging:
+    """The settings in force, with the limits that differ from the rules' own."""
+    changed = []
+    for rule in rules:
+        ours, own = settings.limits_of(rule), rule.limits()
+        names = (name for name in type(ours).model_fields if getattr(ours, name) != getattr(own, name))
+        changed += [
+            ChangedLimit(
+                rule=rule.name,
+                code=rule.code,
+                name=name,
+                value=str(getattr(ours, name)),
+                default=str(getattr(own, name)),
+            )
+            for name in names
+        ]
+    waivers = tuple(Waiver(rule=each.rule, reason=each.reason) for each in settings.ignore)
+    return Judging(select=settings.select, ignore=waivers, fail_on=settings.fail_on, limits=tuple(changed))
 
 
 def _proof(rule: Rule, finding: Finding, fix: Fix, evidence: Evidence) -> Proof:

@@ -63,7 +63,7 @@ def running(command: _F) -> _F:
             "--no-samples",
             is_flag=True,
             envvar="AUDIT_NO_SAMPLES",
-            help="No picture, label or group name of a sample in any report: for private data.",
+            help="No picture, value, label or group name of a sample in any report: for private data.",
         ),
         click.option("--seed", type=int, envvar="AUDIT_SEED", help="Seed the random number generators first."),
         click.option(

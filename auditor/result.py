@@ -113,6 +113,32 @@ class Suppressed(Frozen):
     reason: str = ""
 
 
+class ChangedLimit(Frozen):
+    """A limit of a rule that is not the rule's own."""
+
+    rule: str
+    code: str
+    name: str
+    value: str
+    default: str
+
+
+class Waiver(Frozen):
+    """A rule, by name, code or prefix, whose findings are waived, and why."""
+
+    rule: str
+    reason: str = ""
+
+
+class Judging(Frozen):
+    """What the evidence was judged by: the settings in force."""
+
+    select: tuple[str, ...] = ("ALL",)
+    ignore: tuple[Waiver, ...] = ()
+    fail_on: Severity | None = Field(Severity.ERROR, description="Least severe finding that fails; null: never.")
+    limits: tuple[ChangedLimit, ...] = ()
+
+
 class Summary(Frozen):
     errors: int = 0
     warnings: int = 0
@@ -136,6 +162,7 @@ class Audit(Frozen):
     together: Trial | None = Field(
         None, description="The fixes that helped against several causes, all at once, where that was tried."
     )
+    judged_by: Judging | None = None
     notes: tuple[str, ...] = Field((), description="Sentences about the judging: unused suppressions, unread parts.")
     summary: Summary = Summary()
     evidence: Evidence

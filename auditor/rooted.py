@@ -43,6 +43,11 @@ class Rooted:
         return ""
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders below which files are named, the checkout first."""
+        return self._folders
+
+    @property
     def script(self) -> str:
         """The audited script, for a finding that has no place of its own; '' when it lies elsewhere too."""
         if self._module:

@@ -15,7 +15,7 @@ from auditor.capture import Capture
 from auditor.config import Settings
 from auditor.declare import Rule
 from auditor.errors import AuditError
-from auditor.evidence import Evidence, Ranks, Run, Status, part_types
+from auditor.evidence import Asked, Evidence, Ranks, Run, Status, part_types
 from auditor.ranks import RankFolder
 from auditor.result import Audit
 from auditor.scratch import diverted_files, scratch_folder
@@ -46,10 +46,25 @@ class Request:
     stdout_to_stderr: bool = False
     samples: bool = True  # may stand in the evidence
 
-    def run(self) -> Run:
+    def run(self, settings: Settings) -> Run:
         """What the parent knows of the run before it begins."""
-        version = sys.version.split()[0]
-        return Run(target=self.target, args=self.args, module=self.module, seed=self.seed, python=version)
+        version, asked = sys.version.split()[0], self.asked(settings)
+        return Run(target=self.target, args=self.args, module=self.module, seed=self.seed, python=version, asked=asked)
+
+    def asked(self, settings: Settings) -> Asked:
+        """The options in force."""
+        return Asked(
+            steps=settings.steps,
+            look_on=settings.look_on,
+            max_time=settings.max_time,
+            batch_memory=settings.batch_memory,
+            group_key=settings.group_key,
+            device=self.device,
+            side_effects=self.side_effects,
+            experiments=self.experiments,
+            trials=self.experiments and settings.trials,
+            samples=self.samples,
+        )
 
     def locate(self) -> Path | None:
         """The file to be run, None for a module without source. Raises AuditError when there is none."""
@@ -115,12 +130,12 @@ def conduct(
     path = request.locate()
     broken = syntax_crash(path) if path is not None else None
     if broken is not None:
-        run = request.run().model_copy(update={"status": Status.SCRIPT_FAILED, "crash": broken, "exit_code": 1})
+        run = request.run(settings).model_copy(update={"status": Status.SCRIPT_FAILED, "crash": broken, "exit_code": 1})
         return Outcome(judge(Evidence(run=run), known, settings))
     interrupts = Interrupts()
 
     def evidence(endings: Sequence[Ending]) -> Evidence:
-        found = assemble(request.run(), endings, time.monotonic() - started)
+        found = assemble(request.run(settings), endings, time.monotonic() - started)
         if path is not None and (not parts or "source" in parts):
             found = found.model_copy(update={"source": facts.of_script(path)})
         return found if request.samples else without_samples(found)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from auditor.evidence import Evidence
 
-_SHOWN = {"thumbnail": "", "held_out_thumbnail": "", "training_label": "", "held_out_label": ""}
-_NOTE = "Pictures, labels and group names of samples are left out (--no-samples)"
+_SHOWN = {
+    "thumbnail": "", "held_out_thumbnail": "", "training_label": "", "held_out_label": "", "row": None,
+    "held_out_row": None,
+}  # fmt: skip
+_NOTE = "Pictures, values, labels and group names of samples are left out (--no-samples)"
 
 
 def without_samples(evidence: Evidence) -> Evidence:
-    """Indices and counts stay; pictures, labels and the names of groups do not."""
+    """Indices and counts stay; pictures, values, labels and the names of groups do not."""
     parts: dict[str, object] = {}
     leakage, near, groups = evidence.leakage, evidence.near_duplicates, evidence.groups
     if leakage is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from auditor.evidence import Model, Program, Run
 from auditor.result import Audit
 
-from . import data_facts, layer_facts, words
+from . import configuration, data_facts, layer_facts, words
 from .page import Grid, grid
 
 _MOST_MODELS = 8  # whose layers are listed
@@ -20,7 +20,12 @@ def tables(audit: Audit) -> list[Grid]:
     if program is not None:
         found += _program(program, layer_facts.measured(audit.evidence))
     found += data_facts.tables(audit.evidence)
-    found += [_phases(audit.run), grid("Environment", ("what", "value"), _environment(audit))]
+    found += [
+        grid("Configuration in force", ("setting", "value"), configuration.settings(audit)),
+        configuration.limits(audit),
+        _phases(audit.run),
+        grid("Environment", ("what", "value"), _environment(audit)),
+    ]
     return [table for table in found if table is not None]
 
 
@@ -166,6 +171,6 @@ def _environment(audit: Audit) -> Iterator[tuple[str, str]]:
     yield "Python", run.python or "–"
     yield "seed", str(run.seed) if run.seed is not None else "the script's own"
     yield "time of a step", words.seconds(run.step_seconds)
-    yield "overhead of observing", f"{words.number(run.overhead)}×" if run.overhead is not None else "–"
+    yield "overhead of observing", words.overhead(run.overhead) if run.overhead is not None else "–"
     yield audit.tool.name, audit.tool.version
     yield "schema", audit.schema_version

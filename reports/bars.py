@@ -13,6 +13,7 @@ from .svg import Chart, Table
 from .words import number, percent, plural
 
 _MOST_BARS = 16
+_FEW_BARS = 3  # of empty ones, to show that something was looked at
 _ROW = 22  # pixels
 _NAMED = 40  # more classes than this are sorted and go unnamed
 
@@ -32,7 +33,7 @@ def dead(evidence: Evidence) -> Chart | None:
     conclusion = (
         f"{conclusion} with {percent(worst.dead / worst.units)}." if units else f"All {plural(total, 'unit')} fired."
     )
-    shown = layers[:_MOST_BARS]
+    shown = layers[: _MOST_BARS if units else _FEW_BARS]
     names, left_out = svg.shortened([layer.name for layer in shown])
     rows = [
         (n, layer.dead / layer.units, f"{layer.dead} of {layer.units}") for n, layer in zip(names, shown, strict=True)
@@ -43,7 +44,7 @@ def dead(evidence: Evidence) -> Chart | None:
         ("layer", "units", "dead", "at first", "at last", "outputs above 0"),
         tuple((clean.name(layers[i].name), str(layers[i].units), str(layers[i].dead), str(layers[i].dead_start),
                str(layers[i].dead_end), percent(layers[i].active_share)) for i in kept),
-        note or (f"The picture shows the {_MOST_BARS} worst layers." if len(layers) > _MOST_BARS else ""),
+        note or (f"The picture shows {len(shown)} layers, the worst first." if len(layers) > len(shown) else ""),
     )  # fmt: skip
     return Chart("chart-dead", "Dead units", conclusion, figure, (), table, ("dead-units",), note=left_out)
 
@@ -59,7 +60,9 @@ def saturated(evidence: Evidence) -> Chart | None:
     conclusion = f"At the end {flat:,} of {plural(sum(layer.units for layer in layers), 'bounded unit')} sat where"
     conclusion += " their slope has vanished"
     conclusion += f"; the worst layer is {clean.name(worst.name, 40)} with {percent(worst.saturated_end / worst.units)}"
-    shown = layers[:_MOST_BARS]
+    if not flat:
+        conclusion = f"At the end no bounded unit of {plural(len(layers), 'layer')} sat where its slope has vanished"
+    shown = layers[: _MOST_BARS if flat else _FEW_BARS]
     names, left_out = svg.shortened([layer.name for layer in shown])
     rows = [
         (n, layer.saturated_end / layer.units, f"{layer.saturated_end} of {layer.units}")

@@ -14,6 +14,7 @@ from auditor.result import Audit, ReportedFinding
 from auditor.rooted import Rooted
 
 from . import clean, story, words
+from .portable import with_short_texts
 
 FORMAT = "github"
 SUFFIXES: tuple[str, ...] = ()
@@ -25,7 +26,7 @@ _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 
 def render(audit: Audit) -> str:
     """A line for each annotation; '' when there is nothing to say."""
-    rooted = Rooted(audit)
+    rooted, (audit, _) = Rooted(audit), with_short_texts(audit)
     lines = []
     for severity, level in _LEVELS.items():
         found = [finding for finding in audit.findings if finding.severity == severity]

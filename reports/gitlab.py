@@ -13,6 +13,7 @@ from auditor.result import Audit, ReportedFinding
 from auditor.rooted import Rooted
 
 from . import clean
+from .portable import with_short_texts
 
 FORMAT = "gitlab"
 SUFFIXES: tuple[str, ...] = ()
@@ -23,7 +24,7 @@ _UNKNOWN = "unknown.py"
 
 def render(audit: Audit) -> str:
     """Suppressed findings are left out. Every entry needs a path: without one, it is the script's first line."""
-    rooted = Rooted(audit)
+    rooted, (audit, _) = Rooted(audit), with_short_texts(audit)
     marked = zip(audit.findings, fingerprints(audit.findings, rooted), strict=True)
     return json.dumps([_entry(*each, rooted) for each in marked], indent=2, ensure_ascii=False) + "\n"
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from auditor.result import Audit, Outcome, Verdict
 
-from . import appendix, categories, clean, page, pairs, story, words
+from . import appendix, categories, clean, copies, gauge, page, page_fix, pairs, story, words
+from .portable import portable
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -26,6 +27,7 @@ LIMIT = 2_000_000  # bytes; mail and artifact stores take it, and it opens at on
 _MOST = (500, 100, 20, 4, 1)  # of everything that is listed; the first with which the page keeps its limit
 
 _MOST_CARDS = 100
+_MOST_COPIES = 40  # findings that are also there for the clipboard
 
 _HERE = Path(__file__).parent
 _LONGEST_PROSE = 6_000
@@ -40,17 +42,26 @@ _CONFIDENCE = {
 
 def render(audit: Audit) -> str:
     """The page, at most 2 MB; what is left out is counted. The same audit gives the same bytes."""
+    audit, _ = portable(audit)
     text, tables, prose = "", appendix.tables(audit), (cache(_prose()), cache(_prose(links=False)))
-    layout = cache(lambda most: page.layout(audit, most))  # the charts of many findings take a while
+    drawn, copied = page.Drawn(audit), copies.Copies(audit)  # those of many findings take a while
+    layout = cache(lambda most: page.layout(audit, most, drawn))
     for most in _MOST:
         shown = layout(min(most, _MOST_CARDS))
-        text = _page(audit, shown, most, [table.cut(most) for table in tables], prose)
+        text = _page(audit, shown, most, [table.cut(most) for table in tables], prose, copied)
         if len(text.encode("utf-8")) <= LIMIT:
             break
     return text
 
 
-def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid], prose: tuple[Prose, Prose]) -> str:
+def _page(
+    audit: Audit,
+    layout: page.Layout,
+    most: int,
+    tables: list[page.Grid],
+    prose: tuple[Prose, Prose],
+    copied: copies.Copies,
+) -> str:
     """The page with at most so many findings and verdicts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -60,13 +71,17 @@ def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid],
     environment.filters.update(
         number=words.number,
         seconds=words.seconds,
+        overhead=words.overhead,
         name=clean.name,
         prose=prose[0],
         unlinked=prose[1],
         spans=_spans,
         plural=words.plural,
         measured=lambda said: words.measured(said.measured, said.limit),
+        ratio=lambda said: gauge.ratio(said.measured, said.limit),
+        scale=lambda said: gauge.picture(said.measured, said.limit),
     )
+    copied_cards = {card.anchor: copied.of(card.group) for card in page.every(layout.cards)[:_MOST_COPIES]}
     style, script = _asset("report.css"), _asset("report.js")
     return environment.get_template("report.html.j2").render(
         audit=audit,
@@ -80,15 +95,19 @@ def _page(audit: Audit, layout: page.Layout, most: int, tables: list[page.Grid],
         categories=categories.states(audit),
         cards=layout.cards,
         first=layout.cards[: story.FIRST],
+        together=page_fix.together(audit.together) if audit.together else None,
+        copied=copied_cards,
+        copies=copies.block(copied_cards),
         charts=layout.charts,
         claimed=layout.claimed,
+        undrawn=layout.undrawn,
         unshown=layout.unshown,
         leaks=pairs.leaks(audit.evidence, most),
         pairs_at=layout.pairs_at,
         groups=_decided(audit, most),
         suppressed=audit.suppressed[:most],
         tables=tables,
-        traceback=_traceback(audit.run.crash.traceback) if audit.run.crash else [],
+        traceback=clean.lines(audit.run.crash.traceback, most=60) if audit.run.crash else [],
         crash_place=words.place(audit.run.crash.location) if audit.run.crash else "",
         diverted=[words.path(file) for file in audit.run.diverted[:100]],
         notes=[clean.line(note) for note in (*audit.run.notes, *audit.notes)[:100]],
@@ -114,16 +133,6 @@ def _decided(audit: Audit, most: int) -> list[tuple[str, str, str, list[Verdict]
         (kind, title, text, found[:most], len(found[most:]))
         for kind, title, text, outcome in rows
         if (found := page.rules(audit, outcome))
-    ]
-
-
-_FILE = re.compile(r'^(\s*File ")([^"]+)(", line )')
-
-
-def _traceback(text: str) -> list[str]:
-    """Its lines, with files as the other places of the page have them."""
-    return [
-        _FILE.sub(lambda found: found[1] + words.path(found[2]) + found[3], row) for row in clean.lines(text, most=60)
     ]
 
 

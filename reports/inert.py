@@ -65,6 +65,12 @@ def prose(markdown: str) -> str:
     return "\n\n".join(_paragraph(block) for block in story.blocks(markdown))
 
 
+def labelled(label: str, markdown: str) -> str:
+    """The same after a bold label, on its line unless it begins with a list or with code."""
+    text = prose(markdown)
+    return f"**{label}**{chr(10) * 2 if text.startswith(('- ', '```')) else ' '}{text}"
+
+
 def _paragraph(block: story.Block) -> str:
     if block.code:
         return fenced(block.text.splitlines(), "python")

@@ -18,6 +18,7 @@ from auditor.result import Audit, Outcome, ReportedFinding, Suppressed, Verdict
 from auditor.rooted import Rooted
 
 from . import clean, story, tried, words
+from .portable import with_short_texts
 
 FORMAT = "junit"
 SUFFIXES = (".xml",)
@@ -30,10 +31,10 @@ _MOST_DETAILS = 20
 
 def render(audit: Audit, *, fail_on: Severity | None = Severity.ERROR) -> str:
     """`fail_on`: the least severe finding that is a failure; None: none is."""
+    rooted, (audit, _) = Rooted(audit), with_short_texts(audit)
     suites = Xml.Element("testsuites", name=_text(audit.tool.name, 60))
     if not audit.run.source_only:
         _run(suites, audit)
-    rooted = Rooted(audit)
     families: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in _verdicts(audit):
         families[clean.name(verdict.family) or "rules"].append(verdict)

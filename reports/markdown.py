@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 
 from auditor.compare import Difference
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, difference_markdown, markdown_fix, story, words
-from .inert import details, fenced, html, inert, prose, sentence, ticked
+from . import clean, configuration, difference_markdown, gauge, markdown_fix, story, words
+from .inert import details, fenced, html, inert, labelled, prose, sentence, ticked
+from .portable import portable
 
 FORMAT = "markdown"
 SUFFIXES = (".md",)
@@ -17,6 +19,8 @@ SUFFIXES = (".md",)
 LIMIT = 60_000  # GitHub refuses comments above 65,536 characters
 _RESERVE = 1_500
 _MOST_ROWS = 40
+_DETAILS, _OTHER = "finding's details", "other section"
+_MANY = {_DETAILS: "findings' details", _OTHER: "other sections"}
 
 _SIGNS = {
     "error": "✖",
@@ -32,19 +36,30 @@ _VERDICTS = {"not-ready": "✖", "caution": "⚠", "ready": "✔", "inconclusive
 
 def render(audit: Audit, *, difference: Difference | None = None) -> str:
     """The report, at most 60,000 characters; what does not fit is counted. With a difference, what is new is marked."""
-    page, left_out = "", 0
-    for section in _sections(audit, difference):
+    audit, difference = portable(audit, difference)
+    page = ""
+    left_out: Counter[str] = Counter()
+    for kind, section in _sections(audit, difference):
         if len(page) + len(section) + 2 > LIMIT - _RESERVE:
-            left_out += 1
+            left_out[kind] += 1
         else:
             page += section.strip("\n") + "\n\n"
     if left_out:
-        page += f"*{words.plural(left_out, 'section')} left out here for want of room; the other formats have all.*\n\n"
+        counted = [words.plural(left_out[kind], kind, _MANY[kind]) for kind in (_DETAILS, _OTHER) if left_out[kind]]
+        page += f"*Left out here for want of room: {' and '.join(counted)}; the other formats have all.*\n\n"
     tool = f"{inert(audit.tool.name, 40)} {inert(audit.tool.version, 20)}"
     return page + f"<sub>{tool} · {inert(story.effort(audit))}</sub>\n"
 
 
-def _sections(audit: Audit, difference: Difference | None) -> Iterator[str]:
+def _sections(audit: Audit, difference: Difference | None) -> Iterator[tuple[str, str]]:
+    """(what it is, Markdown) of each section, in the order of importance."""
+    groups = story.groups(audit)
+    yield from ((_OTHER, part) for part in _top(audit, groups, difference))
+    yield from ((_DETAILS, _finding(audit, group)) for group in groups)
+    yield from ((_OTHER, part) for part in _rest(audit))
+
+
+def _top(audit: Audit, groups: list[story.Group], difference: Difference | None) -> Iterator[str]:
     # The marker lets a bot find its own comment again. A hash, because a file name could end the HTML comment.
     yield f"<!-- training-auditor:{hashlib.sha256(audit.run.target.encode('utf-8', 'replace')).hexdigest()[:12]} -->"
     found = story.conclusion(audit)
@@ -53,18 +68,21 @@ def _sections(audit: Audit, difference: Difference | None) -> Iterator[str]:
     yield _counts(audit)
     if audit.run.crash:
         yield _crash(audit)
-    groups = story.groups(audit)
     if groups:
         yield _table(groups, difference)
+    if audit.together is not None:
+        yield markdown_fix.together(audit.together)
     if difference is not None:
         yield from difference_markdown.since(difference)
-    for group in groups:
-        yield _finding(audit, group)
+
+
+def _rest(audit: Audit) -> Iterator[str]:
     yield from _folded("Passed", audit, Outcome.PASS)
     yield from _folded("Not applicable", audit, Outcome.NOT_APPLICABLE)
     yield from _folded("Inconclusive", audit, Outcome.INCONCLUSIVE)
     yield from _folded("Rules that failed", audit, Outcome.ERROR)
     yield from _suppressed(audit)
+    yield from _configuration(audit)
     yield from _asides(audit)
 
 
@@ -75,7 +93,7 @@ def _facts(audit: Audit) -> str:
     facts = [
         ticked(words.command(run), 200),
         words.plural(run.steps, "step") + f" in {words.seconds(run.seconds)}",
-        f"overhead {words.number(run.overhead)}×" if run.overhead is not None else "",
+        f"overhead {words.overhead(run.overhead)}" if run.overhead is not None else "",
         inert(run.device, 40),
         f"torch {inert(run.torch, 40)}" if run.torch else "",
     ]
@@ -125,6 +143,13 @@ def _called(said: ReportedFinding | Verdict) -> str:
     return f"**{inert(said.code, 16)}** {inert(said.rule, 60)}"
 
 
+def one(audit: Audit, group: story.Group) -> str:
+    """A finding by itself, unfolded: for an issue or a chat."""
+    finding = group.cause
+    title = f"### {_SIGNS[finding.severity]} {finding.severity} {_called(finding)} · {story.sure(finding)}"
+    return "\n\n".join(part.strip("\n") for part in (title, *_body(audit, group)) if part) + "\n"
+
+
 def _finding(audit: Audit, group: story.Group) -> str:
     finding = group.cause
     title = (
@@ -144,7 +169,7 @@ def _body(audit: Audit, group: story.Group) -> Iterator[str]:
         yield _frame(finding.source, finding.location.line)
     yield from markdown_fix.parts(audit.run, finding.fix)
     if finding.doubt:
-        yield "**When this may be wrong.** " + prose(finding.doubt)
+        yield labelled("When this may be wrong.", finding.doubt)
     if group.consequences:
         yield details(inert(story.consequences(group)), "\n".join(_consequences(group)))
 
@@ -169,6 +194,8 @@ def _evidence(audit: Audit, finding: ReportedFinding) -> str:
     measured, since = words.measured(finding.measured, finding.limit), words.since(finding.since)
     seen = [f"measured {measured}" if measured else "", since if measured or not since else f"there {since}"]
     rows = ["- " + ", ".join(part for part in seen if part)] if any(seen) else []
+    if scale := gauge.row(finding.measured, finding.limit):
+        rows[0] = f"- `{scale}` {rows[0].removeprefix('- ')}"
     numbers = story.series(finding, audit.evidence)
     if numbers:
         tail = f" {words.ends(numbers.values)}" if numbers.ordered else ""
@@ -209,6 +236,13 @@ def _suppressed(audit: Audit) -> Iterator[str]:
             for waived in audit.suppressed[:_MOST_ROWS]
         )
         yield details(f"Suppressed ({len(audit.suppressed)})", "\n".join(rows))
+
+
+def _configuration(audit: Audit) -> Iterator[str]:
+    """Only what was changed: the rest is in the other formats."""
+    changed = configuration.changed(audit)
+    if changed:
+        yield details("Configuration", "\n".join(f"- {sentence(each, 240)}" for each in changed[:_MOST_ROWS]))
 
 
 def _asides(audit: Audit) -> Iterator[str]:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from auditor.evidence import Evidence, Run
+from auditor.evidence import Evidence
 from auditor.result import Audit, Outcome, ReportedFinding, Verdict
 
-from . import bars, clean, curves, heat, page_fix, painted, story, times, words
+from . import bars, clean, curves, heat, page_fix, painted, story, timeline, times, words
 from .page_fix import Repair
 from .painted import Line
 from .svg import Chart
@@ -41,38 +41,66 @@ class Card:
     folded: str = ""  # what the fold with the consequences says
     between: str = ""  # the rule through which a consequence follows
 
+    @property
+    def group(self) -> story.Group:
+        """The finding with its consequences."""
+        return story.Group(self.finding, tuple(below.finding for below in self.consequences))
+
+
+def every(cards: Sequence[Card]) -> list[Card]:
+    """The cards with those of the consequences."""
+    return [card for top in cards for card in (top, *top.consequences)]
+
+
+class Drawn:
+    """What takes long to draw, for several layouts of one audit."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._run = audit.run
+        self._repairs: dict[tuple[int, str], Repair] = {}
+        self.charts = charts(audit.evidence)
+
+    def repair(self, finding: ReportedFinding, key: str) -> Repair:
+        """The fix of a finding of this audit, with the chart of its trial."""
+        if (id(finding), key) not in self._repairs:
+            self._repairs[id(finding), key] = page_fix.repair(self._run, finding.fix, key)
+        return self._repairs[id(finding), key]
+
 
 @dataclass(frozen=True)
 class Layout:
-    """The cards with their charts, the charts that no finding claims, and the anchor of the card with the pairs."""
+    """The cards with their charts, the charts that no finding claims, the titles of those without a value to draw, and
+    the anchor of the card with the pairs."""
 
     cards: list[Card]
     charts: list[Chart]
     claimed: list[Chart]
+    undrawn: list[str]
     pairs_at: str
     unshown: int
 
 
-def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
+def layout(audit: Audit, most: int = MOST_ROWS, drawn: Drawn | None = None) -> Layout:
     """Where each finding and each chart stands, with at most so many findings on a level.
 
-    A chart is drawn once, with the first finding that it shows; later ones link to it.
+    A chart stands there once, with the first finding that it shows; later ones link to it.
     """
-    free = charts(audit.evidence)
+    drawn = drawn or Drawn(audit)
+    free = drawn.charts
     anchors: set[str] = set()
     homes: dict[str, Card] = {}
     result = []
     for group in story.groups(audit)[:most]:
-        cause = _card(audit.run, group.cause, anchors)
+        cause = _card(drawn, group.cause, anchors)
         below = tuple(
-            replace(_card(audit.run, finding, anchors), between=story.step_between(finding, group.cause))
+            replace(_card(drawn, finding, anchors), between=story.step_between(finding, group.cause))
             for finding in group.consequences[:most]
         )
         result.append(replace(cause, consequences=below, folded=story.consequences(group)))
-    every = [card for top in result for card in (top, *top.consequences)]
-    shown = [(card, chart) for card in every for chart in free if _shows(card, chart)]
+    cards = every(result)
+    shown = [(card, chart) for card in cards for chart in free if _shows(card, chart)]
     free = [chart for chart in free if all(chart is not repeated for _, repeated in shown)]
-    for card in every:
+    for card in cards:
         for chart in free:
             if card.finding.rule not in chart.rules:
                 continue
@@ -83,10 +111,11 @@ def layout(audit: Audit, most: int = MOST_ROWS) -> Layout:
                 card.charts.append(chart)
     return Layout(
         cards=result,
-        charts=[chart for chart in free if chart.key not in homes],
+        charts=[chart for chart in free if chart.key not in homes and not chart.empty],
+        undrawn=[chart.title for chart in free if chart.key not in homes and chart.empty],
         claimed=[chart for chart in free if chart.key in homes] + _instead(shown),
-        pairs_at=next((card.anchor for card in every if card.finding.family == "leakage"), ""),
-        unshown=len(audit.findings) - len(every),
+        pairs_at=next((card.anchor for card in cards if card.finding.family == "leakage"), ""),
+        unshown=len(audit.findings) - len(cards),
     )
 
 
@@ -120,11 +149,12 @@ def charts(evidence: Evidence) -> list[Chart]:
         bars.saturated(evidence),
         bars.updates(evidence),
         times.steps(evidence),
+        timeline.draw(evidence.run),
     ]
     return [chart for chart in drawn if chart is not None]
 
 
-def _card(run: Run, finding: ReportedFinding, anchors: set[str]) -> Card:
+def _card(drawn: Drawn, finding: ReportedFinding, anchors: set[str]) -> Card:
     location = finding.location
     anchor = _anchor(finding.id, anchors)
     return Card(
@@ -134,7 +164,7 @@ def _card(run: Run, finding: ReportedFinding, anchors: set[str]) -> Card:
         where=clean.name(finding.where),
         place=words.place(location) + words.inside(location),
         frame=painted.frame(finding),
-        repair=page_fix.repair(run, finding.fix, _anchor(f"{anchor}-tried", anchors)),
+        repair=drawn.repair(finding, _anchor(f"{anchor}-tried", anchors)),
         measured=words.number(finding.measured) if finding.measured is not None else "",
         limit=words.number(finding.limit) if finding.limit is not None else "",
         since=words.since(finding.since),

@@ -60,6 +60,12 @@ def repair(run: Run, fix: Fix, chart_key: str) -> Repair:
     )
 
 
+def together(trial: Trial) -> Repair:
+    """The trial of all fixes at once, shown as that of a single one is."""
+    chart = trial_chart.draw(trial, "together-tried")
+    return Repair((), 0, False, "", _best(trial, chart), chart, (), 0, "")
+
+
 def _best(trial: Trial, chart: Chart | None) -> Attempt:
     """The numbers; how the curves ended only where no chart says it."""
     backing = [tried.backing(trial), "" if chart else tried.ending(trial)]

@@ -60,6 +60,18 @@
     }, () => {}));
   });
 
+  // A finding, as Markdown or as text.
+  const copies = JSON.parse(byId("copies").textContent);
+  all("p.copies").forEach((line) => { line.hidden = !navigator.clipboard; });
+  all("button[data-copy]").forEach((button) => {
+    const label = button.textContent;
+    button.addEventListener("click", () => navigator.clipboard.writeText(copies[button.dataset.of][button.dataset.copy])
+      .then(() => {
+        button.textContent = "Copied";
+        setTimeout(() => { button.textContent = label; }, 1500);
+      }, () => {}));
+  });
+
   // The filter leaves the findings and the verdicts that have all the words.
   const wanted = byId("wanted");
   const matches = (node, words) => words.every((word) => node.textContent.toLowerCase().includes(word));

@@ -17,6 +17,7 @@ from auditor.result import Audit, Outcome, ReportedFinding, Suppressed
 from auditor.rooted import Rooted
 
 from . import clean, sarif_places, sarif_rules, story
+from .portable import with_short_texts
 
 FORMAT = "sarif"
 SUFFIXES = (".sarif",)
@@ -36,7 +37,7 @@ def render(audit: Audit, *, difference: Difference | None = None) -> str:
 
 
 def _run(audit: Audit, difference: Difference | None) -> Object:
-    rooted = Rooted(audit)
+    rooted, (audit, difference) = Rooted(audit), with_short_texts(audit, difference)
     rules = sarif_rules.Rules(audit)
     version = clean.name(audit.tool.version, 40)
     driver = {"name": clean.name(audit.tool.name, 60), "version": version, "semanticVersion": version}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ def series(finding: ReportedFinding, evidence: Evidence) -> Series | None:
     """The series that shows this finding best, if the evidence holds one."""
     choose = _BY_RULE.get(finding.rule) or _BY_FAMILY.get(finding.family)
     found = choose(evidence) if choose else None
-    return found if found and len(found.values) > 1 else None
+    return found if found and sum(map(math.isfinite, found.values)) > 1 else None
 
 
 # ----------------------------------------------------------------------------------------------------- prose and code

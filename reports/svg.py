@@ -44,6 +44,11 @@ class Chart:
     note: str = ""
     pairs: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()  # of replays: as is, and with the change
 
+    @property
+    def empty(self) -> bool:
+        """Whether there was nothing to draw."""
+        return "<svg" not in self.figure
+
 
 def esc(text: str) -> str:
     return html.escape(clean.line(text), quote=True)
@@ -135,12 +140,14 @@ def across(value: float | None, y: Axis, label: str, style: str, *, left: bool =
     )
 
 
-def down(value: float | None, x: Axis, label: str, style: str, row: int = 0, *, turn: float = 60) -> str:
-    """A vertical reference line; its label stands in the given row at the top, left of the line beyond `turn`."""
+def down(value: float | None, x: Axis, label: str, style: str, row: int = 0, *, turn: float | None = None) -> str:
+    """A vertical reference line with its label in the given row at the top: beside the line, left of it beyond `turn`;
+    without one, over a line in the middle third, where a narrow plot has no room beside it."""
     if value is None or not finite(value) or not 0 <= x.at(value) <= 100:
         return ""
     at = x.at(value)
-    side = 'text-anchor="end" dx="-4"' if at > turn else 'dx="4"'
+    first, last = (turn, turn) if turn is not None else (100 / 3, 200 / 3)
+    side = 'dx="4"' if at <= first else 'text-anchor="end" dx="-4"' if at > last else 'text-anchor="middle"'
     text = (
         f'<text class="label {style}" x="{percent(at)}" y="{14 + 15 * row}" {side}>{esc(label)}</text>' if label else ""
     )

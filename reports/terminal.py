@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ _SIGNS = {
     "broken": ("✖", "x"),
 }
 _NARROWEST = 40
+# What a line must not end within: '1 = 161', '3.2 s', '95 %', 'p < 0.01'.
+_TOGETHER = re.compile(r"(?<=\S) (?:[=<>≤≥→]|->) (?=\S)|(?<=\d) (?=(?:%|s|ms|min|MB|GB)(?![\w]))")
+_GLUE = "\ue000"  # of the private use area, as wide as the blank that it stands for
 
 
 class Page:
@@ -68,8 +72,11 @@ class Page:
     def put(self, *parts: str | tuple[str, str], indent: int = 0, hang: int = 0) -> None:
         """One paragraph; its further lines are indented by `hang` more."""
         room = max(self.width - indent - hang, 16)
-        for number, row in enumerate(self.styled(*parts).wrap(self._console, room, overflow="fold")):
+        line = self.styled(*parts)
+        line.plain = _TOGETHER.sub(lambda found: found[0].replace(" ", _GLUE), line.plain)
+        for number, row in enumerate(line.wrap(self._console, room, overflow="fold")):
             row.rstrip()
+            row.plain = row.plain.replace(_GLUE, " ")
             self._write(row, indent + (hang if number else 0))
 
     def flow(self, chunks: Iterable[tuple[str, str]], between: str = "  ", indent: int = 0) -> None:

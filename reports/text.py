@@ -8,7 +8,8 @@ from auditor.compare import Difference
 from auditor.evidence import Location
 from auditor.result import Audit, Outcome, ReportedFinding, SourceLine, Verdict
 
-from . import clean, difference_text, story, terminal_fix, tried, words
+from . import clean, difference_text, gauge, story, terminal_fix, tried, words
+from .portable import portable
 from .terminal import Page
 
 FORMAT = "text"
@@ -23,6 +24,7 @@ _VERDICTS = {
 }
 _MOST_REASONS = 8
 _MOST_CONSEQUENCES = 12
+_MOST_BRIEF = 12
 
 
 def render(
@@ -34,8 +36,10 @@ def render(
     difference: Difference | None = None,
 ) -> str:
     """The report in lines no longer than `width` cells; plain ASCII without `unicode`, no escapes without `color`."""
+    audit, difference = portable(audit, difference)
     page = Page(width, color, unicode)
     _headline(page, audit)
+    _crash(page, audit)
     groups = story.groups(audit)
     for number, group in enumerate(groups[: story.FIRST], 1):
         _finding(page, audit, number, group)
@@ -43,12 +47,12 @@ def render(
     if audit.together is not None:
         page.gap()
         page.put(tried.at_once(audit.together), hang=2)
-    _crash(page, audit)
     _counts(page, audit)
     if difference is not None:
         difference_text.against(page, difference)
     _undecided(page, audit)
     _aside(page, audit)
+    _next(page, audit)
     return page.text()
 
 
@@ -66,7 +70,7 @@ def _facts(audit: Audit) -> Iterable[str]:
         return
     yield words.plural(run.steps, "step") + f" in {words.seconds(run.seconds)}"
     if run.overhead is not None:
-        yield f"overhead {words.number(run.overhead)}×"
+        yield f"overhead {words.overhead(run.overhead)}"
     yield clean.name(run.device, 30)
     if run.torch:
         yield f"torch {clean.name(run.torch, 30)}"
@@ -81,7 +85,7 @@ def _finding(page: Page, audit: Audit, number: int, group: story.Group) -> None:
     style = _COLOURS[finding.severity]
     page.gap()
     page.put(
-        (f"{number} ", "bold"),
+        (f"{number} " if number else "", "bold"),
         (f"{page.sign(finding.severity)} {finding.severity} ", style),
         (f"{clean.name(finding.code, 16)} ", "bold"),
         clean.name(finding.rule),
@@ -93,6 +97,13 @@ def _finding(page: Page, audit: Audit, number: int, group: story.Group) -> None:
     _facts_of(page, audit, finding)
     terminal_fix.show(page, audit.run, finding.fix)
     _consequences(page, group)
+
+
+def one(audit: Audit, group: story.Group) -> str:
+    """A finding by itself, in plain lines: for an issue or a chat."""
+    page = Page(100, color=False, unicode=True)
+    _finding(page, audit, 0, group)
+    return page.text()
 
 
 def _under(finding: ReportedFinding) -> str:
@@ -130,6 +141,8 @@ def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
     if measured or since:
         seen = ", ".join(part for part in (measured, since) if part)
         page.put(("= measured " if measured else "= there ", "cyan"), seen, indent=2, hang=2)
+        if scale := gauge.row(finding.measured, finding.limit, unicode=page.unicode):
+            page.cut((scale, _COLOURS[finding.severity]), (_legend(page, finding), "dim"), indent=4)
     numbers = story.series(finding, audit.evidence)
     if numbers:
         line = words.sparkline(numbers.values, unicode=page.unicode)
@@ -137,6 +150,13 @@ def _facts_of(page: Page, audit: Audit, finding: ReportedFinding) -> None:
         page.put((f"= {numbers.label} ", "cyan"), line + tail, indent=2, hang=2)
     for detail in finding.detail[:4]:
         page.put(("= ", "cyan"), clean.line(detail, 300), indent=2, hang=2)
+
+
+def _legend(page: Page, finding: ReportedFinding) -> str:
+    """What the signs of a scale are, and how far the value lies off."""
+    signs = "  ┃ limit  ● measured" if page.unicode else "  | limit  o measured"
+    off = gauge.ratio(finding.measured, finding.limit)
+    return f"{signs}, {off}" if off else signs
 
 
 def _consequences(page: Page, group: story.Group) -> None:
@@ -155,17 +175,33 @@ def _consequences(page: Page, group: story.Group) -> None:
 
 
 def _more(page: Page, rest: list[story.Group]) -> None:
+    """The causes that have no room here: a line each."""
     if not rest:
         return
     page.gap()
     count = sum(1 + len(group.consequences) for group in rest)
-    page.put(words.plural(count, "more finding") + ": ", words.listed([_briefly(page, g) for g in rest], 12), hang=2)
+    page.put((words.plural(count, "more finding") + ":", "bold"))
+    for group in rest[:_MOST_BRIEF]:
+        finding = group.cause
+        follow = f" ({words.plural(len(group.consequences), 'consequence')})" if group.consequences else ""
+        place = words.place(finding.location)
+        page.cut(
+            (f"{page.sign(finding.severity)} ", _COLOURS[finding.severity]),
+            _called(finding) + follow,
+            (f" at {place}" if place else "", "cyan"),
+            (f": {clean.line(finding.message)}", "dim"),
+            indent=2,
+        )
+    if len(rest) > _MOST_BRIEF:
+        page.put((f"and {len(rest) - _MOST_BRIEF} more", "dim"), indent=2)
 
 
-def _briefly(page: Page, group: story.Group) -> str:
-    """A cause in a few words, with the number of its consequences."""
-    follow = words.plural(len(group.consequences), "consequence") if group.consequences else ""
-    return f"{page.sign(group.cause.severity)} {_called(group.cause)}" + (f" ({follow})" if follow else "")
+def _next(page: Page, audit: Audit) -> None:
+    """What to type next."""
+    first = next((finding for finding in audit.findings if finding.code == clean.name(finding.code, 16)), None)
+    if first is not None:
+        page.gap()
+        page.put((f"audit explain {first.code}", "cyan"), ": why it matters, and when it may be wrong", hang=2)
 
 
 def _crash(page: Page, audit: Audit) -> None:
@@ -193,12 +229,21 @@ def _undecided(page: Page, audit: Audit) -> None:
     if not audit.run.steps:
         return  # without a step every rule is undecided for the one reason that the verdict names
     for outcome, verb in ((Outcome.INCONCLUSIVE, "inconclusive"), (Outcome.ERROR, "broken")):
-        verdicts = story.outcomes(audit, outcome)
-        for verdict in verdicts[:_MOST_REASONS]:
-            reason = clean.line(verdict.reason, 320)
-            page.put(f"{page.sign(verb)} {_called(verdict)}", (f": {reason}", "dim"), hang=2)
-        if len(verdicts) > _MOST_REASONS:
-            page.put((f"  and {len(verdicts) - _MOST_REASONS} more", "dim"))
+        grouped = _by_reason(story.outcomes(audit, outcome))
+        for reason, verdicts in list(grouped.items())[:_MOST_REASONS]:
+            who = words.listed([_called(verdict) for verdict in verdicts], 6)
+            page.put(f"{page.sign(verb)} {who}", (f": {reason}" if reason else "", "dim"), hang=2)
+        if len(grouped) > _MOST_REASONS:
+            rest = sum(map(len, list(grouped.values())[_MOST_REASONS:]))
+            page.put((f"  and {rest} more", "dim"))
+
+
+def _by_reason(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """Verdicts with the same reason together: one crash leaves many rules undecided."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(clean.line(verdict.reason, 320), []).append(verdict)
+    return found
 
 
 def _aside(page: Page, audit: Audit) -> None:

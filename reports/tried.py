@@ -6,6 +6,7 @@ import math
 import shlex
 import statistics
 from collections.abc import Sequence
+from functools import lru_cache
 
 from auditor.evidence import Run
 from auditor.result import Fix, Trial
@@ -104,6 +105,11 @@ def short(trial: Trial, best: Trial | None) -> str:
 
 def diverged(values: Sequence[float]) -> int | None:
     """The step from which on the metric was no number, or None."""
+    return _diverged(tuple(values))
+
+
+@lru_cache(maxsize=128)  # every format asks several times, and curves are long
+def _diverged(values: tuple[float, ...]) -> int | None:
     return next((step for step, value in enumerate(values) if not finite(value)), None)
 
 
@@ -116,11 +122,14 @@ def curves(trial: Trial) -> list[tuple[str, tuple[float, ...]]]:
 
 def top(trial: Trial) -> float:
     """The highest loss worth drawing: a curve that runs away must not flatten the other."""
-    if is_share(trial):
-        return math.inf
-    starts = [next(filter(finite, values), 0.0) for _, values in curves(trial)]
-    middles = [statistics.median(kept) for _, values in curves(trial) if (kept := [v for v in values if finite(v)])]
-    highest = max([*starts, min(middles, default=0.0)], default=0.0)
+    return math.inf if is_share(trial) else _top(tuple(values for _, values in curves(trial)))
+
+
+@lru_cache(maxsize=64)
+def _top(pair: tuple[tuple[float, ...], ...]) -> float:
+    kept = [found for values in pair if (found := list(filter(finite, values)))]
+    middle = min(map(statistics.median, kept), default=0.0)
+    highest = max([middle, *(values[0] for values in kept)])
     return 3 * highest if highest > 0 else math.inf
 
 

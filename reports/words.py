@@ -65,6 +65,11 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f} s" if value < 120 else f"{int(value // 60)} min {int(value % 60):02d} s"
 
 
+def overhead(value: float) -> str:
+    """'1.04×': how much longer a step takes under observation. Three digits would be noise."""
+    return f"{number(round(value, 2) if math.isfinite(value) else value)}×"
+
+
 def plural(count: int, noun: str, many: str = "") -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {many or noun + 's'}"
 

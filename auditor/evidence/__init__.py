@@ -51,6 +51,7 @@ from auditor.evidence.leakage import (
     Leakage,
     NearDuplicates,
     Overlap,
+    Row,
     SamplePair,
     Split,
     TwinPair,
@@ -122,7 +123,7 @@ from auditor.evidence.program import (
     Program,
     Scheduler,
 )
-from auditor.evidence.run import Crash, Phase, Run, Seeding, Status
+from auditor.evidence.run import Asked, Crash, Phase, Run, Seeding, Status
 from auditor.evidence.sequence import (
     EmptyMean,
     IgnoredLabels,
@@ -169,6 +170,7 @@ __all__ = [
     "Accumulation",
     "Accumulator",
     "Activations",
+    "Asked",
     "Augmentation",
     "BatchNorm",
     "BatchNorms",
@@ -291,6 +293,7 @@ __all__ = [
     "Remedy",
     "RemedyKind",
     "RetainedGraphs",
+    "Row",
     "Run",
     "SampleOrder",
     "SamplePair",

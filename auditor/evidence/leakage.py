@@ -19,6 +19,14 @@ class Split(Frozen):
     complete: bool = True
 
 
+class Row(Frozen):
+    """Some of a sample's numbers, spread over all of it, or the beginning of its text."""
+
+    values: tuple[str, ...]
+    places: tuple[int, ...] = Field((), description="Which of its numbers, counted flat; () for a text.")
+    size: int = Field(0, description="Numbers, or characters, in the whole sample.")
+
+
 class SamplePair(Frozen):
     training_index: int
     held_out_index: int
@@ -26,6 +34,8 @@ class SamplePair(Frozen):
     held_out_label: str = ""
     thumbnail: str = Field("", description="PNG data URI of the training sample, images only.")
     held_out_thumbnail: str = ""
+    row: Row | None = Field(None, description="Some values of the training sample, where it is no image.")
+    held_out_row: Row | None = None
 
 
 class Overlap(Frozen):
@@ -119,6 +129,8 @@ class TwinPair(Frozen):
     held_out_label: str = ""
     thumbnail: str = ""
     held_out_thumbnail: str = ""
+    row: Row | None = None
+    held_out_row: Row | None = None
 
 
 class NearDuplicates(Part):

@@ -43,6 +43,21 @@ class Phase(Frozen):
     reason: str = ""
 
 
+class Asked(Frozen):
+    """The options of the run that were in force, from the command line, the configuration or by default."""
+
+    steps: int = Field(description="Optimizer steps to observe.")
+    look_on: int = Field(description="Steps after those, for what comes late.")
+    max_time: float = Field(description="Limit of the whole audit, seconds.")
+    batch_memory: int = Field(description="For batches that are kept for replays, MB.")
+    group_key: str = Field("", description="The field or attribute that tells whose sample it is.")
+    device: str = Field("auto", description="For files without a loop; a script decides for itself.")
+    side_effects: Literal["divert", "allow"] = "divert"
+    experiments: bool = True
+    trials: bool = Field(True, description="Fixes of what is found are tried.")
+    samples: bool = Field(True, description="Pictures, labels and values of samples may be kept.")
+
+
 class Run(Part):
     target: str
     args: tuple[str, ...] = ()
@@ -58,6 +73,7 @@ class Run(Part):
     torch: str = ""
     python: str = ""
     seed: int | None = None
+    asked: Asked | None = Field(None, description="The options in force; None where nothing was run.")
     phases: tuple[Phase, ...] = ()
     source_only: bool = Field(False, description="Nothing was run: only the source was read.")
     diverted: tuple[str, ...] = Field((), description="Files the script wrote that were diverted to scratch.")

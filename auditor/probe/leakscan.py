@@ -10,8 +10,8 @@ from auditor.evidence import HeldOutTrained, Leakage, Overlap, SamplePair, Split
 from auditor.probe.heldoutnames import HELD_OUT, TRAINED, words
 from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
+from auditor.probe.samplerows import shown
 from auditor.probe.samples import Samples, Unreadable, read_samples
-from auditor.probe.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -152,13 +152,5 @@ def _pair(train: Samples, a: int, held: Samples, b: int) -> SamplePair:
         held_out_index=b,
         training_label=train.label(a),
         held_out_label=held.label(b),
-        thumbnail=_thumbnail(train, a),
-        held_out_thumbnail=_thumbnail(held, b),
+        **shown(train, a, held, b),
     )
-
-
-def _thumbnail(samples: Samples, position: int) -> str:
-    try:
-        return thumbnail(samples.sample(position))
-    except Exception:  # a picture is a courtesy: the user's code behind it may do anything
-        return ""

@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -18,8 +18,8 @@ from auditor.evidence import NearDuplicates, TwinPair
 from auditor.probe.descriptors import Undescribable, describe
 from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
+from auditor.probe.samplerows import shown
 from auditor.probe.samples import Samples, Unreadable, read_samples
-from auditor.probe.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -213,13 +213,5 @@ def _pair(train: Samples, held: Samples, a: int, b: int, ratio: float) -> TwinPa
         ratio=ratio,
         training_label=train.label(a),
         held_out_label=held.label(b),
-        thumbnail=_thumbnail(train, a),
-        held_out_thumbnail=_thumbnail(held, b),
+        **shown(train, a, held, b),
     )
-
-
-def _thumbnail(samples: Samples, position: int) -> Any:
-    try:
-        return thumbnail(samples.sample(position))
-    except Exception:  # a picture is a courtesy: the user's code behind it may do anything
-        return ""

@@ -6,7 +6,8 @@ from auditor import evidence as ev
 from auditor.withheld import without_samples
 
 PAIR = {"training_index": 1, "held_out_index": 2, "training_label": "mole", "held_out_label": "mole",
-        "thumbnail": "data:image/png;base64,AAAA", "held_out_thumbnail": "data:image/png;base64,AAAA"}  # fmt: skip
+        "thumbnail": "data:image/png;base64,AAAA", "held_out_thumbnail": "data:image/png;base64,AAAA",
+        "row": ev.Row(values=("4711",)), "held_out_row": ev.Row(values=("4711",))}  # fmt: skip
 
 
 def evidence() -> ev.Evidence:
@@ -26,10 +27,10 @@ def evidence() -> ev.Evidence:
 
 def test_pictures_labels_and_names_are_left_out_and_counts_stay() -> None:
     before = evidence()
-    assert all(word in before.model_dump_json() for word in ("mole", "AAAA", "Jane"))
+    assert all(word in before.model_dump_json() for word in ("mole", "AAAA", "Jane", "4711"))
     after = without_samples(before)
     text = after.model_dump_json()
-    assert not any(word in text for word in ("mole", "AAAA", "Jane"))
+    assert not any(word in text for word in ("mole", "AAAA", "Jane", "4711"))
     assert after.leakage
     assert (after.leakage.overlaps[0].shared, after.leakage.overlaps[0].pairs[0].training_index) == (1, 1)
     assert "--no-samples" in after.run.notes[-1]

@@ -159,6 +159,8 @@ def test_pairs_point_at_the_very_samples(zygote):
     splits = "train, test = TensorDataset(x[:50], y[:50]), TensorDataset(x[48:].flip(0), y[48:].flip(0))"
     [overlap] = scan(zygote, splits)["leakage"].overlaps
     assert [(pair.training_index, pair.held_out_index) for pair in overlap.pairs] == [(49, 10), (48, 11)]
+    assert all(pair.row == pair.held_out_row and pair.row is not None for pair in overlap.pairs)
+    assert overlap.pairs[0].row != overlap.pairs[1].row
 
 
 CLEAN = {

@@ -51,7 +51,8 @@ FOREIGN = """() => [...document.querySelectorAll("*")].filter((node) =>
   [...node.attributes].some((a) => a.name.startsWith("on") || /^\\s*javascript:/i.test(a.value))
   || node.tagName === "IMG" && !node.src.startsWith("data:image/png;base64,")
   || ["IFRAME", "OBJECT", "EMBED", "FORM", "LINK", "BASE"].includes(node.tagName)
-).map((node) => node.outerHTML.slice(0, 200)).concat(document.scripts.length === 1 ? [] : ["another script"])"""
+).map((node) => node.outerHTML.slice(0, 200))
+.concat([...document.scripts].map((script) => script.type).join() === "application/json," ? [] : ["another script"])"""
 
 
 @pytest.mark.parametrize("name", ["hostile", "huge"])
@@ -128,6 +129,55 @@ def test_a_diff_is_copied_as_it_is(browser: Browser, tried: Audit, tried_file: P
         assert opened.said == []
 
 
+@pytest.mark.parametrize(
+    ("name", "begins"), [("Copy as Markdown", "### ✖ error **"), ("Copy as text", "✖ error OPT101")]
+)
+def test_a_finding_is_copied_whole(browser: Browser, faulty_file: Path, name: str, begins: str) -> None:
+    with Opened(browser, faulty_file, permissions=["clipboard-read", "clipboard-write"]) as opened:
+        opened.page.get_by_role("button", name=name).first.click()
+        opened.page.get_by_text("Copied").wait_for(timeout=5000)
+        copied = opened.page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith(begins)
+        assert "optimizer.zero_grad()" in copied
+        assert opened.said == []
+
+
+LABELS = """() => {
+  const bad = [];
+  for (const svg of document.querySelectorAll(".axes, .against")) {
+    if (!svg.getClientRects().length) continue;
+    const frame = (svg.closest("figure") ?? svg.parentElement).getBoundingClientRect();
+    const boxes = [...svg.querySelectorAll("text")].filter((text) => text.textContent.trim())
+      .map((text) => [text.textContent, text.getBoundingClientRect()]);
+    boxes.forEach(([text, a], i) => {
+      if (a.left < frame.left - 1 || a.right > frame.right + 1) bad.push(`${text} leaves its figure`);
+      for (const [other, b] of boxes.slice(i + 1)) {
+        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (across > 1 && down > 3) bad.push(`${text} lies on ${other}`);
+      }
+    });
+  }
+  return bad;
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 800, 1200])
+def test_labels_lie_apart_and_the_grid_has_no_holes(browser: Browser, faulty_file: Path, width: int) -> None:
+    with Opened(browser, faulty_file, viewport={"width": width, "height": 900}) as opened:
+        opened.page.locator("#unfold").click()
+        assert opened.page.evaluate(LABELS) == []
+        rows: dict[float, list[dict[str, float]]] = {}
+        for chart in opened.page.locator(".charts > .chart").all():
+            box = chart.bounding_box()
+            rows.setdefault(round(box["y"]), []).append(box)
+        whole = opened.page.locator(".charts").bounding_box()["width"]
+        assert rows
+        for row in rows.values():
+            assert sum(box["width"] for box in row) + 16 * (len(row) - 1) == pytest.approx(whole, abs=2)
+            assert len({round(box["height"]) for box in row}) == 1
+
+
 def test_curves_have_a_shape_without_scripts(browser: Browser, faulty_file: Path) -> None:
     with Opened(browser, faulty_file, java_script_enabled=False) as opened:
         box = opened.page.locator("#chart-loss path.line.bold").bounding_box()
@@ -193,3 +243,12 @@ def test_print_shows_what_is_folded(browser: Browser, faulty_file: Path) -> None
         opened.page.emulate_media(media="print")
         assert opened.page.locator("#appendix h3").first.is_visible()
         assert not opened.page.locator("#tools").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_print_is_on_white_whatever_the_theme(browser: Browser, faulty_file: Path, scheme: str) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with Opened(browser, faulty_file, color_scheme=scheme) as opened:
+        opened.page.locator("#theme").click()
+        opened.page.emulate_media(media="print", color_scheme=scheme)
+        assert opened.page.evaluate(ground) == "rgb(255, 255, 255)"

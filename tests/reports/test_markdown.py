@@ -75,8 +75,16 @@ def test_a_long_report_is_cut_and_says_so(faulty: Audit) -> None:
     )
     page = markdown.render(faulty.model_copy(update={"findings": many}))
     assert len(page) <= markdown.LIMIT
-    assert "sections left out here" in page
+    left_out = re.search(r"Left out here for want of room: (\d+) findings' details", page)
+    assert left_out
+    assert int(left_out[1]) + len(re.findall(r"<b>OPT101</b> rule-", page)) == 90
     assert page.count("<details>") == page.count("</details>")
+
+
+def test_a_list_begins_below_its_label(faulty: Audit) -> None:
+    finding = faulty.findings[0].model_copy(update={"doubt": "- one\n- two"})
+    page = markdown.render(faulty.model_copy(update={"findings": (finding,)}))
+    assert "**When this may be wrong.**\n\n- one\n\n- two" in page
 
 
 def test_a_comment_fits_whatever_the_program_has(huge: Audit) -> None:
@@ -84,7 +92,7 @@ def test_a_comment_fits_whatever_the_program_has(huge: Audit) -> None:
     assert len(page) <= markdown.LIMIT
     page = outside_code(page)
     assert page.count("<details>") == page.count("</details>") >= 2
-    assert "sections left out here" in page
+    assert "Left out here for want of room: " in page
     assert not re.search(r"@\w", page)
 
 

@@ -11,7 +11,7 @@ import struct
 import zlib
 
 import pytest
-from auditor.reports import bars, categories, data_facts, heat, layer_facts, pairs, times
+from auditor.reports import bars, categories, data_facts, heat, html, layer_facts, pairs, times
 
 from auditor import evidence as ev
 from auditor.result import Audit
@@ -104,6 +104,20 @@ def test_saturated_layers_are_listed_the_worst_first() -> None:
     assert "second with 70 %" in chart.conclusion
 
 
+def test_without_saturated_units_few_empty_bars_are_drawn() -> None:
+    layers = tuple(
+        ev.SaturatedLayer(name=str(i), function="tanh", units=10, saturated_start=0, saturated_end=0,
+                          share_start=0.0, share_end=0.0, samples=100)
+        for i in range(30)
+    )  # fmt: skip
+    evidence = ev.Evidence(run=ev.Run(target="x.py"), saturation=ev.Saturation(steps=(0, 9), layers=layers))
+    chart = bars.saturated(evidence)
+    assert chart
+    assert chart.conclusion == "At the end no bounded unit of 30 layers sat where its slope has vanished."
+    assert chart.figure.count('class="track"') == 3
+    assert len(chart.table.rows) == 30
+
+
 def test_near_duplicates_stand_after_the_equal_ones(faulty: Audit) -> None:
     twin = ev.TwinPair(training_index=3, held_out_index=5, ratio=0.1, training_label="a", held_out_label="b")
     near = ev.NearDuplicates(
@@ -130,3 +144,30 @@ def test_the_data_has_a_table(faulty: Audit) -> None:
     assert splits
     assert ("inputs", "image, 64×3×32×32") in data.rows
     assert splits.rows[0][1] == "training"
+
+
+def test_samples_without_pictures_stand_in_a_table(faulty: Audit) -> None:
+    rows = {"row": ev.Row(values=("1", "2.5"), places=(0, 999), size=1000),
+            "held_out_row": ev.Row(values=("1", "2.6"), places=(0, 999), size=1000)}  # fmt: skip
+    pair = ev.SamplePair(training_index=3, held_out_index=5, training_label="a", held_out_label="b", **rows)
+    overlap = ev.Overlap(training="t", held_out="h", shared=9, held_out_samples=10, pairs=(pair,))
+    evidence = faulty.evidence.model_copy(update={"leakage": ev.Leakage(splits=(), overlaps=(overlap,))})
+    (leak,) = pairs.leaks(evidence)
+    assert leak.rows
+    assert leak.rows.head == ("split", "index", "label", "[0]", "[999]")
+    above, below = leak.rows.pairs[0]
+    assert [cell for cell, _ in above] == ["training", "#3", "a", "1", "2.5"]
+    assert [differs for _, differs in below] == [False, False, True, False, True]
+    assert leak.rows.note == "2 of the 1,000 values of a sample, spread over all of it."
+    page = html.render(faulty.model_copy(update={"evidence": evidence}))
+    assert '<td class="differ">2.6</td>' in page
+
+
+def test_texts_on_both_sides_of_a_split(faulty: Audit) -> None:
+    pair = ev.SamplePair(training_index=3, held_out_index=5, row=ev.Row(values=("<b>to be",), size=90))
+    overlap = ev.Overlap(training="t", held_out="h", shared=1, held_out_samples=10, pairs=(pair,))
+    evidence = faulty.evidence.model_copy(update={"leakage": ev.Leakage(splits=(), overlaps=(overlap,))})
+    (leak,) = pairs.leaks(evidence)
+    assert leak.rows
+    assert leak.rows.head == ("split", "index", "text")
+    assert "&lt;b&gt;to be" in html.render(faulty.model_copy(update={"evidence": evidence}))

@@ -88,7 +88,23 @@ def test_the_verdict_comes_first(faulty: Audit) -> None:
 
 
 def test_findings_not_shown_are_named(faulty: Audit) -> None:
-    assert "2 more findings: ⚠ DAT201 class-imbalance and • FIT101 cannot-overfit" in text.render(faulty)
+    shown = text.render(faulty)
+    assert "2 more findings:\n  ⚠ DAT201 class-imbalance at train.py:17: The most frequent" in shown
+    assert "\n  • FIT101 cannot-overfit at train.py:24: 16 samples" in shown
+
+
+def test_the_next_command_is_named_where_there_is_something_to_explain(faulty: Audit, healthy: Audit) -> None:
+    assert text.render(faulty).endswith("\naudit explain OPT101: why it matters, and when it may be wrong\n")
+    assert "audit explain" not in text.render(healthy)
+
+
+def test_a_line_does_not_end_within_a_figure(faulty: Audit) -> None:
+    detail = "held-out index = training index: " + ", ".join(f"{i} = {i + 160} of 95 %" for i in range(40))
+    finding = faulty.findings[0].model_copy(update={"detail": (detail,), "source": ()})
+    audit = faulty.model_copy(update={"findings": (finding,)})
+    for width in range(40, 90, 7):
+        rows = [row.strip() for row in text.render(audit, width=width).splitlines()]
+        assert not [row for row in rows if row.startswith(("= 1", "= 2", "%")) or row.endswith(" =")]
 
 
 def test_rendering_is_deterministic(audit: Audit) -> None:
@@ -106,3 +122,15 @@ def test_importing_the_formats_is_cheap() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
     assert "'text'" in done.stdout
+
+
+def test_rules_that_are_undecided_for_one_reason_stand_together(crashed: Audit) -> None:
+    run = crashed.run.model_copy(update={"steps": 12})
+    shown = text.render(crashed.model_copy(update={"run": run}))
+    assert shown.count("the probe ended before its") == 1
+    assert "? OPT101 missing-zero-grad and INI103 initial-loss: the probe" in shown
+
+
+def test_a_crash_comes_before_what_was_found_until_then(crashed: Audit, faulty: Audit) -> None:
+    shown = text.render(crashed.model_copy(update={"findings": faulty.findings}))
+    assert shown.index("The script ended with RuntimeError") < shown.index("1 ✖ error OPT101")

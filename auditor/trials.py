@@ -58,6 +58,12 @@ _WORDS = {
     RemedyKind.NO_PENALTY: "without weight decay and penalties",
     RemedyKind.NO_AUXILIARY: "without the terms beside the loss function",
     RemedyKind.PAIRED_METRIC: "the metric in pairs",
+    RemedyKind.BATCH_FIRST: "layers that take the batch first",
+    RemedyKind.SWAP_AXES: "axes transposed where they are viewed in another order",
+    RemedyKind.OWN_DERIVATIVE: "the derivative of its forward for {subject}",
+    RemedyKind.GROUP_NORM: "group norm instead of batch norm",
+    RemedyKind.FROZEN_NORMS: "frozen norms in evaluation mode",
+    RemedyKind.RELU_UNITS: "ReLU instead of the bounded activations between layers",
 }
 
 
@@ -70,6 +76,7 @@ _UNSPECIFIED = {
     RemedyKind.SOFTMAX_AXIS: "the softmax along another axis",
     RemedyKind.LEAVE_OUT: "without the call",
     RemedyKind.GUARD: "the operation kept away from its bad point",
+    RemedyKind.OWN_DERIVATIVE: "the derivative of its forward for the function",
 }
 
 

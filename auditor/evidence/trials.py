@@ -52,6 +52,12 @@ class RemedyKind(StrEnum):
     SHUFFLE = "shuffle"  # the samples of the recorded batches, in mixed batches
     FULL_PRECISION = "full-precision"  # weights and updates in float32
     NO_DROPOUT = "no-dropout"
+    BATCH_FIRST = "batch-first"  # recurrent and attention layers take the batch in the first dimension
+    SWAP_AXES = "swap-axes"  # a view or reshape that gives the axes of the batch another order moves the values along
+    OWN_DERIVATIVE = "own-derivative"  # autograd's derivative of the forward of `subject` instead of its backward
+    GROUP_NORM = "group-norm"  # instead of batch norm, with its weights
+    FROZEN_NORMS = "frozen-norms"  # batch norms without a trained weight normalize by their averages
+    RELU_UNITS = "relu-units"  # instead of the sigmoid or tanh between layers
     PAIRED_METRIC = "paired-metric"  # the metric at the site compares each prediction with its own label
     NO_AUXILIARY = "no-auxiliary"  # no terms of the loss beside torch's loss functions
     NO_PENALTY = "no-penalty"  # neither weight decay nor terms of the loss that depend on the weights alone
@@ -66,6 +72,7 @@ Metric = Literal[
     "loss of the data",
     "loss of the counted labels",
     "loss of the next token",
+    "loss in evaluation mode",
     "log loss",
     "distance from the targets",
     "error of the reported figure",
@@ -75,6 +82,7 @@ Metric = Literal[
     "change between evaluations",
     "influence of later tokens",
     "influence of padding",
+    "influence of other samples",
 ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import Remedy, RemedyKind
 from auditor.probe.callchange import CallChange
-from auditor.probe.remedies import answers, calls, data, guards, labels, losses, updates, weights
+from auditor.probe.remedies import answers, axes, calls, data, guards, labels, layers, losses, updates, weights
 from auditor.probe.remedies.treatment import Treatment
 from auditor.probe.replay import NotRun
 
@@ -53,6 +53,12 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.NONLINEARITY: calls.nonlinearity,
     RemedyKind.TRAINING_MODE: weights.training_mode,
     RemedyKind.NO_DROPOUT: weights.no_dropout,
+    RemedyKind.BATCH_FIRST: axes.batch_first,
+    RemedyKind.SWAP_AXES: axes.swap_axes,
+    RemedyKind.OWN_DERIVATIVE: layers.own_derivative,
+    RemedyKind.GROUP_NORM: layers.group_norm,
+    RemedyKind.FROZEN_NORMS: layers.frozen_norms,
+    RemedyKind.RELU_UNITS: layers.relu_units,
 }
 
 

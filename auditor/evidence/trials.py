@@ -42,6 +42,7 @@ class RemedyKind(StrEnum):
     CAUSAL_MASK = "causal-mask"  # no position attends to later ones, and convolutions are padded on the left
     PADDING_MASK = "padding-mask"  # no position attends to padding, and what pools leaves it out
     IGNORE_LABELS = "ignore-labels"  # those equal to `amount` do not count in the loss
+    IGNORE_PADDING = "ignore-padding"  # positions of padding do not count in the loss
     SHIFT_LABELS = "shift-labels"  # by one token more, from `amount` tokens ahead to the next one
     REPAIR_LABELS = "repair-labels"  # of a binary loss: what lies outside of 0 to 1 is brought there, or left out
     KEEP_GRAPH = "keep-graph"  # what `subject` at the site takes from the graph stays in it
@@ -49,6 +50,7 @@ class RemedyKind(StrEnum):
     NONLINEARITY = "nonlinearity"  # a ReLU behind each of `layers`
     ADD_PARAMETERS = "add-parameters"  # those that get gradients and are in no optimizer join the first one
     HOLD_RATE = "hold-rate"  # the learning rate stays at its highest
+    STEP_SCHEDULE = "step-schedule"  # the script's own schedule, at every update
     SHUFFLE = "shuffle"  # the samples of the recorded batches, in mixed batches
     FULL_PRECISION = "full-precision"  # weights and updates in float32
     NO_DROPOUT = "no-dropout"
@@ -62,6 +64,8 @@ class RemedyKind(StrEnum):
     NO_AUXILIARY = "no-auxiliary"  # no terms of the loss beside torch's loss functions
     NO_PENALTY = "no-penalty"  # neither weight decay nor terms of the loss that depend on the weights alone
 
+
+EVERY_OPERATION = "every operation"  # subject of a guard where the one that broke down only passed the trouble on
 
 # What is carried out at the site alone: at another one it is another trial.
 _OF_ONE_CALL = (RemedyKind.PAIRED_METRIC, RemedyKind.LEAVE_OUT, RemedyKind.SIGMOID, RemedyKind.SOFTMAX_AXIS)

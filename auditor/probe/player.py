@@ -128,6 +128,9 @@ class Player:
                 self._rewind()
             return None
         self._losses.append(step.loss())
+        figure = request.read() if request.read is not None else None
+        if figure is not None:
+            self._measured[self.replayed] = figure
         self._loss_nodes = set()
         self.replayed += 1
         last = self.replayed >= self._limit or affordable < 1

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import Remedy, RemedyKind
 from auditor.probe.callchange import CallChange
-from auditor.probe.remedies import answers, axes, calls, data, guards, labels, layers, losses, updates, weights
+from auditor.probe.remedies import (
+    answers,
+    axes,
+    calls,
+    data,
+    guards,
+    labels,
+    layers,
+    losses,
+    padding,
+    schedule,
+    updates,
+    weights,
+)
 from auditor.probe.remedies.treatment import Treatment
 from auditor.probe.replay import NotRun
 
@@ -37,6 +50,7 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.MATCH_SHAPES: losses.match_shapes,
     RemedyKind.ADD_PARAMETERS: updates.add_parameters,
     RemedyKind.HOLD_RATE: updates.hold_rate,
+    RemedyKind.STEP_SCHEDULE: schedule.step_schedule,
     RemedyKind.SHUFFLE: data.shuffle,
     RemedyKind.CLEAN_INPUTS: data.clean_inputs,
     RemedyKind.FULL_PRECISION: weights.full_precision,
@@ -45,6 +59,7 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.CAUSAL_MASK: answers.causal_mask,
     RemedyKind.PADDING_MASK: answers.padding_mask,
     RemedyKind.IGNORE_LABELS: labels.ignore_labels,
+    RemedyKind.IGNORE_PADDING: padding.ignore_padding,
     RemedyKind.SHIFT_LABELS: labels.shift_labels,
     RemedyKind.REPAIR_LABELS: labels.repair_labels,
     RemedyKind.KEEP_GRAPH: calls.keep_graph,

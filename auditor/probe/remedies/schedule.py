@@ -19,7 +19,8 @@ MOST = 500  # updates that a replay may have
 
 
 def step_schedule(probe: Probe, remedy: Remedy) -> Treatment:
-    """Its rates alone, from its first step on; a schedule that is made of others, or reads the loss, cannot be worked out ahead."""
+    """Its rates alone, from its first step on. A schedule that is made of others, or reads the loss, cannot be worked
+    out ahead."""
     optimizers = {id(record.optimizer) for record in probe.program.stepped()}
     known = [each for each, _ in probe.program.schedulers if id(getattr(each, "optimizer", None)) in optimizers]
     if len(known) != 1 or hasattr(known[0], "_schedulers") or not hasattr(known[0], "get_lr"):

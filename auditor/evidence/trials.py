@@ -53,6 +53,9 @@ class RemedyKind(StrEnum):
     STEP_SCHEDULE = "step-schedule"  # the script's own schedule, at every update
     SHUFFLE = "shuffle"  # the samples of the recorded batches, in mixed batches
     FULL_PRECISION = "full-precision"  # weights and updates in float32
+    SCALE_LOSS = "scale-loss"  # times `amount` in the backward, whose gradients are divided by it again
+    ONE_SCALE = "one-scale"  # a loss scale of 1, at which no loss is left unscaled and no gradient scaled
+    TIE_WEIGHTS = "tie-weights"  # of the two `layers`, the embedding first
     NO_DROPOUT = "no-dropout"
     BATCH_FIRST = "batch-first"  # recurrent and attention layers take the batch in the first dimension
     SWAP_AXES = "swap-axes"  # a view or reshape that gives the axes of the batch another order moves the values along

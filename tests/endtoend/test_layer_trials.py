@@ -54,6 +54,25 @@ for v, w, n in batches(visits, wanted, lengths):
 SCHEDULED = CLASSIFIER.replace(
     "for step", "cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, 600, cycle_momentum=False)\nfor step"
 ).replace("    if done", "    if step % 6 == 5:\n        cycle.step()\n    if done")
+SCALED = CLASSIFIER.replace("optimizer = ", "scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)\noptimizer = ")
+SCALED = SCALED.replace("loss.backward()", "scaler.scale(loss).backward()").replace(
+    "    optimizer.step()", "    scaler.step(optimizer)\n    scaler.update()"
+)
+UNDERFLOW = CUBE.replace("0.1 * x**3", "x.clone()").replace("0.1 * grad * x", "(grad * 1e-6).half().float() * 1e6")
+UNDERFLOW += CLASSIFIER.replace("nn.ReLU()", "Cubed()")
+LANGUAGE = """
+text = torch.randint(0, 9, (96, 12)).cumsum(1) % 9
+model = nn.Sequential(nn.Embedding(9, 16), nn.Linear(16, 9))
+# TIEmodel[1].weight = model[0].weight
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for (a,) in batches(text):
+    loss = F.cross_entropy(model(a)[:, :-1].flatten(0, 1), a[:, 1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if done(loss):
+        break
+"""
 REAL = "[torch.arange(9) < n[:, None]]"
 
 CASES = {
@@ -70,6 +89,19 @@ CASES = {
         R(RemedyKind.STEP_SCHEDULE),
         SCHEDULED.replace("    if step % 6 == 5:\n        ", "    "),
     ),
+    "a loss that is not scaled": (
+        SCALED.replace("scaler.scale(loss).backward()", "scaler.scale(loss)\n    loss.backward()"),
+        R(RemedyKind.ONE_SCALE),
+        CLASSIFIER,
+    ),
+    "a scaled loss": (
+        UNDERFLOW,
+        R(RemedyKind.SCALE_LOSS, 65536.0),
+        UNDERFLOW.replace(
+            "    loss.backward()", "    (65536 * loss).backward()\n    [p.grad.div_(65536) for p in model.parameters()]"
+        ),
+    ),
+    "one weight": (LANGUAGE, R(RemedyKind.TIE_WEIGHTS, layers=("0", "1")), LANGUAGE.replace("# TIE", "")),
     "padding by hand": (
         PADDED,
         R(RemedyKind.IGNORE_PADDING),

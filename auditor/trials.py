@@ -19,6 +19,7 @@ MOST_AT_ONCE = 4  # requests of one round
 MOST = 12  # of all rounds
 MOST_TOGETHER = 3  # remedies of other faults that one is tried on top of
 MIN_GAIN = 0.1  # share of the end level that a remedy has to remove
+MIN_GAIN_STUCK = 0.04  # the same where the loop as it is does not get below the start; as rules with experiments ask
 MAX_P_VALUE = 0.01
 EXACT = ("error of the reported figure",)
 
@@ -223,8 +224,9 @@ def _pair(control: tuple[float, ...], treated: tuple[float, ...]) -> PairedRepla
 
 def result(run: TrialRun) -> Trial:
     """Judge one trial. It helped when the metric ends lower by a tenth in every look, by a paired Wilcoxon test at
-    1 %; a loop that diverges as it is, and learns with the remedy, decides by itself. Figures that are worked out anew
-    from the same values, without chance, need no test."""
+    1 %; by MIN_GAIN_STUCK where two looks agree and the loss does not come down without it. A loop that diverges as it
+    is, and learns with the remedy, decides by itself. Figures that are worked out anew from the same values, without
+    chance, need no test."""
     comparisons = [compare(look) for look in run.looks]
     exact = run.metric in EXACT and all(map(_corrected, run.looks))
     low, high = interval(run.looks)
@@ -234,7 +236,7 @@ def result(run: TrialRun) -> Trial:
         steps=comparisons[0].steps,
         before=comparisons[0].control_end,
         after=comparisons[0].treated_end,
-        helped=exact or all(map(_helped, comparisons)),
+        helped=exact or all(_helped(each, run) for each in comparisons),
         low=low,
         high=high,
         what=describe(run.remedies, run.base),
@@ -249,12 +251,13 @@ def _corrected(look: PairedReplay) -> bool:
     return bool(look.control) and all(value > 0 for value in look.control) and not any(look.treated)
 
 
-def _helped(look: Comparison) -> bool:
+def _helped(look: Comparison, run: TrialRun) -> bool:
     if look.treated_diverged:
         return False
     if look.control_diverged:
         return look.treated_fall > 0
-    return look.gain >= MIN_GAIN and look.p_value <= MAX_P_VALUE
+    stuck = look.stuck and len(run.looks) > 1 and run.metric.startswith("loss")
+    return look.gain >= (MIN_GAIN_STUCK if stuck else MIN_GAIN) and look.p_value <= MAX_P_VALUE
 
 
 def _improvement(trial: Trial) -> float:

@@ -69,6 +69,8 @@ _WORDS = {
     RemedyKind.SWAP_AXES: "axes transposed where they are viewed in another order",
     RemedyKind.OWN_DERIVATIVE: "the derivative of its forward for {subject}",
     RemedyKind.GROUP_NORM: "group norm instead of batch norm",
+    RemedyKind.NO_SINGLE_NORMS: "without the norms over a single value",
+    RemedyKind.LEARN_LAYERS: "trained weights{layers}",
     RemedyKind.FROZEN_NORMS: "frozen norms in evaluation mode",
     RemedyKind.RELU_UNITS: "ReLU instead of the bounded activations between layers",
 }

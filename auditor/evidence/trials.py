@@ -61,6 +61,8 @@ class RemedyKind(StrEnum):
     SWAP_AXES = "swap-axes"  # a view or reshape that gives the axes of the batch another order moves the values along
     OWN_DERIVATIVE = "own-derivative"  # autograd's derivative of the forward of `subject` instead of its backward
     GROUP_NORM = "group-norm"  # instead of batch norm, with its weights
+    NO_SINGLE_NORMS = "no-single-norms"  # norms over a single value, whose output is the same for every input
+    LEARN_LAYERS = "learn-layers"  # the frozen weights of `layers` are trained as well
     FROZEN_NORMS = "frozen-norms"  # batch norms without a trained weight normalize by their averages
     RELU_UNITS = "relu-units"  # instead of the sigmoid or tanh between layers
     PAIRED_METRIC = "paired-metric"  # the metric at the site compares each prediction with its own label

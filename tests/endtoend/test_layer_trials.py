@@ -73,6 +73,7 @@ for (a,) in batches(text):
     if done(loss):
         break
 """
+SINGLE = CLASSIFIER.replace("nn.Linear(6, 24)", "nn.Unflatten(1, (6, 1)), NORM, nn.Flatten(1), nn.Linear(6, 24)")
 REAL = "[torch.arange(9) < n[:, None]]"
 
 CASES = {
@@ -102,6 +103,28 @@ CASES = {
         ),
     ),
     "one weight": (LANGUAGE, R(RemedyKind.TIE_WEIGHTS, layers=("0", "1")), LANGUAGE.replace("# TIE", "")),
+    "norms over a single value": (
+        SINGLE.replace("NORM", "nn.LayerNorm(1)"),
+        R(RemedyKind.NO_SINGLE_NORMS),
+        SINGLE.replace("NORM", "nn.Identity()"),
+    ),
+    "group norms over a single value": (
+        SINGLE.replace("NORM", "nn.GroupNorm(6, 6)").replace("nn.Unflatten(1, (6, 1)), ", ""),
+        R(RemedyKind.NO_SINGLE_NORMS),
+        SINGLE.replace("NORM", "nn.Identity()"),
+    ),
+    "a new layer that is frozen": (
+        CLASSIFIER.replace("optimizer =", "model[0].requires_grad_(False)\noptimizer ="),
+        R(RemedyKind.LEARN_LAYERS, layers=("0",)),
+        CLASSIFIER,
+    ),
+    "a new layer that no optimizer has": (
+        CLASSIFIER.replace("optimizer =", "model[0].requires_grad_(False)\noptimizer =").replace(
+            "model.parameters()", "model[2].parameters()"
+        ),
+        R(RemedyKind.LEARN_LAYERS, layers=("0",)),
+        CLASSIFIER,
+    ),
     "padding by hand": (
         PADDED,
         R(RemedyKind.IGNORE_PADDING),
@@ -180,6 +203,11 @@ def test_a_view_that_swaps_axes_is_told_from_layers_that_take_the_sequence_first
         (R(RemedyKind.OWN_DERIVATIVE, subject="Cube"), "no autograd function of that name"),
         (R(RemedyKind.GROUP_NORM), "was not met"),
         (R(RemedyKind.FROZEN_NORMS), "no batch norm has weights"),
+        (R(RemedyKind.NO_SINGLE_NORMS), "was not met"),
+        (R(RemedyKind.LEARN_LAYERS, layers=("0",)), "no frozen weight"),
+        (R(RemedyKind.ONE_SCALE), "no GradScaler"),
+        (R(RemedyKind.TIE_WEIGHTS, layers=("0", "1")), "were not found"),
+        (R(RemedyKind.STEP_SCHEDULE), "no single schedule"),
         (R(RemedyKind.RELU_UNITS), "no tanh or sigmoid"),
         (R(RemedyKind.IGNORE_PADDING), "was not met"),
     ],

@@ -26,6 +26,8 @@ _REASONS = {
     RemedyKind.SWAP_AXES: "`transpose` or `permute` takes the place of the view, and what follows may want a copy",
     RemedyKind.OWN_DERIVATIVE: "which of the two, forward or backward, is wrong is for you to decide",
     RemedyKind.GROUP_NORM: "how many groups, or larger batches instead, is for you to decide",
+    RemedyKind.NO_SINGLE_NORMS: "over which axis it was meant to go is for you to say",
+    RemedyKind.LEARN_LAYERS: "which layers are to stay frozen is for you to say",
     RemedyKind.FROZEN_NORMS: "they go into evaluation mode wherever the model goes into training mode",
     RemedyKind.RELU_UNITS: "which activation takes their place is for you to decide",
     RemedyKind.SCALE_LOSS: "a GradScaler takes three calls, and one for each clipping",

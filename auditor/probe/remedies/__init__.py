@@ -77,6 +77,8 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.SWAP_AXES: axes.swap_axes,
     RemedyKind.OWN_DERIVATIVE: layers.own_derivative,
     RemedyKind.GROUP_NORM: layers.group_norm,
+    RemedyKind.NO_SINGLE_NORMS: layers.no_single_norms,
+    RemedyKind.LEARN_LAYERS: updates.learn_layers,
     RemedyKind.FROZEN_NORMS: layers.frozen_norms,
     RemedyKind.RELU_UNITS: layers.relu_units,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,6 +92,29 @@ def _groups(channels: int) -> int:
     """As many as the channels can be divided into evenly, with CHANNELS_A_GROUP in each, or all in one."""
     most = max(1, channels // CHANNELS_A_GROUP)
     return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
+
+
+def no_single_norms(probe: Probe, remedy: Remedy) -> Treatment:
+    """A value less its own mean is zero, whatever it was."""
+
+    def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        values = args[0] if args else kwargs.get("input")
+        if not isinstance(values, torch.Tensor) or _values_a_mean(name, values, args, kwargs) != 1:
+            return NotImplemented
+        return values
+
+    return changing(change)
+
+
+def _values_a_mean(name: str, values: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """How many values a norm takes the mean of; 0 for other functions."""
+    given = args[1] if len(args) > 1 else None
+    if name == "layer_norm":
+        return int(prod(given or kwargs.get("normalized_shape", ())))
+    if name not in ("group_norm", "instance_norm") or values.dim() < 2:
+        return 0
+    inside = values[:1, :1].numel()
+    return inside * values.shape[1] // int(given or kwargs.get("num_groups", 1)) if name == "group_norm" else inside
 
 
 def relu_units(probe: Probe, remedy: Remedy) -> Treatment:

@@ -21,6 +21,7 @@ MOST_TOGETHER = 3  # remedies of other faults that one is tried on top of
 MIN_GAIN = 0.1  # share of the end level that a remedy has to remove
 MIN_GAIN_STUCK = 0.04  # the same where the loop as it is does not get below the start; as rules with experiments ask
 MAX_P_VALUE = 0.01
+MOST_LEFT = 0.01  # share of the influence of other samples that may be left: there is none where they are apart
 EXACT = ("error of the reported figure",)
 
 _WORDS = {
@@ -255,6 +256,8 @@ def _corrected(look: PairedReplay) -> bool:
 
 def _helped(look: Comparison, run: TrialRun) -> bool:
     if look.treated_diverged:
+        return False
+    if run.metric == "influence of other samples" and not look.treated_end <= MOST_LEFT * look.control_end:
         return False
     if look.control_diverged:
         return look.treated_fall > 0

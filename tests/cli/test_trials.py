@@ -195,6 +195,14 @@ def test_little_is_enough_in_two_looks_at_a_loss_that_does_not_come_down_without
     assert not result(run(RATE, looks=falling)).helped
 
 
+def test_samples_have_to_be_kept_apart_altogether():
+    first = Remedy(kind=RemedyKind.BATCH_FIRST)
+    for left, helped in ((0.5, False), (1e-7, True)):
+        looks = tuple(PairedReplay(start="initial", control=(1.0,) * 30, treated=(left,) * 30) for _ in range(2))
+        assert result(run(first, looks=looks, metric="influence of other samples")).helped is helped
+        assert result(run(first, looks=looks, metric="influence of padding")).helped
+
+
 def test_one_look_against_it_is_enough():
     assert not result(TrialRun(remedies=(RATE,), looks=(look(2.0, 0.5), look(0.5, 2.0)))).helped
 

@@ -23,7 +23,8 @@ DIFFERENCES = ("sub", "__sub__", "__rsub__", "rsub", "subtract")
 class _Real:
     """Which positions of the batch at hand are no padding, and what the loss of these alone is."""
 
-    def __init__(self) -> None:
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
         self._batch: Any = None
         self._masks: list[torch.Tensor] = []
         self._losses: list[torch.Tensor] = []
@@ -46,7 +47,7 @@ class _Real:
 
     def selected(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call's result for real positions alone; NotImplemented for calls that judge no outputs."""
-        if name not in (*OF_PAIRS, *DIFFERENCES) or len(args) < 2:
+        if name not in (*OF_PAIRS, *DIFFERENCES) or len(args) < 2 or self._probe.calls.inside_root:
             return NotImplemented
         first, second = args[:2]
         if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor) or first.shape != second.shape:
@@ -78,7 +79,7 @@ def ignore_padding(probe: Probe, remedy: Remedy) -> Treatment:
     """
     if not probe.feed.has_loader:
         raise NotRun("the loop uses no DataLoader, whose batches tell what is padding")
-    real = _Real()
+    real = _Real(probe)
     listening = {"batch_change": real.fetched, "call_change": real.called, "read": real.figure}
     return Treatment(
         {"calls": real.changed},

@@ -58,7 +58,7 @@ class RemedyKind(StrEnum):
     TIE_WEIGHTS = "tie-weights"  # of the two `layers`, the embedding first
     NO_DROPOUT = "no-dropout"
     BATCH_FIRST = "batch-first"  # recurrent and attention layers take the batch in the first dimension
-    SWAP_AXES = "swap-axes"  # a view or reshape that gives the axes of the batch another order moves the values along
+    SWAP_AXES = "swap-axes"  # a view or reshape that is to give axes another order, or to merge heads, moves the values
     OWN_DERIVATIVE = "own-derivative"  # autograd's derivative of the forward of `subject` instead of its backward
     GROUP_NORM = "group-norm"  # instead of batch norm, with its weights
     NO_SINGLE_NORMS = "no-single-norms"  # norms over a single value, whose output is the same for every input

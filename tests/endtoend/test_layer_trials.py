@@ -195,6 +195,14 @@ def test_a_view_that_swaps_axes_is_told_from_layers_that_take_the_sequence_first
     assert max(second.looks[0].treated) < 1e-5
 
 
+def test_heads_that_are_stacked_along_the_batch_are_merged_side_by_side(audited):
+    merged = "states = torch.cat(self.rnn(s)[0].chunk(4, dim=2)).reshape(len(s), 7, 16)[:, -1]"
+    script = SERIES.replace("nn.GRU(3, 16)", "nn.GRU(3, 16, batch_first=True)").replace("OUTPUTS", merged)
+    run = trial(audited(script, R(RemedyKind.SWAP_AXES)))
+    assert min(run.looks[0].control) > 0.01
+    assert max(run.looks[0].treated) < 1e-5
+
+
 @pytest.mark.parametrize(
     ("remedy", "reason"),
     [

@@ -55,11 +55,14 @@ def swap_axes(probe: Probe, remedy: Remedy) -> Treatment:
         if name not in VIEWS or not args or not isinstance(args[0], torch.Tensor):
             return NotImplemented
         result = function(*args, **kwargs)
-        axis = _swapped(tuple(args[0].shape), tuple(result.shape))
-        if axis is None:
-            return NotImplemented
-        met.append(name)
-        return args[0].transpose(0, axis).contiguous()
+        before, after = tuple(args[0].shape), tuple(result.shape)
+        if (axis := _swapped(before, after)) is not None:
+            met.append(name)
+            return args[0].transpose(0, axis).contiguous()
+        if (heads := _heads(before, after)) is not None:
+            met.append(name)
+            return args[0].reshape(heads, after[0], *before[1:]).movedim(0, -2).reshape(after)
+        return NotImplemented
 
     return _measured(probe, lambda: ChangedCalls(change, None), met)
 
@@ -74,6 +77,15 @@ def _swapped(before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
         if tuple(moved) == after:
             return axis
     return None
+
+
+def _heads(before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
+    """How many parts, stacked along the batch, go side by side into the last dimension; None for other shapes."""
+    if len(before) != len(after) or len(before) < 2 or not after[0] or before[1:-1] != after[1:-1]:
+        return None
+    heads = before[0] // after[0]
+    fits = heads > 1 and before[0] == heads * after[0] and after[-1] == heads * before[-1]
+    return heads if fits else None
 
 
 def _measured(

@@ -17,6 +17,8 @@ _BESIDE = (
     RemedyKind.CAUSAL_MASK,
     RemedyKind.PADDING_MASK,
     RemedyKind.PAIRED_METRIC,
+    RemedyKind.BATCH_FIRST,
+    RemedyKind.SWAP_AXES,
 )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,9 +38,39 @@ def batches(*columns, size=16):
         yield from loader
 """
 
+STEPS = 40
+CLASSIFIER = """
+model = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
+for step, (a, b) in enumerate(batches(x, y)):
+    loss = F.cross_entropy(model(a), b)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if done(loss):
+        break
+"""
+REGRESSION = CLASSIFIER.replace("nn.Linear(24, 3)", "nn.Linear(24, 1)").replace("batches(x, y)", "batches(x, t)")
+REGRESSION = REGRESSION.replace("F.cross_entropy(model(a), b)", "F.mse_loss(model(a), b)").replace("0.2", "0.02")
+
 
 def R(kind: RemedyKind, amount: float | None = None, **more: object) -> Remedy:  # noqa: N802
     return Remedy(kind=kind, amount=amount, **more)  # type: ignore[arg-type]
+
+
+def lines(script: str, text: str) -> Location:
+    """Where the text stands in the script that is written to disk."""
+    before = (PRELUDE + script).partition(text)[0]
+    return Location(file="train.py", line=before.count("\n") + 1)
+
+
+def written(script: str, folder: Path) -> list[float]:
+    """The losses of the script by itself."""
+    ending = f"\n\ndef done(loss):\n    losses.append(loss.item())\n    return len(losses) >= {STEPS}\n"
+    path = folder / "written.py"
+    path.write_text(PRELUDE + ending + script + "\nprint(json.dumps(losses))\n")
+    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout)
 
 
 @pytest.fixture(scope="module")

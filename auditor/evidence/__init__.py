@@ -161,10 +161,11 @@ from auditor.evidence.training import (
     UnitActivity,
     Updates,
 )
-from auditor.evidence.trials import Metric, Remedy, RemedyKind, TrialRun, Trials
+from auditor.evidence.trials import EVERY_OPERATION, Metric, Remedy, RemedyKind, TrialRun, Trials
 from auditor.evidence.whole import SCHEMA_VERSION, Absence, Evidence, part_types
 
 __all__ = [
+    "EVERY_OPERATION",
     "SCHEMA_VERSION",
     "Absence",
     "Accumulation",

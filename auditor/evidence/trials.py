@@ -42,6 +42,7 @@ class RemedyKind(StrEnum):
     CAUSAL_MASK = "causal-mask"  # no position attends to later ones, and convolutions are padded on the left
     PADDING_MASK = "padding-mask"  # no position attends to padding, and what pools leaves it out
     IGNORE_LABELS = "ignore-labels"  # those equal to `amount` do not count in the loss
+    IGNORE_PADDING = "ignore-padding"  # positions of padding do not count in the loss
     SHIFT_LABELS = "shift-labels"  # by one token more, from `amount` tokens ahead to the next one
     REPAIR_LABELS = "repair-labels"  # of a binary loss: what lies outside of 0 to 1 is brought there, or left out
     KEEP_GRAPH = "keep-graph"  # what `subject` at the site takes from the graph stays in it
@@ -49,13 +50,27 @@ class RemedyKind(StrEnum):
     NONLINEARITY = "nonlinearity"  # a ReLU behind each of `layers`
     ADD_PARAMETERS = "add-parameters"  # those that get gradients and are in no optimizer join the first one
     HOLD_RATE = "hold-rate"  # the learning rate stays at its highest
+    STEP_SCHEDULE = "step-schedule"  # the script's own schedule, at every update
     SHUFFLE = "shuffle"  # the samples of the recorded batches, in mixed batches
     FULL_PRECISION = "full-precision"  # weights and updates in float32
+    SCALE_LOSS = "scale-loss"  # times `amount` in the backward, whose gradients are divided by it again
+    ONE_SCALE = "one-scale"  # a loss scale of 1, at which no loss is left unscaled and no gradient scaled
+    TIE_WEIGHTS = "tie-weights"  # of the two `layers`, the embedding first
     NO_DROPOUT = "no-dropout"
+    BATCH_FIRST = "batch-first"  # recurrent and attention layers take the batch in the first dimension
+    SWAP_AXES = "swap-axes"  # a view or reshape that is to give axes another order, or to merge heads, moves the values
+    OWN_DERIVATIVE = "own-derivative"  # autograd's derivative of the forward of `subject` instead of its backward
+    GROUP_NORM = "group-norm"  # instead of batch norm, with its weights
+    NO_SINGLE_NORMS = "no-single-norms"  # norms over a single value, whose output is the same for every input
+    LEARN_LAYERS = "learn-layers"  # the frozen weights of `layers` are trained as well
+    FROZEN_NORMS = "frozen-norms"  # batch norms without a trained weight normalize by their averages
+    RELU_UNITS = "relu-units"  # instead of the sigmoid or tanh between layers
     PAIRED_METRIC = "paired-metric"  # the metric at the site compares each prediction with its own label
     NO_AUXILIARY = "no-auxiliary"  # no terms of the loss beside torch's loss functions
     NO_PENALTY = "no-penalty"  # neither weight decay nor terms of the loss that depend on the weights alone
 
+
+EVERY_OPERATION = "every operation"  # subject of a guard where the one that broke down only passed the trouble on
 
 # What is carried out at the site alone: at another one it is another trial.
 _OF_ONE_CALL = (RemedyKind.PAIRED_METRIC, RemedyKind.LEAVE_OUT, RemedyKind.SIGMOID, RemedyKind.SOFTMAX_AXIS)
@@ -66,6 +81,7 @@ Metric = Literal[
     "loss of the data",
     "loss of the counted labels",
     "loss of the next token",
+    "loss in evaluation mode",
     "log loss",
     "distance from the targets",
     "error of the reported figure",
@@ -75,6 +91,7 @@ Metric = Literal[
     "change between evaluations",
     "influence of later tokens",
     "influence of padding",
+    "influence of other samples",
 ]
 
 

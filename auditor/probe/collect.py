@@ -138,7 +138,7 @@ BUILDS_ON = {
 }
 
 # What remedies are worked out from.
-FOR_TRIALS = frozenset({"inputs", "targets", "labels", "forward_scale", "ownership"})
+FOR_TRIALS = frozenset({"inputs", "targets", "labels", "forward_scale", "ownership", "saturation", "custom_functions"})
 
 # Of these, what can be worked out again and again.
 EARLY = frozenset({"program", "trajectory", "gradients", "nonfinite"})

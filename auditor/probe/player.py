@@ -128,6 +128,9 @@ class Player:
                 self._rewind()
             return None
         self._losses.append(step.loss())
+        figure = request.read() if request.read is not None else None
+        if figure is not None:
+            self._measured[self.replayed] = figure
         self._loss_nodes = set()
         self.replayed += 1
         last = self.replayed >= self._limit or affordable < 1
@@ -226,14 +229,14 @@ class Player:
 
     def set_mode(self, module: torch.nn.Module) -> None:
         """For one training forward; the flags are as before after it. Without a request it is the mode of the recorded
-        step, where those differ: what the loop forgot to switch back would stay switched in a replay."""
+        step: what the loop forgot to switch back, at its evaluations then or later, would stay switched in a replay."""
         self.reset_mode()
         request, recorded = self.request, self._probe.trained_modes
         if request is None or self._settling > 0:
             return
         if request.mode is not None:
             wanted = request.mode(self.replayed)
-        elif len(set(recorded.values())) > 1:
+        elif len(set(recorded.values())) > 1 or id(module) in self._probe.trained_roots:
             wanted = recorded.get(request.order(self.replayed), module.training)
         else:
             return

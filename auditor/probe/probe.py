@@ -54,6 +54,7 @@ class Probe(Hearing, Questions):
         self._loss_facts = LossFacts()
         self.initial: Snapshot | None = None
         self.forward_states: list[RandomState] = []  # at the first training forward of each observed step
+        self.trained_roots: set[int] = set()  # ids of these models
         self.trained_modes: dict[int, bool] = {}  # step -> whether the model that it trained was in training mode
         self.boundary_states: list[RandomState] = []  # at the end of each observed step
         # (optimizer, group) -> its hyper-parameters at each observed step, 'params' left out
@@ -267,6 +268,7 @@ class Probe(Hearing, Questions):
             self.loop.backward(roots, location)
             if self.observing and not self.looking_on and self.loop.root is not None:
                 self.trained_modes.setdefault(self.observed, self.loop.root.training)
+                self.trained_roots.add(id(self.loop.root))
             if self.observing:
                 self.collectors.backward_begins(roots)
 

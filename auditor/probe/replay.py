@@ -61,6 +61,7 @@ class Replay:
     measure: Callable[[LossCall], torch.Tensor | None] | None = (
         None  # a figure (0-d) of a loss call, of the last a step
     )
+    read: Callable[[], torch.Tensor | None] | None = None  # a figure (0-d) of the step that ended, instead of `measure`
     hear_loss: Callable[[LossCall, int], None] | None = None  # every call of a loss function, with the step's number
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
     calls: CallChange | None = None  # calls of torch's functions that do something else

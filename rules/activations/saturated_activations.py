@@ -64,6 +64,7 @@ class Limits(Options):
     remedies=(
         RemedyKind.REINITIALIZE,
         RemedyKind.STANDARDIZE_INPUTS,
+        RemedyKind.RELU_UNITS,
     ),
 )
 def saturated_activations(

@@ -16,7 +16,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Nonfinite, Remedy, RemedyKind, Trajectory
+from auditor.evidence import EVERY_OPERATION, Nonfinite, Remedy, RemedyKind, Trajectory
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, number
@@ -117,6 +117,10 @@ def nonfinite_loss(nonfinite: Nonfinite, trajectory: Trajectory | None, limits: 
     )
 
 
+# They overflow with what they are given: large gradients of an operation behind them.
+WITHOUT_BAD_POINTS = frozenset({"addmm", "mm", "bmm", "linear", "matmul", "convolution", "mul", "add", "sub", "sum"})
+
+
 def _remedies(nonfinite: Nonfinite) -> tuple[Remedy, ...] | None:
     """The named operation first; None stands for the rule's own."""
     if nonfinite.input_nonfinite:
@@ -124,7 +128,8 @@ def _remedies(nonfinite: Nonfinite) -> tuple[Remedy, ...] | None:
     if not nonfinite.operation or nonfinite.location is None:
         return None
     name = re.sub(r"Backward\d*$", "", nonfinite.operation).lower()
-    guard = Remedy(kind=RemedyKind.GUARD, subject=name, site=nonfinite.location)
+    subject = EVERY_OPERATION if name.strip("_") in WITHOUT_BAD_POINTS else name
+    guard = Remedy(kind=RemedyKind.GUARD, subject=subject, site=nonfinite.location)
     return (guard, Remedy(kind=RemedyKind.CLIP, amount=1.0), Remedy(kind=RemedyKind.RATE, amount=0.25))
 
 

@@ -65,7 +65,7 @@ class Limits(Options):
         "https://arxiv.org/abs/1502.01852",
         "https://arxiv.org/abs/1512.03385",
     ),
-    remedies=(RemedyKind.REINITIALIZE,),
+    remedies=(RemedyKind.REINITIALIZE, RemedyKind.RELU_UNITS),
 )
 def vanishing_gradients(
     gradients: Gradients,

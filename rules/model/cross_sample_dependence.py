@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import CrossSample
+from auditor.evidence import CrossSample, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, named, number, percent
@@ -38,6 +38,7 @@ class Limits(Options):
     "cross-sample-dependence",
     severity=Severity.ERROR,
     explains=NOT_LEARNING,
+    remedies=(RemedyKind.BATCH_FIRST, RemedyKind.SWAP_AXES),
     fix="""Keep the batch in its dimension: `nn.LSTM(..., batch_first=True)`, `x.transpose(0, 1)` instead of
     `x.view(...)` to swap dimensions, `softmax(dim=-1)`, `x.flatten(1)`.""",
     references=(

@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Options, Severity, rule
-from auditor.evidence import BatchNorm, BatchNorms
+from auditor.evidence import BatchNorm, BatchNorms, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number
@@ -27,6 +27,7 @@ class Limits(Options):
     explains=NOT_LEARNING,
     fix="""Put frozen batch norms into evaluation mode after every `model.train()`: `model.backbone.eval()`;
     `requires_grad_(False)` freezes only their weights.""",
+    remedies=(RemedyKind.FROZEN_NORMS,),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html",
         "https://docs.pytorch.org/docs/stable/notes/autograd.html#evaluation-mode-nn-module-eval",

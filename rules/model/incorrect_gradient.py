@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
-from auditor.evidence import CustomFunction, CustomFunctions
+from auditor.evidence import CustomFunction, CustomFunctions, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
@@ -27,6 +27,7 @@ class Limits(Options):
     explains=(*NOT_LEARNING, "exploding-gradients"),
     fix="""Derive the backward anew and check it in double precision:
     `torch.autograd.gradcheck(MyFunction.apply, (x.double().requires_grad_(),))`.""",
+    remedies=(RemedyKind.OWN_DERIVATIVE,),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.autograd.gradcheck.gradcheck.html",
         "https://docs.pytorch.org/docs/stable/notes/extending.html",
@@ -121,6 +122,7 @@ def _finding(each: CustomFunction, limits: Limits) -> Finding:
         severity=Severity.WARNING if scaled and not each.missing else None,
         confidence=Confidence.CONFIRMED,
         detail=(f"checked in {each.dtype} on inputs of the training loop",),
+        remedies=(Remedy(kind=RemedyKind.OWN_DERIVATIVE, subject=each.name, site=each.location),),
     )
 
 
@@ -138,5 +140,6 @@ def _on_purpose(each: CustomFunction, limits: Limits) -> Finding:
         limit=limits.max_error,
         severity=Severity.NOTE,
         confidence=Confidence.CONFIRMED,
+        remedies=(),
         fix="Nothing to fix if this is meant; say so with a comment `# audit: ignore[MOD107] surrogate gradient`.",
     )

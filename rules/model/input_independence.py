@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import GradientReach, IgnoredInput, InputUse, Overfit, PairedReplay, Unreached
+from auditor.evidence import GradientReach, IgnoredInput, InputUse, Overfit, PairedReplay, RemedyKind, Unreached
 from auditor.paired import Comparison, compare, untrue
 from auditor.series import diverged, finite, middle, tail, width
 
@@ -47,6 +47,7 @@ class Limits(Options):
     explains=("cannot-overfit", "majority-class-collapse", "loss-plateau", "class-imbalance"),
     fix="""Follow one batch through the forward pass and find where two samples become the same:
     `assert not torch.equal(model(x), model(x.flip(0)))`; then repeat it for every intermediate tensor.""",
+    remedies=(RemedyKind.NO_SINGLE_NORMS,),
     references=(
         "https://karpathy.github.io/2019/04/25/recipe/",
         "https://arxiv.org/abs/1611.03530",

@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 
 from auditor.declare import Finding, Inconclusive, Judgement, Measured, NotApplicable, Options, Severity, rule
-from auditor.evidence import BatchNorm, BatchNorms, Loader, Program
+from auditor.evidence import BatchNorm, BatchNorms, Loader, Program, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number
@@ -28,6 +28,7 @@ class Limits(Options):
     explains=NOT_LEARNING,
     fix="""Normalize within the sample: `nn.GroupNorm(8, channels)` or `nn.LayerNorm(features)`; or share statistics
     over devices with `nn.SyncBatchNorm`; give the loader `drop_last=True` if only its last batch is tiny.""",
+    remedies=(RemedyKind.GROUP_NORM,),
     references=(
         "https://arxiv.org/abs/1803.08494",
         "https://arxiv.org/abs/1702.03275",
@@ -138,5 +139,6 @@ def _last(found: tuple[Loader, BatchNorm], limits: Limits) -> Finding:
         location=loader.location or layer.location,
         measured=1.0,
         limit=float(limits.min_samples),
+        remedies=(),
         fix="Drop the incomplete batch: `DataLoader(data, batch_size=16, shuffle=True, drop_last=True)`.",
     )

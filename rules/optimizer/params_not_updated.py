@@ -14,7 +14,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LayerChains, Motion, Ownership, ParameterMotion, Schedules
+from auditor.evidence import LayerChains, Motion, Ownership, ParameterMotion, Remedy, RemedyKind, Schedules
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number
@@ -168,6 +168,7 @@ def _frozen(ownership: Ownership, limits: Limits) -> Finding:
         severity=Severity.WARNING,
         confidence=Confidence.CONFIRMED,
         since=ownership.since or None,
+        remedies=(Remedy(kind=RemedyKind.LEARN_LAYERS, layers=tuple(each.name for each in layers)),),
         fix="Let the new layer learn: `model.fc.requires_grad_(True)` after the others have been frozen.",
     )
 

@@ -19,7 +19,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import RemedyKind, Schedule, Schedules
+from auditor.evidence import Remedy, RemedyKind, Schedule, Schedules
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -50,7 +50,7 @@ class Limits(Options):
         "https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html",
         "https://github.com/huggingface/accelerate/issues/963",
     ),
-    remedies=(RemedyKind.HOLD_RATE,),
+    remedies=(RemedyKind.HOLD_RATE, RemedyKind.STEP_SCHEDULE),
 )
 def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
     """A learning-rate schedule is stepped per batch though it counts epochs, or the other way around, or never.
@@ -321,6 +321,7 @@ def _epochwise(pace: _Pace) -> Finding | None:
         f"its {length} steps it will take {planned}, and the rate hardly leaves its start",
         1.0 / per_epoch,
         1.0,
+        remedy=RemedyKind.STEP_SCHEDULE,
         fix="Step it after every batch: `optimizer.step(); scheduler.step()`.",
     )
 
@@ -351,7 +352,14 @@ def _length(pace: _Pace, limits: Limits) -> Iterator[Finding]:
 
 
 def _finding(
-    pace: _Pace, message: str, measured: float, limit: float, *, fix: str, severity: Severity = Severity.WARNING
+    pace: _Pace,
+    message: str,
+    measured: float,
+    limit: float,
+    *,
+    fix: str,
+    severity: Severity = Severity.WARNING,
+    remedy: RemedyKind = RemedyKind.HOLD_RATE,
 ) -> Finding:
     facts = []
     if pace.seen.batches_per_epoch:
@@ -371,4 +379,5 @@ def _finding(
         confidence=Confidence.CONFIRMED,
         detail=("; ".join(facts),) if facts else (),
         fix=fix,
+        remedies=(Remedy(kind=remedy),),
     )

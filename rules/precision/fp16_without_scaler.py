@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
-from auditor.evidence import Program, Underflow
+from auditor.evidence import Program, Remedy, RemedyKind, Underflow
 from auditor.series import finite, middle
 
 from ..symptoms import NOT_LEARNING
@@ -30,6 +30,7 @@ class Limits(Options):
     explains=(*NOT_LEARNING, "update-ratio"),
     fix="""Scale the loss, `scaler = torch.amp.GradScaler("cuda")`, then `scaler.scale(loss).backward()`,
     `scaler.step(optimizer)` and `scaler.update()`; or use bfloat16, which needs no scaler.""",
+    remedies=(RemedyKind.SCALE_LOSS,),
     references=(
         "https://docs.pytorch.org/docs/stable/amp.html#gradient-scaling",
         "https://docs.pytorch.org/docs/stable/notes/amp_examples.html",
@@ -106,4 +107,5 @@ def fp16_without_scaler(underflow: Underflow, program: Program | None, limits: L
         limit=limits.max_lost_share,
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
+        remedies=(Remedy(kind=RemedyKind.SCALE_LOSS, amount=underflow.scale),),
     )

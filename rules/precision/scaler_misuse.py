@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
-from auditor.evidence import ScaleChange, ScalerUse
+from auditor.evidence import RemedyKind, ScaleChange, ScalerUse
 
 from ..symptoms import NOT_LEARNING, UNSTABLE
 from ..words import count, number, percent
@@ -41,6 +41,7 @@ class Limits(Options):
     explains=(*NOT_LEARNING, *UNSTABLE, "lr-too-high", "clip-before-unscale"),
     fix="""Build one scaler before the loop and use all three of its calls in every step:
     `scaler.scale(loss).backward(); scaler.step(optimizer); scaler.update()`.""",
+    remedies=(RemedyKind.ONE_SCALE,),
     references=(
         "https://docs.pytorch.org/docs/stable/notes/amp_examples.html",
         "https://docs.pytorch.org/docs/stable/amp.html#torch.amp.GradScaler",

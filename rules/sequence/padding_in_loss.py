@@ -41,7 +41,7 @@ class Limits(Options):
     explains=(*NOT_LEARNING, "initial-loss"),
     fix="""Leave padding out: `F.cross_entropy(logits, labels, ignore_index=pad_id)`, or set its labels to -100. Where
     the padding token also ends the text, keep the first one.""",
-    remedies=(RemedyKind.IGNORE_LABELS,),
+    remedies=(RemedyKind.IGNORE_LABELS, RemedyKind.IGNORE_PADDING),
     references=(
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
         "https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html",
@@ -173,6 +173,7 @@ def _of_output(site: PaddedSite, limits: Limits) -> Finding:
             f"padding is known by {site.reason}",
             f"its gradient is {number(site.strength)} times that of other positions, in {count(site.calls, 'call')}",
         ),
+        remedies=(Remedy(kind=RemedyKind.IGNORE_PADDING, site=site.location),),
         fix="""Leave padding out of the mean: `((prediction - target) ** 2)[mask].mean()`, or
         `(loss * mask).sum() / mask.sum()` of a loss with `reduction="none"`.""",
     )

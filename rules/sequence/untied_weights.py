@@ -11,7 +11,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import TiedPair, TiedWeights
+from auditor.evidence import Remedy, RemedyKind, TiedPair, TiedWeights
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
@@ -24,6 +24,7 @@ from ..words import count, number
     explains=NOT_LEARNING,
     fix="""Make them one parameter, after everything that replaces parameters: `model.head.weight = model.embed.weight`
     (not `.data.copy_` and not `.clone()`), or drop the flag.""",
+    remedies=(RemedyKind.TIE_WEIGHTS,),
     references=(
         "https://arxiv.org/abs/1608.05859",
         "https://huggingface.co/docs/transformers/main/en/main_classes/model",
@@ -116,5 +117,6 @@ def _finding(pair: TiedPair) -> Finding:
         limit=0.0,
         severity=Severity.WARNING if sure else Severity.NOTE,
         confidence=Confidence.CONFIRMED if sure else Confidence.SUSPECTED,
+        remedies=(Remedy(kind=RemedyKind.TIE_WEIGHTS, layers=(pair.embedding, pair.head)),),
         detail=(("they were equal before the first step" if pair.equal_start else "they were never equal"),),
     )

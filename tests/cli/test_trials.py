@@ -141,6 +141,15 @@ def test_a_metric_in_pairs_counts_as_tried():
     ]
 
 
+def test_a_figure_without_chance_needs_no_test_and_has_to_be_off_every_time():
+    paired = Remedy(kind=RemedyKind.PAIRED_METRIC)
+    for errors, helped in (((0.3,), True), ((0.3, 0.0), False), ((), False), ((NAN,), False)):
+        exact = PairedReplay(start="later", control=errors, treated=(0.0,) * len(errors))
+        made = TrialRun(remedies=(paired,), metric="error of the reported figure", looks=(exact,))
+        assert result(made).helped is helped
+        assert not result(made.model_copy(update={"metric": "loss"})).helped
+
+
 def test_notes_are_not_worth_a_trial_and_consequences_wait():
     assert asked(audit(("a", (RATE,)), severity=Severity.NOTE)) == []
     found = audit(("a", (RATE,)), ("b", (ZERO,)))
@@ -175,6 +184,23 @@ def test_the_experiment_that_a_rule_rests_on_counts_as_its_trial():
 )
 def test_what_counts_as_help(before, after, helped):
     assert result(run(RATE, before=before, after=after)).helped is helped
+
+
+def test_little_is_enough_in_two_looks_at_a_loss_that_does_not_come_down_without_it():
+    looks = (look(2.0, 1.88, noise=0.01), look(2.0, 1.88, noise=0.01, seed=2))
+    assert result(run(RATE, looks=looks)).helped
+    assert not result(run(RATE, looks=looks[:1])).helped
+    assert not result(run(RATE, looks=looks, metric="error rate")).helped
+    falling = (look(1.0, 0.94, noise=0.01), look(1.0, 0.94, noise=0.01, seed=2))
+    assert not result(run(RATE, looks=falling)).helped
+
+
+def test_samples_have_to_be_kept_apart_altogether():
+    first = Remedy(kind=RemedyKind.BATCH_FIRST)
+    for left, helped in ((0.5, False), (1e-7, True)):
+        looks = tuple(PairedReplay(start="initial", control=(1.0,) * 30, treated=(left,) * 30) for _ in range(2))
+        assert result(run(first, looks=looks, metric="influence of other samples")).helped is helped
+        assert result(run(first, looks=looks, metric="influence of padding")).helped
 
 
 def test_one_look_against_it_is_enough():

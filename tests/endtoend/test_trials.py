@@ -2,47 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from tried import PRELUDE, R, trial
+from tried import CLASSIFIER, REGRESSION, STEPS, R, lines, trial, written
 
-from auditor.evidence import Location, RemedyKind
+from auditor.evidence import RemedyKind
 from auditor.spec import TrialRequest
-
-STEPS = 40
-CLASSIFIER = """
-model = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
-for step, (a, b) in enumerate(batches(x, y)):
-    loss = F.cross_entropy(model(a), b)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    if done(loss):
-        break
-"""
-REGRESSION = CLASSIFIER.replace("nn.Linear(24, 3)", "nn.Linear(24, 1)").replace("batches(x, y)", "batches(x, t)")
-REGRESSION = REGRESSION.replace("F.cross_entropy(model(a), b)", "F.mse_loss(model(a), b)").replace("0.2", "0.02")
-
-
-def lines(script: str, text: str) -> Location:
-    """Where the text stands in the script that is written to disk."""
-    before = (PRELUDE + script).partition(text)[0]
-    return Location(file="train.py", line=before.count("\n") + 1)
-
-
-def written(script: str, folder: Path) -> list[float]:
-    """The losses of the script by itself."""
-    ending = f"\n\ndef done(loss):\n    losses.append(loss.item())\n    return len(losses) >= {STEPS}\n"
-    path = folder / "written.py"
-    path.write_text(PRELUDE + ending + script + "\nprint(json.dumps(losses))\n")
-    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
-    return json.loads(ran.stdout)
-
 
 ZERO = "    optimizer.zero_grad()\n"
 PROBABILITIES = CLASSIFIER.replace("F.cross_entropy(model(a), b)", "F.cross_entropy(F.softmax(model(a), dim=1), b)")

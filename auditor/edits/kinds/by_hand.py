@@ -21,6 +21,18 @@ _REASONS = {
     RemedyKind.PADDING_MASK: "which way round the mask is, and how it gets there, differs from model to model",
     RemedyKind.SHIFT_LABELS: "in which of the places that could shift it belongs is for you to decide",
     RemedyKind.NONLINEARITY: "which nonlinearity it is, and whether the layers are needed, is for you to decide",
+    RemedyKind.IGNORE_PADDING: "which positions are padding is told in a way of each script's own",
+    RemedyKind.STEP_SCHEDULE: "the schedule belongs into the loop over the batches, behind the update",
+    RemedyKind.SWAP_AXES: "`transpose` or `permute` takes the place of the view, and what follows may want a copy",
+    RemedyKind.OWN_DERIVATIVE: "which of the two, forward or backward, is wrong is for you to decide",
+    RemedyKind.GROUP_NORM: "how many groups, or larger batches instead, is for you to decide",
+    RemedyKind.NO_SINGLE_NORMS: "over which axis it was meant to go is for you to say",
+    RemedyKind.LEARN_LAYERS: "which layers are to stay frozen is for you to say",
+    RemedyKind.FROZEN_NORMS: "they go into evaluation mode wherever the model goes into training mode",
+    RemedyKind.RELU_UNITS: "which activation takes their place is for you to decide",
+    RemedyKind.SCALE_LOSS: "a GradScaler takes three calls, and one for each clipping",
+    RemedyKind.ONE_SCALE: "which call of the GradScaler is missing is for you to see",
+    RemedyKind.TIE_WEIGHTS: "they are to be tied behind everything that replaces parameters",
     RemedyKind.HOLD_RATE: "the scheduler has to be given the steps that it really takes",
 }
 

@@ -69,6 +69,15 @@ def _batch_size(probe: Probe) -> int:
     return size
 
 
+def influence_of_others(probe: Probe, examination: Examination) -> tuple[float, float]:
+    """(largest relative change of the outputs of others when a sample is replaced, least of that of its own)."""
+    look = _Look(probe, examination, _batch_size(probe))
+    moves = [move for move in map(look._replace, look._chosen()) if move is not None]
+    if not moves:
+        raise NotRun("the samples of the batch are all alike: none can be replaced by another")
+    return max(move.others for move in moves), min(move.own for move in moves)
+
+
 def _rows_of_one_vector(examination: Examination) -> int:
     """Without a loader: the rows of the inputs, where they are certain to be samples. Each row is a sequence, a table
     or an image, the model returns one vector for each, works on fewer rows, and no layer takes them for a sequence."""

@@ -64,7 +64,7 @@ def _gradients_at(
             steps=1,
             label=f"loss scale {value:g}",
             order=order(probe),
-            prepare=_setter(scalers, value),
+            prepare=scale_setter(scalers, value),
             at_update=_recorder(probe, seen),
         )
         trail.require(1)
@@ -114,7 +114,7 @@ def nothing_to_scale(probe: Probe) -> str:
     return "a GradScaler scales the loss" if scalers_used(probe) else ""
 
 
-def _setter(scalers: list[Any], value: float) -> Callable[[], None]:
+def scale_setter(scalers: list[Any], value: float) -> Callable[[], None]:
     def prepare() -> None:
         for scaler in scalers:
             scaler._scale.fill_(value)

@@ -22,6 +22,7 @@ STEPS = 120
 MEASURED = (
     "loss of the counted labels",
     "loss of the next token",
+    "loss in evaluation mode",
     "log loss",
     "distance from the targets",
     "error rate of the repaired labels",

@@ -24,9 +24,11 @@ from auditor.probe.parts.loss_sites import spread_over_each_other
 from auditor.probe.program import LoaderSeen
 
 LARGEST = 2**20  # values of an output or of labels that are kept until the next ones
+LARGEST_RESULT = 2**24  # elements of a comparison that is counted
 MOST_ROWS = 4096  # of a comparison that is counted
 MOST_ERRORS = 60  # calls of one place
 LOOKS = 8  # at suspicious comparisons of one place
+OVERLAPS = {"&": torch.logical_and, "|": torch.logical_or, "*": torch.mul}
 KEPT = 8  # results of argmax over a single column that are waited for
 
 
@@ -138,15 +140,20 @@ class ComparisonsCollector(Collector):
             paired=paired,
             reported=reported,
         )
-        if paired is not None and reported is not None:
-            site.errors.append((reported - paired).abs())
+        self._note_error(site, left, right, result)
         self._sites[location] = site
 
     def _called_again(self, site: _Site, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
         site.calls += 1
         if len(site.errors) >= MOST_ERRORS or result.shape[0] > MOST_ROWS:
             return
-        paired, reported = _figures(site.function, left, right, result)
+        self._note_error(site, left, right, result)
+
+    @staticmethod
+    def _note_error(site: _Site, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor) -> None:
+        if result.numel() > LARGEST_RESULT:
+            return
+        paired, reported = _figures(site.function, left, right, result, several=True)
         if paired is not None and reported is not None:
             site.errors.append((reported - paired).abs())
 
@@ -242,16 +249,22 @@ def _every_with_every(left: torch.Tensor, right: torch.Tensor, result: Any) -> b
 
 
 def _figures(
-    function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor
+    function: str, left: torch.Tensor, right: torch.Tensor, result: torch.Tensor, several: bool = False
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """(in pairs, as reported): shares of hits, or mean squares of differences; None for other operations."""
-    if left.numel() != right.numel() or left.numel() > left.shape[0]:
+    """(in pairs, as reported): shares of hits, or mean squares of differences; None for other operations.
+
+    `several`: also of operands with several numbers a sample, such as masks, and of their overlaps.
+    """
+    if left.numel() != right.numel() or (left.numel() > left.shape[0] and not several):
         return None, None
     if function == "-":
         return (left.reshape(-1) - right.reshape(-1)).float().square().mean(), result.float().square().mean()
     if function == "==":
         hits = (left.reshape(-1) == right.reshape(-1)).float().mean()
-        return hits, result.float().sum() / result.shape[0]
+        return hits, result.float().sum() / left.numel()
+    if several and function in OVERLAPS and not result.is_floating_point():
+        joined = OVERLAPS[function](left.reshape(-1), right.reshape(-1)).float().mean()
+        return joined, result.float().sum() / left.numel()
     return None, None
 
 

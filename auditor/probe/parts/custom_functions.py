@@ -46,6 +46,10 @@ class CustomFunctionsCollector(Collector):
         if needed:
             self._applied[kind] = _Applied(_kept(args), needed, user_location())
 
+    def applied(self, name: str) -> Any:
+        """The function of that name, None where there is none."""
+        return next((kind for kind in self._applied if kind.__name__ == name), None)
+
     def part(self) -> CustomFunctions:
         if not self._applied:
             raise Unavailable("no autograd function of the script's own was applied")

@@ -88,6 +88,10 @@ class SaturationCollector(Collector):
                 unit.checked = True
         self._nodes = []  # they keep the graph alive
 
+    def inside(self) -> set[tuple[int, int]]:
+        """Calls of bounded functions between two layers: id of the module, and which of its calls in a forward."""
+        return {key for key, unit in self._units.items() if unit.inside and unit.checked}
+
     def step_ended(self, step: Any) -> None:
         for key, share in self._pending.items():
             unit = self._units[key]

@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import Remedy, RemedyKind
 from auditor.probe.callchange import CallChange
-from auditor.probe.remedies import answers, calls, data, guards, labels, losses, updates, weights
+from auditor.probe.remedies import (
+    answers,
+    axes,
+    calls,
+    data,
+    guards,
+    labels,
+    layers,
+    losses,
+    padding,
+    scales,
+    schedule,
+    tied,
+    updates,
+    weights,
+)
 from auditor.probe.remedies.treatment import Treatment
 from auditor.probe.replay import NotRun
 
@@ -37,6 +52,7 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.MATCH_SHAPES: losses.match_shapes,
     RemedyKind.ADD_PARAMETERS: updates.add_parameters,
     RemedyKind.HOLD_RATE: updates.hold_rate,
+    RemedyKind.STEP_SCHEDULE: schedule.step_schedule,
     RemedyKind.SHUFFLE: data.shuffle,
     RemedyKind.CLEAN_INPUTS: data.clean_inputs,
     RemedyKind.FULL_PRECISION: weights.full_precision,
@@ -45,6 +61,7 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.CAUSAL_MASK: answers.causal_mask,
     RemedyKind.PADDING_MASK: answers.padding_mask,
     RemedyKind.IGNORE_LABELS: labels.ignore_labels,
+    RemedyKind.IGNORE_PADDING: padding.ignore_padding,
     RemedyKind.SHIFT_LABELS: labels.shift_labels,
     RemedyKind.REPAIR_LABELS: labels.repair_labels,
     RemedyKind.KEEP_GRAPH: calls.keep_graph,
@@ -52,7 +69,18 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.PAIRED_METRIC: answers.paired_metric,
     RemedyKind.NONLINEARITY: calls.nonlinearity,
     RemedyKind.TRAINING_MODE: weights.training_mode,
+    RemedyKind.SCALE_LOSS: scales.scale_loss,
+    RemedyKind.ONE_SCALE: scales.one_scale,
+    RemedyKind.TIE_WEIGHTS: tied.tie_weights,
     RemedyKind.NO_DROPOUT: weights.no_dropout,
+    RemedyKind.BATCH_FIRST: axes.batch_first,
+    RemedyKind.SWAP_AXES: axes.swap_axes,
+    RemedyKind.OWN_DERIVATIVE: layers.own_derivative,
+    RemedyKind.GROUP_NORM: layers.group_norm,
+    RemedyKind.NO_SINGLE_NORMS: layers.no_single_norms,
+    RemedyKind.LEARN_LAYERS: updates.learn_layers,
+    RemedyKind.FROZEN_NORMS: layers.frozen_norms,
+    RemedyKind.RELU_UNITS: layers.relu_units,
 }
 
 

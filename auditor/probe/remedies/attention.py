@@ -34,7 +34,8 @@ def _later(shape: tuple[int, ...]) -> torch.Tensor | None:
 
 def without_padding(runs: dict[int, torch.Tensor]) -> CallChange:
     """No position attends to padding, and what pools over positions leaves it out. `runs`: (batch, length), True at
-    padding, by length."""
+    padding, by length. One position more than that is a summary token that the model puts in front."""
+    runs = _with_summary(runs)
 
     def hidden(shape: tuple[int, ...]) -> torch.Tensor | None:
         run = runs.get(shape[-1])
@@ -48,6 +49,12 @@ def without_padding(runs: dict[int, torch.Tensor]) -> CallChange:
         return _masked_attention(name, function, args, kwargs, hidden)
 
     return change
+
+
+def _with_summary(runs: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    """The same, and with a position in front that is no padding."""
+    more = {length + 1: torch.cat([run.new_zeros(run.shape[0], 1), run], dim=1) for length, run in runs.items()}
+    return more | runs
 
 
 def _masked_attention(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Hidden) -> Any:

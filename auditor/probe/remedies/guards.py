@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from auditor.evidence import Remedy
+from auditor.evidence import EVERY_OPERATION, Remedy
 from auditor.probe.locate import user_location
 from auditor.probe.remedies.treatment import Treatment, changing, is_at
 from auditor.probe.replay import NotRun
@@ -20,18 +20,29 @@ MOST = 30.0  # of an exponent
 
 
 def guard(probe: Probe, remedy: Remedy) -> Treatment:
-    """Of all such operations in the line: which one broke down is known by a name of the graph at times."""
-    site = remedy.site
-    if site is None:
+    """Of all such operations in the line: which one broke down is known by a name of the graph at times. Of those in
+    all lines that carry a gradient where the remedy says so."""
+    site, everywhere = remedy.site, remedy.subject == EVERY_OPERATION
+    if site is None and not everywhere:
         raise NotRun("the line of the operation is not known")
 
     def change(name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         guarded = _GUARDED.get(name)
-        if guarded is None or not args or not is_at(site, user_location()):
+        if guarded is None or not args:
+            return NotImplemented
+        if everywhere:
+            if name in _OF_ANY_NUMBER or not _carry_gradient(args):
+                return NotImplemented
+        elif not is_at(site, user_location()):
             return NotImplemented
         return guarded(function, args, kwargs)
 
     return changing(change)
+
+
+def _carry_gradient(args: tuple[Any, ...]) -> bool:
+    """An optimizer takes roots and quotients as well, without any."""
+    return torch.is_grad_enabled() and any(isinstance(each, torch.Tensor) and each.requires_grad for each in args)
 
 
 def _positive(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -77,6 +88,7 @@ def _spread_out(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return function(values + ramp.view(values.shape), *args[1:], **kwargs)
 
 
+_OF_ANY_NUMBER = ("pow", "__pow__")  # whole powers of negative numbers are what they should be
 _GUARDED: dict[str, Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]] = {
     **dict.fromkeys(("sqrt", "sqrt_", "rsqrt", "log", "log_", "log2", "log10", "pow", "__pow__"), _positive),
     **dict.fromkeys(("exp", "exp_", "expm1"), _bounded),

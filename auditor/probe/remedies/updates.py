@@ -81,6 +81,38 @@ def add_parameters(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"prepare": prepare, "undo": undo})
 
 
+def learn_layers(probe: Probe, remedy: Remedy) -> Treatment:
+    names, wanted = probe.program.module_names(), set(remedy.layers)
+    modules = [module for _, model in probe.program.models() for module in model.modules()]
+    chosen = [module for module in modules if names.get(id(module)) in wanted]
+    frozen = [p for module in chosen for p in module.parameters(recurse=False) if not p.requires_grad]
+    stepped = probe.program.stepped()
+    if probe.manual() or not stepped or not frozen:
+        raise NotRun("there is no optimizer, or no frozen weight in these layers")
+    optimizer = stepped[0].optimizer
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    added = [p for p in frozen if id(p) not in held]
+    kept = [parameter.detach().clone() for parameter in frozen]
+
+    def prepare() -> None:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        if added:
+            options = {key: value for key, value in optimizer.param_groups[-1].items() if key != "params"}
+            optimizer.add_param_group({**options, "params": added})
+
+    def undo() -> None:
+        if added:
+            optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"][0] is not added[0]]
+        for parameter, value in zip(frozen, kept, strict=True):
+            optimizer.state.pop(parameter, None)
+            parameter.requires_grad_(False)
+            parameter.grad = None
+            parameter.data.copy_(value)
+
+    return Treatment({"prepare": prepare, "undo": undo})
+
+
 def no_auxiliary(probe: Probe, remedy: Remedy) -> Treatment:
     return Treatment({"auxiliary": False}, metric="loss of the data")
 

@@ -26,9 +26,16 @@ def reinitialize(probe: Probe, remedy: Remedy) -> Treatment:
     wanted = set(remedy.layers)
     chosen = [module for module in collector.modules if names.get(id(module)) in wanted] if wanted else None
     cells = [cell for cell in collector.recurrent if not wanted or names.get(id(cell)) in wanted]
+    cells += [table for table in _tables(probe) if names.get(id(table)) in wanted]
     if not cells and not (collector.modules if chosen is None else chosen):
-        raise NotRun("none of these layers is linear, convolutional or recurrent")
+        raise NotRun("none of these layers is linear, convolutional, recurrent or a table")
     return Treatment({"prepare": redraw(collector, chosen, cells, zeros=bool(wanted))})
+
+
+def _tables(probe: Probe) -> list[torch.nn.Module]:
+    """Embeddings."""
+    kinds = (torch.nn.Embedding, torch.nn.EmbeddingBag)
+    return [module for _, model in probe.program.models() for module in model.modules() if isinstance(module, kinds)]
 
 
 def full_precision(probe: Probe, remedy: Remedy) -> Treatment:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,19 +63,29 @@ def lines(script: str, text: str) -> Location:
     return Location(file="train.py", line=before.count("\n") + 1)
 
 
-def written(script: str, folder: Path) -> list[float]:
-    """The losses of the script by itself."""
-    ending = f"\n\ndef done(loss):\n    losses.append(loss.item())\n    return len(losses) >= {STEPS}\n"
-    path = folder / "written.py"
-    path.write_text(PRELUDE + ending + script + "\nprint(json.dumps(losses))\n")
-    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
-    return json.loads(ran.stdout)
-
-
 @pytest.fixture(scope="module")
 def warm() -> Iterator[WarmStart]:
     with WarmStart() as started:
         yield started
+
+
+@pytest.fixture
+def written(warm, tmp_path) -> Callable[[str], list[float]]:
+    """The losses of a script by itself."""
+
+    def run(script: str) -> list[float]:
+        ending = f"\n\ndef done(loss):\n    losses.append(loss.item())\n    return len(losses) >= {STEPS}\n"
+        path = tmp_path / "written.py"
+        path.write_text(PRELUDE + ending + script + "\nprint(json.dumps(losses))\n")
+        ran = subprocess.run([*warm.python, str(path)], capture_output=True, text=True, check=True)
+        return json.loads(ran.stdout)
+
+    return run
+
+
+def some(cases: Iterable[str], further: Container[str]) -> list[object]:
+    """Parameters, of which `further` are left out by default."""
+    return [pytest.param(case, marks=pytest.mark.corpus if case in further else []) for case in cases]
 
 
 @pytest.fixture

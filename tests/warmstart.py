@@ -2,6 +2,7 @@
 
     with WarmStart() as warm:
         conduct(Request("train.py"), settings, command=warm.command)
+        subprocess.run([*warm.python, "train.py"])
 
 The child's command becomes a small client of its own. It sends its streams, folder, environment and arguments to the
 warm process, which forks; it passes signals on and ends as the fork ends. No torch operation ever runs in the warm
@@ -23,11 +24,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+SCRIPT = "--script"
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class WarmStart:
-    """Owns the warm process. `command` is what `conduct` and `watch` take."""
+    """Owns the warm process. `command` is what `conduct` and `watch` take; `python` runs a script by itself."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
@@ -44,6 +46,7 @@ class WarmStart:
         if self._server.stdout.readline() != b"ready\n":
             raise RuntimeError("the warm process did not start")
         self.command = [sys.executable, "-S", "-I", __file__, "ask", path]
+        self.python = [*self.command, SCRIPT]
 
     def close(self) -> None:
         """Also ends whatever is still running."""
@@ -183,7 +186,19 @@ def become(request: dict[str, Any]) -> NoReturn:
     torch.seed()
     sys.argv = ["-c", *request["arguments"]]
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]
+    if sys.argv[1:2] == [SCRIPT]:
+        _run(sys.argv[2:])
     auditor.probe.launch.main()
+
+
+def _run(arguments: list[str]) -> NoReturn:
+    """As `python train.py` would."""
+    import runpy
+
+    sys.argv = arguments
+    sys.path[0:0] = [os.path.dirname(os.path.abspath(arguments[0]))]
+    runpy.run_path(arguments[0], run_name="__main__")
+    sys.exit(0)
 
 
 def _import_all() -> None:

@@ -134,3 +134,7 @@ class LossSites(Part):
     twice: tuple[TwiceSquashed, ...] = ()
     raw: RawLoss | None = None
     covered: bool = Field(False, description="backward() gets a fixed multiple of what torch's loss functions return.")
+    multiple: float = Field(
+        1.0,
+        description="The loss of a step over that of one call, where covered: 4 where the losses of four are added.",
+    )

@@ -87,6 +87,11 @@ class LossFacts:
         """What backward() gets, over what the loss functions return."""
         return fetch(self._ratios[:1])[0] if self._ratios else 1.0
 
+    def calls_in_loss(self) -> float:
+        """The loss of a step, in losses of one call; 1 where the first was not finite."""
+        found = self.scale() * self._calls
+        return found if math.isfinite(found) else 1.0
+
     def floor(self, probe: Probe) -> tuple[float | None, str]:
         """(lowest loss with exact predictions, what lifts it); None where the loss has other terms or is not known."""
         if self._first is None:
@@ -96,4 +101,4 @@ class LossFacts:
             return None, reason
         if not self.covers_loss():
             return None, "the loss has terms besides the loss function that was seen"
-        return floor * self.scale() * self._calls, reason
+        return floor * self.calls_in_loss(), reason

@@ -127,11 +127,12 @@ def _constant_answer(initial: InitialLoss | None, targets: Targets | None, sites
     """Loss of the best constant prediction, where the whole loss is one call with mean reduction."""
     if sites is None or not sites.covered or len(sites.sites) != 1 or sites.sites[0].reduction != "mean":
         return None
+    one = None  # of one call
     if initial is not None and not (initial.weighted or initial.soft_targets or initial.label_smoothing):
-        return initial.marginal if initial.marginal > 0 else None
-    if targets is not None and targets.function == "mse_loss" and targets.std > 0:
-        return targets.std**2
-    return None
+        one = initial.marginal
+    elif targets is not None and targets.function == "mse_loss":
+        one = targets.std**2
+    return one * sites.multiple if one is not None and one > 0 and sites.multiple > 0 else None
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tried import audited, warm
+from tried import audited, warm, written
 
-__all__ = ["audited", "warm"]
+__all__ = ["audited", "warm", "written"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -157,7 +156,7 @@ def told(finding: ReportedFinding) -> str:
 
 
 @pairs(FIXED, FIXED_TOO)
-def test_the_finding_is_gone_and_the_script_still_runs(name, text, audited, tmp_path):
+def test_the_finding_is_gone_and_the_script_still_runs(name, text, audited, warm, tmp_path):
     audit = audited(name)
     assert audit.findings
     for finding in audit.findings:
@@ -172,7 +171,7 @@ def test_the_finding_is_gone_and_the_script_still_runs(name, text, audited, tmp_
     again = audited(name)
     assert not again.findings, [each.message for each in again.findings]
     assert {each.outcome for each in again.verdicts} <= {"pass", "not-applicable"}
-    ran = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    ran = subprocess.run([*warm.python, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "final" in ran.stdout
 

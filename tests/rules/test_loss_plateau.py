@@ -39,3 +39,12 @@ def test_the_losses_of_two_models_are_no_course(after: int, outcome: str) -> Non
         judge("loss-plateau", standing(replaced_after=after), COIN, SITES, Program(loop="loader")).verdict.outcome
         == outcome
     )
+
+
+def test_losses_of_several_calls_are_held_against_as_many_constant_answers() -> None:
+    """Four batches whose losses are added, or four models that take turns."""
+    several = SITES.model_copy(update={"multiple": 4.0})
+    assert judge("loss-plateau", standing(), COIN, several, Program(loop="loader")).verdict.outcome == "pass"
+    losses = tuple(4 * loss for loss in standing().losses)
+    summed = standing(losses=losses)
+    assert judge("loss-plateau", summed, COIN, several, Program(loop="loader")).verdict.outcome == "fail"

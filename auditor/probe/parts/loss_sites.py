@@ -267,6 +267,7 @@ class LossSitesCollector(Collector):
     def part(self) -> LossSites:
         if not self._sites and not self._terms:
             raise Unavailable("no loss with a graph was seen at a sampled step", "inconclusive")
+        facts = self.probe.loss_facts()
         return LossSites(
             sites=tuple(map(_describe, self._sites.values())),
             terms=tuple(LossTerm(kind=term.kind, factor=term.factor, rows=term.rows) for term in self._terms[:32]),
@@ -279,7 +280,8 @@ class LossSitesCollector(Collector):
             crossed_softmaxes=tuple(self._crossed.values()),
             twice=tuple(self._twice.values()),
             raw=self._raw,
-            covered=self.probe.loss_facts().covers_loss(),
+            covered=facts.covers_loss(),
+            multiple=facts.calls_in_loss() if facts.covers_loss() else 1.0,
         )
 
 

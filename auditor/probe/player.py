@@ -255,10 +255,13 @@ class Player:
             return target
         return change(target)
 
-    def examine(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        """At the first training forward of a step. What the user's model raises ends the examination, not the loop."""
+    def examine(self, module: torch.nn.Module, args: Any, kwargs: Any, first: bool) -> None:
+        """At the first training forward of a step, or at each. What the user's model raises ends the examination, not
+        the loop."""
         request = self.request
         if request is None or request.examine is None or self._settling > 0 or self._trail.trouble:
+            return
+        if not first and not request.examine_each:
             return
         try:
             request.examine(Examination(module, args, kwargs), self.replayed)

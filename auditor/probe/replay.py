@@ -61,6 +61,7 @@ class Replay:
     measure: Callable[[LossCall], torch.Tensor | None] | None = (
         None  # a figure (0-d) of a loss call, of the last a step
     )
+    examine_each: bool = False  # at every training forward of a step: an encoder's and a decoder's
     hear_loss: Callable[[LossCall, int], None] | None = None  # every call of a loss function, with the step's number
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
     calls: CallChange | None = None  # calls of torch's functions that do something else

@@ -93,6 +93,7 @@ class Trail:
     asked: int = 0
     check: FiniteCheck | None = None
     penalties: list[int] = field(default_factory=list)  # such terms that were switched off, per backward
+    summed: float = 0.0  # see lossgraph.summed_beside_mean, where the terms beside the loss function are off
     clip_limits: list[float] = field(default_factory=list)  # of every call of a clipping function
     trouble: str = ""  # what the model raised while it was examined
 

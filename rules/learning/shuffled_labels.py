@@ -8,7 +8,7 @@ import statistics
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Missing, Options, Severity, rule
-from auditor.evidence import Augmentation, LabelControl
+from auditor.evidence import Augmentation, LabelControl, OwnOrders, Source
 from auditor.paired import untrue
 from auditor.series import middle
 
@@ -47,7 +47,9 @@ class Limits(Options):
         "https://karpathy.github.io/2019/04/25/recipe/",
     ),
 )
-def shuffled_labels(control: LabelControl | None, augmentation: Augmentation | None, limits: Limits) -> Judgement:
+def shuffled_labels(
+    control: LabelControl | None, augmentation: Augmentation | None, source: Source | None, limits: Limits
+) -> Judgement:
     """The labels do not belong to the inputs they are fed with.
 
     ## What it does
@@ -71,7 +73,8 @@ def shuffled_labels(control: LabelControl | None, augmentation: Augmentation | N
 
     And exactly, for images with a target for each place: samples are drawn several times, and of two draws only one
     of image and mask is flipped or turned, the other one bit for bit as it was, `min-torn` times or more. Those that
-    look the same when they are turned do not count.
+    look the same when they are turned do not count. From the source: inputs and targets of one scope that are used
+    together, each shuffled by a call of its own (`shuffle(x)`, `shuffle(y)`), with no seed set in between.
 
     ## When it may be wrong
 
@@ -92,6 +95,11 @@ def shuffled_labels(control: LabelControl | None, augmentation: Augmentation | N
     if augmentation is not None and augmentation.torn >= limits.min_torn:
         yield Measured(float(augmentation.torn), 0.0, _torn_text(augmentation))
         yield _torn(augmentation)
+        return
+    if source is not None and source.own_orders:
+        found = source.own_orders[0]
+        yield Measured(float(len(source.own_orders)), 0.0, f"{found.inputs} and {found.targets} are shuffled apart")
+        yield from map(_apart, source.own_orders)
         return
     if control is None:
         raise Missing("label_control")
@@ -138,6 +146,21 @@ def _torn_text(augmentation: Augmentation) -> str:
     return (
         f"in {augmentation.torn} of {count(augmentation.turned, 'pair')} of draws of the same sample that differ by a "
         "flip or a turn, only one of image and mask is turned"
+    )
+
+
+def _apart(found: OwnOrders) -> Finding:
+    return Finding(
+        message=(
+            f"{found.inputs} (line {found.first.line}) and {found.targets} are shuffled by two separate calls: each "
+            "gets an order of its own, and rows and labels do not belong together any more"
+        ),
+        where=found.targets,
+        location=found.location,
+        measured=1.0,
+        limit=0.0,
+        severity=Severity.ERROR,
+        confidence=Confidence.CONFIRMED,
     )
 
 

@@ -242,6 +242,35 @@ def test_statistics_that_leak_nothing(read, body):
     assert not read(body).whole_fits
 
 
+# --------------------------------------------------------------------------------------------------------------- orders
+
+PAIR = "\nfor i in range(0, n, 8):\n    step(x[i : i + 8], y[i : i + 8])"
+APART = [
+    "np.random.shuffle(x)\nnp.random.shuffle(y)" + PAIR,
+    "y = y[torch.randperm(n)]\nx = x[torch.randperm(n)]\ndata = TensorDataset(x, y)",
+    "x = rng.permutation(x)\ny = rng.permutation(y)\na, b, c, d = train_test_split(x, y)",
+    "def load(x, labels):\n    random.shuffle(x)\n    random.shuffle(labels)\n    return list(zip(x, labels))",
+]
+TOGETHER = [
+    "p = torch.randperm(n)\nx, y = x[p], y[p]" + PAIR,
+    "np.random.seed(0)\nnp.random.shuffle(x)\nnp.random.seed(0)\nnp.random.shuffle(y)" + PAIR,
+    "np.random.default_rng(0).shuffle(x)\nnp.random.default_rng(0).shuffle(y)" + PAIR,
+    "random.shuffle(horses)\nrandom.shuffle(zebras)\npairs = zip(horses, zebras)",
+    "np.random.shuffle(y)" + PAIR,
+    "np.random.shuffle(x)\nx = load()\nnp.random.shuffle(y)" + PAIR,
+]
+
+
+@pytest.mark.parametrize("body", APART)
+def test_inputs_and_targets_shuffled_apart(read, body):
+    assert len(read(body).own_orders) == 1
+
+
+@pytest.mark.parametrize("body", TOGETHER)
+def test_inputs_and_targets_that_stay_together(read, body):
+    assert not read(body).own_orders
+
+
 # --------------------------------------------------------------------------------------------------------- accumulators
 
 CARRIED = [

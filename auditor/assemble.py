@@ -25,10 +25,10 @@ def assemble(asked: Run, endings: Sequence[Ending], seconds: float) -> Evidence:
     first, *later = endings
     run = _account(asked, first)
     parts, absent = dict(first.gathered.parts), dict(first.gathered.absent)
-    for ending in later:
+    for before, ending in zip(endings, later, strict=False):
         again = _account(asked, ending)
         new = ending.gathered.parts
-        parts = {**new, **parts, **_traced(new), **_all_trials(parts, new)}
+        parts = {**new, **parts, **_done_again(before, ending), **_traced(new), **_all_trials(parts, new)}
         absent |= ending.gathered.absent
         added = {name: _union(getattr(run, name), getattr(again, name)) for name in ("notes", "diverted")}
         run = run.model_copy(update={**added, "phases": (*run.phases, *again.phases)})
@@ -45,6 +45,12 @@ def assemble(asked: Run, endings: Sequence[Ending], seconds: float) -> Evidence:
         absent={name: absence for name, absence in absent.items() if name not in parts},
         **{name: part for name, part in parts.items() if name != "run"},
     )
+
+
+def _done_again(before: Ending, ending: Ending) -> dict[str, Part]:
+    """What the end of the script's loop had cut short in the start before, where it was not cut short once more."""
+    waiting = set(pending(before)) - set(pending(ending))
+    return {name: part for name, part in ending.gathered.parts.items() if name in waiting and name != "trials"}
 
 
 def _traced(later: Mapping[str, Part]) -> dict[str, Part]:

@@ -97,6 +97,15 @@ class Inconclusive(Exception):
     """Raised by a rule: the evidence does not decide. The text says what would."""
 
 
+class Missing(Exception):
+    """Raised by a rule that cannot do without a part which it declares as optional: the verdict says why there is
+    none."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__(part)
+        self.part = part
+
+
 Judgement = Iterator[Finding | Measured]
 
 

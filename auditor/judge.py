@@ -13,6 +13,7 @@ from auditor.declare import (
     Finding,
     Inconclusive,
     Measured,
+    Missing,
     NotApplicable,
     Rule,
     arguments,
@@ -80,6 +81,8 @@ def ask(rule: Rule, evidence: Evidence, settings: Settings | None = None) -> Ans
         return answer(Outcome.NOT_APPLICABLE, str(why), measured)
     except Inconclusive as why:
         return answer(Outcome.INCONCLUSIVE, str(why), measured)
+    except Missing as why:
+        return answer(*_missing(why.part, evidence), measured)
     except Exception as bug:
         return answer(Outcome.ERROR, f"the rule itself failed: {type(bug).__name__}: {bug}", measured)
     if findings:

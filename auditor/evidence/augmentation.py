@@ -20,6 +20,8 @@ class Augmentation(Part):
         "access, and has another variation of the sample for another seed.",
     )
     chance: float = Field(0.0, description="Share of independent draws of one random sample that are equal.")
+    turned: int = Field(0, description="Pairs of draws of one sample that differ by a flip or a turn of image or mask.")
+    torn: int = Field(0, description="Of these, such with only one of the two turned so, and the other as it was.")
     worker_items: int = Field(0, description="Random samples that two workers were asked for.")
     worker_equal: int = Field(0, description="Those that both workers drew alike.")
     epoch_items: int = Field(0, description="Random samples that the workers of two epochs were asked for.")

@@ -74,6 +74,9 @@ class PenaltyOff(Part):
     looks: tuple[PairedReplay, ...] = ()
     auxiliary: int = Field(0, description="Terms of the loss beside torch's loss functions, those of weights left out.")
     auxiliary_looks: tuple[PairedReplay, ...] = ()
+    summed: float = Field(
+        0.0, description="Weight of a value summed over the batch over that of one averaged beside it; 0: no such two."
+    )
     fidelity: float | None = None
     optimizer: str = ""
     location: Location | None = Field(None, description="Where the optimizer is built.")

@@ -60,6 +60,15 @@ class MisfitCall(Frozen):
     location: Location
 
 
+class OwnOrders(Frozen):
+    """Inputs and targets that belong together, each shuffled by itself."""
+
+    inputs: str
+    targets: str
+    first: Location
+    location: Location = Field(description="Of the second shuffle.")
+
+
 class Mention(Frozen):
     """A call or statement that says what its author meant."""
 
@@ -77,6 +86,7 @@ class Source(Part):
     fold_loops: tuple[FoldLoop, ...] = ()
     accumulators: tuple[Accumulator, ...] = ()
     softmax_divergences: tuple[MisfitCall, ...] = ()
+    own_orders: tuple[OwnOrders, ...] = ()
     mentions: tuple[Mention, ...] = ()
 
     def mentioned(self, *kinds: str) -> tuple[Mention, ...]:

@@ -19,6 +19,7 @@ from auditor.probe.program import LoaderSeen
 from auditor.probe.randomness import RandomState
 from auditor.probe.samples import content
 from auditor.probe.seededitems import declares_augmentation, seeded_items
+from auditor.probe.tornpairs import torn
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -61,19 +62,28 @@ def scan_augmentation(probe: Probe) -> None:
 def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
     places = _places(seen)
     kept: list[Any] = []
-    pairs = equal = 0
+    pairs = equal = turned = alone = 0
     until, drawn = time.monotonic() + SECONDS, 0
     for place in places:
         if time.monotonic() > until:
             break
-        draws = [_digest(dataset[place]) for _ in range(DRAWS)]
+        items = [dataset[place] for _ in range(DRAWS)]
+        draws = [_digest(item) for item in items]
         drawn += 1
         if len(set(draws)) > 1:
             kept.append(place)
+            found_turned, found_alone = torn(items)
+            turned, alone = turned + found_turned, alone + found_alone
             pairs += DRAWS * (DRAWS - 1) // 2
             equal += sum(draws[i] == draws[j] for i in range(DRAWS) for j in range(i))
     workers = int(getattr(seen.loader, "num_workers", 0) or 0)
-    found = {"items": drawn, "random": len(kept), "chance": equal / pairs if pairs else 0.0}
+    found: dict[str, Any] = {
+        "items": drawn,
+        "random": len(kept),
+        "chance": equal / pairs if pairs else 0.0,
+        "turned": turned,
+        "torn": alone,
+    }
     if kept and workers:
         found |= _in_workers(seen.loader, dataset, kept, min(workers, MOST_WORKERS))
     if not kept and declares_augmentation(dataset):

@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from auditor.probe import batches
-from auditor.probe.locate import user_site
+from auditor.probe.locate import Site, user_site
 from auditor.probe.randomness import RandomState
 from auditor.probe.stepdata import ModelCall, StepData, Telling, drop_evaluations
+from auditor.probe.takenrows import TakenRows, shaped_like
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -82,6 +83,7 @@ class Feed:
         self._target = 0
         self._told_by: Telling | None = None  # what tells a step's own calls from those of evaluations, once dropped
         self._pass: dict[int, tuple[int, float]] = {}
+        self.rows = TakenRows(probe)
         self.hears_formulas = False  # between a training forward of a loop without loader and its backward
 
     # ------------------------------------------------------------------------------------------------------ loader side
@@ -242,7 +244,7 @@ class Feed:
             return args, kwargs
         if self.has_loader or not self._probe.substituting:
             return args, kwargs
-        step = self._recorded_step()
+        step = self.recorded_step()
         if self._told_by is not None and step is not None:
             live = self._told_by.call(ModelCall(module, args, kwargs, user_site()))
             if live not in [self._told_by.call(call) for call in step.calls]:
@@ -265,7 +267,7 @@ class Feed:
             return target
         if self.has_loader or in_model or not self._probe.substituting:
             return target
-        step = self._recorded_step()
+        step = self.recorded_step()
         if self._dropped_target(step, name, target):
             return target
         index, self._target = self._target, self._target + 1
@@ -287,10 +289,19 @@ class Feed:
         given = prediction.requires_grad and not other.requires_grad and other.dim()
         return self.target(name, other, False) if given and other.shape[:1] == prediction.shape[:1] else other
 
-    @property
-    def has_formulas(self) -> bool:
-        """Some step compared a prediction with something, outside of any loss function that is known."""
-        return any(name in FORMULAS for step in self.steps for name, _ in step.targets)
+    def step_at_hand(self) -> StepData | None:
+        """Of observation, what is recorded of it; None where nothing is."""
+        return self._now() if self._wants_batches() and not self.has_loader else None
+
+    def keep_rows(self, step: StepData, line: Site, rows: torch.Tensor) -> None:
+        if self._has_room(rows):
+            self._bytes += rows.numel() * rows.element_size()
+            step.rows.append((line, rows.detach().clone()))
+
+    def shaped(self, rows: torch.Tensor) -> torch.Tensor:
+        """As the replay wants them, of recorded rows that were taken by an index."""
+        samples = self.feeding.samples if self.feeding is not None else None
+        return rows if samples is None else shaped_like(rows, samples, self.batch_size())
 
     def drop_evaluations(self, observed: int) -> None:
         """Forget calls that belong to evaluations, and leave them alone in replays."""
@@ -301,7 +312,7 @@ class Feed:
             self.steps.append(StepData())
         return self.steps[self._probe.observed]
 
-    def _recorded_step(self) -> StepData | None:
+    def recorded_step(self) -> StepData | None:
         if not self.steps or self.feeding is None:
             return None
         return self.steps[self.feeding.order(self._probe.replayed) % len(self.steps)]
@@ -317,6 +328,7 @@ class Feed:
                 if seen.training_credits:
                     self._history.setdefault(id(seen), []).append(seen.fetches - self._first_credit.get(id(seen), 0))
         self._call = self._target = 0
+        self.rows.step_ended()
 
     def _per_step(self, seen: LoaderSeen) -> int:
         """Batches that a step takes from the loader."""

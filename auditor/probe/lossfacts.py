@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from auditor.evidence import Location
+from auditor.probe.batches import tensors
 from auditor.probe.experiments.floors import floor_of_call
 from auditor.probe.losscall import LossCall
+from auditor.probe.serieslabels import shifted_series
 from auditor.probe.steps import StepSeen, fetch
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ class LossFacts:
         floor, reason = floor_of_call(self._first)
         if floor is None:
             return None, reason
+        if shifted_series(list(tensors(probe.feed.first_batch())), self._first, 0) is not None:
+            return None, "each position is asked for the value that follows, and what is new in it is noise"
         if not self.covers_loss():
             return None, "the loss has terms besides the loss function that was seen"
         return floor * self.calls_in_loss(), reason

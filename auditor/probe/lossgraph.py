@@ -163,6 +163,7 @@ class Term:
     kind: Literal["sum", "mean", "other"]
     factor: float
     rows: int
+    entries: int = 0  # that were summed or averaged; 0 where the graph does not tell
 
 
 def terms(root: Any) -> list[Term]:
@@ -191,15 +192,32 @@ def _summands(root: Any) -> Iterator[tuple[Any, float]]:
 def _term(node: Any, factor: float) -> Term:
     name = kind(node)
     if name == "Mean":
-        return Term("mean", factor, 0)
+        return Term("mean", factor, 0, _entries(node))
     if name in LOSSES:
         summed = saved(node, "reduction") == SUM_REDUCTION
         given = parents(node)
-        return Term("sum" if summed else "mean", factor, _first(size(given[0])) if given else 0)
+        shape = size(given[0]) if given else ()
+        averaged = math.prod(shape) if name not in ("NllLoss", "NllLoss2D", "NllLossNd") else 0
+        return Term("sum" if summed else "mean", factor, _first(shape), averaged)
     if name == "Sum":
         shape = getattr(node, "_saved_self_sym_sizes", ())
-        return Term("sum", factor, _first(tuple(shape)) if not size(node) else 0)
+        return Term("sum", factor, _first(tuple(shape)) if not size(node) else 0, math.prod(shape))
     return Term("other", factor, 0)
+
+
+def _entries(node: Any) -> int:
+    return math.prod(getattr(node, "_saved_self_sym_sizes", ())) if not size(node) else 0
+
+
+def summed_beside_mean(root: Any) -> float:
+    """How often a value that is summed over the batch counts in a loss, for each time that a value of a loss function
+    beside it counts, which is averaged over the batch and more; 0 where there are no such two terms."""
+    found = terms(root)
+    means = [term for term in found if term.kind == "mean" and term.entries > term.rows > 1]
+    sums = [term for term in found if term.kind == "sum" and any(term.rows == mean.rows for mean in means)]
+    least = min((abs(mean.factor) / mean.entries for mean in means), default=0.0)
+    most = max((abs(term.factor) for term in sums), default=0.0)
+    return most / least if math.isfinite(most) and least > 0 else 0.0
 
 
 def _first(shape: tuple[int, ...]) -> int:

@@ -14,6 +14,7 @@ from auditor.probe.experiments.nonfinite import backward_with_check, set_anomaly
 from auditor.probe.experiments.outputs import accuracy, spread
 from auditor.probe.feed import Feeding
 from auditor.probe.losscall import LossCall
+from auditor.probe.lossgraph import summed_beside_mean
 from auditor.probe.lossscale import loss_scaled
 from auditor.probe.modal import frozen
 from auditor.probe.operations import FiniteCheck
@@ -258,10 +259,13 @@ class Player:
             return target
         return change(target)
 
-    def examine(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        """At the first training forward of a step. What the user's model raises ends the examination, not the loop."""
+    def examine(self, module: torch.nn.Module, args: Any, kwargs: Any, first: bool) -> None:
+        """At the first training forward of a step, or at each. What the user's model raises ends the examination, not
+        the loop."""
         request = self.request
         if request is None or request.examine is None or self._settling > 0 or self._trail.trouble:
+            return
+        if not first and not request.examine_each:
             return
         try:
             request.examine(Examination(module, args, kwargs), self.replayed)
@@ -278,6 +282,9 @@ class Player:
             return
         request = self.request
         if request is not None and self._settling == 0 and not (request.penalty and request.auxiliary):
+            if not request.auxiliary:
+                ends = [root.grad_fn for root in roots if root.grad_fn is not None]
+                self._trail.summed = max([self._trail.summed, *map(summed_beside_mean, ends)])
             with without_penalties(roots, self._trail.penalties, None if request.auxiliary else self._loss_nodes):
                 original()
             return

@@ -153,8 +153,8 @@ class Probe(Hearing, Questions):
                 self.hears_metrics = self._metrics_wanted
                 self.collectors.forward(module, args, kwargs)
             args, kwargs = self.director.player.change_inputs(args, kwargs)
-            if not self.observing and self.loop.forwards == 1:
-                self.director.player.examine(module, args, kwargs)
+            if not self.observing:
+                self.director.player.examine(module, args, kwargs, first=self.loop.forwards == 1)
             if not self.observing:
                 self.director.player.set_mode(module)
         return args, kwargs

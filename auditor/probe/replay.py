@@ -62,6 +62,7 @@ class Replay:
         None  # a figure (0-d) of a loss call, of the last a step
     )
     read: Callable[[], torch.Tensor | None] | None = None  # a figure (0-d) of the step that ended, instead of `measure`
+    examine_each: bool = False  # at every training forward of a step: an encoder's and a decoder's
     hear_loss: Callable[[LossCall, int], None] | None = None  # every call of a loss function, with the step's number
     at_update: Callable[[int, list[torch.Tensor]], None] | None = None  # parameters, before the optimizer reads .grad
     calls: CallChange | None = None  # calls of torch's functions that do something else
@@ -93,6 +94,7 @@ class Trail:
     asked: int = 0
     check: FiniteCheck | None = None
     penalties: list[int] = field(default_factory=list)  # such terms that were switched off, per backward
+    summed: float = 0.0  # see lossgraph.summed_beside_mean, where the terms beside the loss function are off
     clip_limits: list[float] = field(default_factory=list)  # of every call of a clipping function
     trouble: str = ""  # what the model raised while it was examined
 

@@ -36,6 +36,7 @@ class StepData:
 
     calls: list[ModelCall] = field(default_factory=list)
     targets: list[tuple[str, torch.Tensor]] = field(default_factory=list)
+    rows: list[tuple[Site, torch.Tensor]] = field(default_factory=list)  # taken by an index: from which line, and which
     trimmed: bool = False  # of what did not belong to the step
 
 

@@ -12,6 +12,7 @@ from auditor.static.divergences import softmax_divergences
 from auditor.static.folds import fold_loops
 from auditor.static.modules import Parsed, below, parse, with_imports
 from auditor.static.names import Names
+from auditor.static.orders import own_orders
 from auditor.static.preprocessing import whole_fits
 
 _SEEDS = ("manual_seed", "manual_seed_all", "seed_everything", "set_seed", "set_random_seed", "seed", "default_rng")
@@ -38,6 +39,7 @@ def _source(files: Iterable[Parsed]) -> Source:
         fold_loops=tuple(found for path, tree, _ in read for found in fold_loops(path, tree)),
         accumulators=tuple(found for path, tree, _ in read for found in accumulators(path, tree)),
         softmax_divergences=tuple(found for entry in read for found in softmax_divergences(*entry)),
+        own_orders=tuple(found for entry in read for found in own_orders(*entry)),
         mentions=tuple(found for entry in read for found in _mentions(*entry)),
     )
 

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from auditor.evidence import Location, WholeFit
+from auditor.static.attributes import constructor, with_plain_attributes
 from auditor.static.names import Names, assigned, scopes, statements, used
+from auditor.static.partition import Partition
+from auditor.static.reductions import (
+    bindings,
+    calls,
+    expressions,
+    is_reduction,
+    is_splitter,
+    is_target,
+    operands,
+    reduced,
+    runs_over,
+)
 from auditor.static.selections import Selections
 from auditor.static.tables import Tables
-from auditor.static.wholes import all_rows, keeps_rows, part_of, takes_a_part, unsliced
+from auditor.static.wholes import all_rows, bounds_in, keeps_rows, part_of, takes_a_part, unsliced
 
-# Reductions over rows. A largest value alone is left out: dividing by it is a matter of units.
-REDUCTIONS = frozenset({"mean", "std", "var", "median", "quantile", "percentile", "nanmean", "nanstd", "sum", "cov",
-                        "corrcoef", "svd", "pca_lowrank", "std_mean", "var_mean", "average", "groupby"})  # fmt: skip
-# Sums by category: the first operand says which one a row belongs to.
-COUNTED = frozenset({"bincount", "index_add", "index_add_", "scatter_add", "scatter_add_", "scatter_reduce"})
 FITS = ("fit", "fit_transform", "partial_fit")
 SPLITS = ("train_test_split", "random_split")
-SPLITTERS = ("KFold", "StratifiedKFold", "GroupKFold", "ShuffleSplit", "StratifiedShuffleSplit", "TimeSeriesSplit")
-TARGETS = ("y", "t", "target", "targets", "label", "labels", "ys")
 SCALERS = (
     "Scaler",
     "Imputer",
@@ -39,7 +45,7 @@ SCALERS = (
     "SVD",
 )
 UNSUPERVISED = ("Scaler", "Imputer", "PCA", "Normalizer", "SVD")
-TRAINING, HELD_OUT = ("train", "tr", "fit"), ("test", "val", "valid", "dev", "held", "te", "eval", "holdout")
+READ_ONLY = ("unique", "len", "range", "set", "sorted", "shape", "nunique", "max")  # no rows come out of these
 
 
 @dataclass(frozen=True)
@@ -61,37 +67,113 @@ class _State:
     # columns that a function of the user's own picked
     picks: dict[str, _Statistic] = field(default_factory=dict)
     scalers: dict[str, str] = field(default_factory=dict)  # variable -> its class
-    slices: dict[str, list[tuple[str, int]]] = field(default_factory=dict)  # variable -> parts taken of it, with lines
+    slices: dict[str, list[tuple[ast.expr, int]]] = field(default_factory=dict)  # variable -> parts taken, with lines
+    partition: Partition = field(default_factory=Partition)
+    single: set[str] = field(default_factory=set)  # variables of loops: one row, or one batch
 
 
 def whole_fits(path: str, tree: ast.Module, names: Names) -> Iterator[WholeFit]:
-    selections, tables = Selections(tree, names, _reduced), Tables(tree, names, _operands)
-    for body in scopes(tree):
-        yield from _Scope(path, names, selections, tables).read(body)
+    tree = with_plain_attributes(tree)
+    seen: set[Location] = set()
+    functions = Functions(tree, names, Selections(tree, names, reduced), Tables(tree, names, operands))
+    classes = [owner for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef)]
+    for body in [*scopes(tree), *map(constructor, classes)]:
+        for found in _Scope(path, functions).read(body):
+            if found.location not in seen:
+                seen.add(found.location)
+                yield found
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one of the values that a function of the user's own returns is: rows, transformed by a statistic of all."""
+
+    statistic: _Statistic
+    positions: tuple[str, ...]  # the parameters of the function
+
+
+class Functions:
+    """The plain functions and classes of a module, and which of them hand out rows that their targets transformed.
+
+    A mean and a scale of all rows are left out: data that are made up are often brought to one scale where they are
+    made, and what that gives away is little.
+    """
+
+    def __init__(self, tree: ast.Module, names: Names, selections: Selections, tables: Tables) -> None:
+        self.names, self.selections, self.tables = names, selections, tables
+        self._answers: dict[str, dict[int, _Answer]] = {}
+        for node in tree.body:  # each by means of those above it
+            if isinstance(node, ast.FunctionDef) and not node.decorator_list:
+                self._learn(node.name, node.args, node.body)
+            elif isinstance(node, ast.ClassDef):
+                made = next((each for each in node.body if getattr(each, "name", "") == "__init__"), None)
+                if isinstance(made, ast.FunctionDef):
+                    self._learn(node.name, made.args, constructor(node), of_class=True)
+
+    def _learn(self, name: str, arguments: ast.arguments, body: list[ast.stmt], of_class: bool = False) -> None:
+        positions = tuple(each.arg for each in (*arguments.posonlyargs, *arguments.args))[of_class:]
+        found = _Scope("", self).answers(body, of_class)
+        self._answers[name] = {key: _Answer(each, positions) for key, each in found.items() if each.supervised}
+
+    def answered(self, value: ast.expr, position: int = 0) -> _Statistic | None:
+        """The statistic that has transformed the rows that such a call returns; None where it was given a part."""
+        if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name):
+            return None
+        answer = self._answers.get(value.func.id, {}).get(position)
+        if answer is None:
+            return None
+        given: dict[str, ast.expr] = dict(zip(answer.positions, value.args, strict=False))
+        given.update({word.arg: word.value for word in value.keywords if word.arg})
+        rows = [given[name] for name in sorted(answer.statistic.data) if name in given]
+        if any(takes_a_part(each) for each in rows):
+            return None
+        data = {name for each in rows for name in all_rows(each)} or {value.func.id}
+        return _Statistic(value.func.id, frozenset(data), True, value.lineno)
 
 
 class _Scope:
-    def __init__(self, path: str, names: Names, selections: Selections, tables: Tables) -> None:
+    def __init__(self, path: str, functions: Functions) -> None:
         self._path = path
-        self._names = names
-        self._selections = selections
-        self._tables = tables
+        self._functions = functions
+        self._names = functions.names
+        self._selections = functions.selections
+        self._tables = functions.tables
         self._state = _State()
         self._found: dict[int, WholeFit] = {}
 
     def read(self, body: list[ast.stmt]) -> list[WholeFit]:
         for statement in statements(body):
-            for expression in _expressions(statement):
-                self._splits(expression)
-                self._fits(expression)
-            self._assign(statement)
+            self._step(statement)
         return list(self._found.values())
+
+    def answers(self, body: list[ast.stmt], of_class: bool) -> dict[int, _Statistic]:
+        """By position among what is returned, the statistic that transformed it; of a class, by any attribute."""
+        found: dict[int, _Statistic] = {}
+        for statement in statements(body):
+            if isinstance(statement, ast.Return) and statement.value is not None and not of_class:
+                values = statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value]
+                for position, value in enumerate(values):
+                    self._bind(["<returned>"], value, self._whole(value), only_read=False)
+                    if "<returned>" in self._state.transformed:
+                        found[position] = self._state.transformed["<returned>"]
+            else:
+                self._step(statement)
+        kept = [each for name, each in self._state.transformed.items() if name.startswith("self.") and each.supervised]
+        return {0: kept[0]} if of_class and kept else found
+
+    def _step(self, statement: ast.stmt) -> None:
+        for expression in expressions(statement):
+            self._splits(expression)
+            self._fits(expression)
+        if isinstance(statement, ast.For | ast.AsyncFor):
+            self._state.single |= set(assigned(statement))
+        self._assign(statement)
 
     # ------------------------------------------------------------------------------------------------------- statistics
 
     def _fits(self, expression: ast.expr) -> None:
         """`scaler.fit(x)`: from now on, the scaler is a statistic of x."""
-        for call in _calls(expression):
+        for call in calls(expression):
             statistic = self._fit(call)
             owner = call.func.value if isinstance(call.func, ast.Attribute) else None
             if statistic is not None and isinstance(owner, ast.Name):
@@ -111,31 +193,40 @@ class _Scope:
         return _Statistic(f"{kind}.{node.func.attr}", self._rows(rows.id), supervised, node.lineno)
 
     def _statistic(self, value: ast.expr) -> _Statistic | None:
-        """What the expression computes over rows, itself or by way of a variable; the first one in the source."""
+        """What the expression computes over rows, itself or by way of variables: the first one in the source, and the
+        rows of all."""
         nodes = [node for node in ast.walk(value) if isinstance(node, ast.Call)]
-        for node in sorted(nodes, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0)):
-            fitted = self._fit(node)
-            if fitted is not None:
-                return fitted
-            table = self._tables.rows_of(node, all_rows)
-            reduced = {name for name in table or _reduced(node, self._names) if not self._names.is_module(name)}
-            if reduced:
-                data = frozenset(row for name in reduced for row in self._rows(name))
-                # Of several variables, a table by category for example, one is what the others are to tell.
-                supervised = len(reduced) > 1 and (bool(table) or any(_is_target(name) for name in reduced))
-                return _Statistic(ast.unparse(node.func)[:40], data, supervised, node.lineno)
-        known = sorted(name for name in used(value) if name in self._state.statistics)
-        return self._state.statistics[known[0]] if known else None
+        ordered = sorted(nodes, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0))
+        single = self._state.single | runs_over(value)
+        found = [each for each in (self._of_call(node, single) for node in ordered) if each is not None]
+        found += [self._state.statistics[name] for name in sorted(used(value)) if name in self._state.statistics]
+        if not found:
+            return None
+        data = frozenset[str]().union(*(each.data for each in found))
+        return replace(found[0], data=data, supervised=any(each.supervised for each in found))
+
+    def _of_call(self, node: ast.Call, single: set[str]) -> _Statistic | None:
+        fitted = self._fit(node)
+        if fitted is not None:
+            return fitted
+        table = self._tables.rows_of(node, all_rows)
+        over = {name for name in table or reduced(node, self._names) if not self._names.is_module(name)}
+        if not over - single:
+            return None
+        data = frozenset(row for name in over for row in self._rows(name))
+        # Of several variables, a table by category for example, one is what the others are to tell.
+        supervised = len(over) > 1 and (bool(table) or any(is_target(name) for name in over))
+        return _Statistic(ast.unparse(node.func)[:40], data, supervised, node.lineno)
 
     def _pick(self, value: ast.expr) -> _Statistic | None:
         """`pick(x, y)`, a function of the user's own that reduces over the rows that it is given; also by way of a
         variable: `picked[:9]`."""
-        for call in _calls(value):
+        for call in calls(value):
             rows = self._selections.rows_of(call)
             if rows:
                 data = frozenset(row for name in rows for row in self._rows(name))
                 return _Statistic(ast.unparse(call.func), data, len(data) > 1, call.lineno)
-        names = {name for name in used(value) if not self._names.is_module(name)}
+        names = {name for name in used(value) - bounds_in(value) if not self._names.is_module(name)}
         return self._state.picks[min(names)] if names and names <= self._state.picks.keys() else None
 
     def _picked(self, value: ast.expr) -> _Statistic | None:
@@ -150,7 +241,10 @@ class _Scope:
 
     def _reduces(self, node: ast.AST) -> bool:
         """Nothing is left of the rows that it is given. Of a groupby, rows may come out again."""
-        plain = bool(_operands(node, self._names)) and getattr(getattr(node, "func", None), "attr", "") != "groupby"
+        plain = bool(operands(node, self._names)) and getattr(getattr(node, "func", None), "attr", "") != "groupby"
+        called = node.func if isinstance(node, ast.Call) else None
+        if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in READ_ONLY:
+            return True
         return plain or bool(self._tables.rows_of(node, all_rows))
 
     def _rows(self, name: str) -> frozenset[str]:
@@ -159,19 +253,58 @@ class _Scope:
     # ------------------------------------------------------------------------------------------------------ assignments
 
     def _assign(self, statement: ast.stmt) -> None:
-        for names, value in _bindings(statement):
-            read = {name for name in unsliced(value, self._reduces) if not self._names.is_module(name)}
-            rows = (read | self._looked_up(value)) - self._state.statistics.keys()
-            rows |= set(names) if isinstance(statement, ast.AugAssign) else set()
+        for names, value in bindings(statement):
             in_place = isinstance(statement, ast.AugAssign)
-            self._bind(names, value, rows, only_read=not in_place and _is_reduction(value, self._names))
+            self._state.partition.assign(names, value)
+            made_of_single = isinstance(statement, ast.For) or used(value) & self._state.single
+            whole = self._whole(value) | (set(names) if in_place else set())
+            if len(names) == 1 and "[" in names[0]:
+                self._bind_item(statement, value, whole)
+            elif len(names) > 1 and isinstance(value, ast.Call):
+                self._unpack(names, value)
+            else:
+                self._bind(names, value, whole, only_read=not in_place and is_reduction(value, self._names))
+            self._state.single -= set() if made_of_single else set(names)
+
+    def _whole(self, value: ast.expr) -> set[str]:
+        """The variables that the value reads all rows of."""
+        read = {name for name in unsliced(value, self._reduces) if not self._names.is_module(name)}
+        return (read | self._looked_up(value)) - self._state.statistics.keys()
+
+    def _bind_item(self, statement: ast.stmt, value: ast.expr, whole: set[str]) -> None:
+        """`rates[c] = y[shop == c].mean()` and `x[:, 3] = rates[shop]`"""
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if not isinstance(target, ast.Subscript) or not isinstance(target.value, ast.Name):
+            return
+        name, state = target.value.id, self._state
+        statistic = self._statistic(value)
+        if statistic is None:
+            return
+        reads = frozenset(row for each in whole for row in self._rows(each))
+        if keeps_rows(target.slice) and statistic.data & reads:
+            state.transformed[name] = statistic
+            state.origin[name] = self._rows(name) | reads
+        elif isinstance(target.slice, ast.Name) and not statistic.data & (reads - state.single):
+            state.statistics[name] = statistic
+
+    def _unpack(self, names: list[str], value: ast.Call) -> None:
+        """`x, y = load()` and `mean, std = scale(x)`"""
+        self._bind(names, value, set(), only_read=False)
+        statistic = self._of_call(value, self._state.single) if not self._is_split(value) else None
+        if statistic is not None:
+            self._state.statistics |= dict.fromkeys(names, statistic)
+        for position, name in enumerate(names):
+            answered = self._functions.answered(value, position)
+            if answered is not None:
+                self._state.transformed[name], self._state.origin[name] = answered, answered.data
 
     def _looked_up(self, value: ast.expr) -> set[str]:
         """Variables whose rows say which entries of a statistic are taken: `rates[shop]`."""
         nodes = [
             node for node in ast.walk(value) if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name)
         ]
-        return {ast.unparse(node.slice) for node in nodes if ast.unparse(node.value) in self._state.statistics}
+        known = self._state.statistics.keys()
+        return {ast.unparse(node.slice) for node in nodes if used(node.value) & known and unsliced(node.value) <= known}
 
     def _bind(self, names: list[str], value: ast.expr, whole: set[str], only_read: bool) -> None:
         """`whole`: the variables that the value reads all rows of; `only_read`: it transforms none of them."""
@@ -187,6 +320,10 @@ class _Scope:
         if len(names) != 1 or self._is_split(value):
             return
         [name] = names
+        answered = self._functions.answered(value)
+        if answered is not None:
+            state.transformed[name], state.origin[name] = answered, answered.data | reads
+            return
         if pick is not None:
             state.picks[name] = pick
         if kind[:1].isupper() and kind.endswith(SCALERS):
@@ -207,28 +344,35 @@ class _Scope:
             return False
         name = self._names.dotted(node.func).rpartition(".")[2]
         by_splitter = (
-            isinstance(node.func, ast.Attribute) and node.func.attr == "split" and _is_splitter(node.func.value)
+            isinstance(node.func, ast.Attribute) and node.func.attr == "split" and is_splitter(node.func.value)
         )
         return name in SPLITS or by_splitter
 
     def _splits(self, expression: ast.expr) -> None:
-        for call in _calls(expression):
+        for call in calls(expression):
             if self._is_split(call):
                 for argument in call.args:
                     self._report(used(argument), ast.unparse(call.func)[:40], call.lineno)
+            if self._names.dotted(call.func).rpartition(".")[2] == "Subset" and len(call.args) == 2:
+                rows, index = call.args
+                for name in used(rows):
+                    self._part(name, index, f"Subset({name}, {ast.unparse(index)[:30]})", call.lineno)
         for node in ast.walk(expression):
             if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and isinstance(node.ctx, ast.Load):
                 self._slice(node.value.id, node)
 
     def _slice(self, name: str, node: ast.Subscript) -> None:
         """`x[:n]` and `x[n:]`, or `x[train]` and `x[test]`: two complementary parts of the same rows are a split."""
-        part = part_of(node.slice)
-        if not part or name not in self._state.transformed:
+        if part_of(node.slice):
+            self._part(name, node.slice, f"{name}[{ast.unparse(node.slice)[:30]}]", node.lineno)
+
+    def _part(self, name: str, index: ast.expr, text: str, line: int) -> None:
+        if name not in self._state.transformed:
             return
         before = self._state.slices.setdefault(name, [])
-        if any(_complementary(part, other) for other, _ in before):
-            self._report({name}, f"{name}[{ast.unparse(node.slice)[:30]}]", min(line for _, line in before))
-        before.append((part, node.lineno))
+        if any(self._state.partition.complementary(index, other) for other, _ in before):
+            self._report({name}, text, min(line for _, line in before))
+        before.append((index, line))
 
     def _report(self, names: set[str], split: str, line: int) -> None:
         for name in sorted(names):
@@ -243,105 +387,3 @@ class _Scope:
                 split=split,
                 split_location=Location(file=self._path, line=line),
             )
-
-
-# --------------------------------------------------------------------------------------------------------- expressions
-
-
-def _bindings(statement: ast.stmt) -> Iterator[tuple[list[str], ast.expr]]:
-    """(bound names, value); `a, b = x, y` is two."""
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, value = statement.targets[0], statement.value
-        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-            for one, its in zip(target.elts, value.elts, strict=True):
-                yield [ast.unparse(one)], its
-            return
-    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign) and statement.value is not None:
-        yield assigned(statement), statement.value
-
-
-def _expressions(statement: ast.stmt) -> Iterator[ast.expr]:
-    """Expressions of the statement itself, not those of statements in it."""
-    for child in ast.iter_child_nodes(statement):
-        if isinstance(child, ast.expr):
-            yield child
-        elif isinstance(child, ast.withitem):
-            yield child.context_expr
-
-
-def _calls(expression: ast.expr) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(expression) if isinstance(node, ast.Call))
-
-
-def _reduced(node: ast.AST, names: Names) -> set[str]:
-    """Variables whose rows a call reduces; empty when it reduces none, or each row by itself, or a part of them."""
-    # A method of something that was called, of a loss for example, reduces no rows of a variable.
-    rows = [unsliced(operand) for operand in _operands(node, names)]
-    return set().union(*rows) if all(rows) else set()
-
-
-def _operands(node: ast.AST, names: Names) -> list[ast.expr]:
-    """What a call reduces over its rows: one expression, or the categories and the numbers that are summed by them."""
-    if not isinstance(node, ast.Call):
-        return []
-    name = getattr(node.func, "attr", "")
-    owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-    function = names.dotted(owner) in ("torch", "numpy", "np", "torch.linalg", "numpy.linalg")
-    given = [word.value for word in node.keywords if word.arg in ("weights", "index", "src", "source")]
-    if name in COUNTED:
-        first = [owner] if name == "bincount" and not function and owner is not None else []
-        skipped = 0 if name == "bincount" else 1 + function  # the dimension, and what is added to
-        return [*first, *node.args[skipped : skipped + 2], *given]
-    if name not in REDUCTIONS:
-        return []
-    rows = node.args[0] if function and node.args else owner
-    axis = _axis(node, 1 if function else 0)
-    return [] if rows is None or (function and not node.args) or axis not in (None, 0) else [rows]
-
-
-def _axis(call: ast.Call, position: int) -> int | None:
-    """The reduced dimension that is nearest to the rows; None for all of them."""
-    given = next((word.value for word in call.keywords if word.arg in ("dim", "axis")), None)
-    if given is None and len(call.args) > position and getattr(call.func, "attr", "") not in ("quantile", "percentile"):
-        given = call.args[position]
-    try:
-        value = ast.literal_eval(given) if given is not None else None
-    except ValueError:
-        return -1  # not known
-    if isinstance(value, tuple | list):
-        return 0 if 0 in value else -1
-    return value if isinstance(value, int) else None
-
-
-def _complementary(part: str, other: str) -> bool:
-    if ":" in part and ":" in other:
-        low, high = part.split(":", 1)
-        before, after = other.split(":", 1)
-        return bool(high and high == before) or bool(after and after == low)
-    words = (part.lower(), other.lower())
-    return any(_says(a, TRAINING) and _says(b, HELD_OUT) for a, b in (words, words[::-1]))
-
-
-def _says(text: str, words: tuple[str, ...]) -> bool:
-    pieces = text.replace("[", "_").replace("]", "_").replace(".", "_").split("_")
-    return any(piece in words or piece.rstrip("s") in words for piece in pieces)
-
-
-def _is_splitter(owner: ast.expr) -> bool:
-    text = ast.unparse(owner)
-    return any(name in text for name in SPLITTERS) or text.lower() in ("kf", "skf", "kfold", "splitter", "cv", "gkf")
-
-
-def _is_target(name: str) -> bool:
-    return name.lower() in TARGETS or name.lower().endswith(("_y", "labels", "targets", "target"))
-
-
-def _is_reduction(value: ast.expr, names: Names) -> bool:
-    """`mean = x.mean(0)` itself, also wrapped in another call (`x.std(0).clamp(min=1)`), or `Scaler().fit(x)`."""
-    while isinstance(value, ast.Call):
-        if _reduced(value, names) or getattr(value.func, "attr", "") == "fit":
-            return True
-        if not isinstance(value.func, ast.Attribute):
-            return False
-        value = value.func.value
-    return False

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 
 from auditor.static.names import Names, assigned, statements, used
+from auditor.static.wholes import is_constant
 
 Reduced = Callable[[ast.AST, Names], set[str]]  # variables whose rows a call reduces
 
@@ -34,7 +35,7 @@ class Selections:
         if not all(isinstance(each, ast.Name) for each in rows):
             return frozenset()
         # Names of constants are settings, how many columns to keep for example.
-        return frozenset(each.id for each in rows if isinstance(each, ast.Name) and not each.id.isupper())
+        return frozenset(each.id for each in rows if isinstance(each, ast.Name) and not is_constant(each.id))
 
 
 def _entering(function: ast.FunctionDef, names: Names, reduced: Reduced) -> frozenset[str]:

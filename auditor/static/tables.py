@@ -33,9 +33,11 @@ class Tables:
     def __init__(self, tree: ast.Module, names: Names, operands: Operands) -> None:
         self._names = names
         self._functions: dict[str, tuple[list[str], _Made]] = {}
+        self._shared = {name for statement in statements(tree.body) for name in assigned(statement)}
+        self._whole_orders = _whole_orders(tree)
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and not node.decorator_list:
-                made = _Reading(node, names, operands).returned()
+                made = _Reading(node, names, operands, self._shared).returned()
                 if made.over - made.rows:
                     positions = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
                     self._functions[node.name] = positions, made
@@ -48,23 +50,29 @@ class Tables:
         positions, made = self._functions.get(call.func.id, ([], _Made()))
         given: dict[str, ast.expr] = dict(zip(positions, call.args, strict=False))
         given.update({word.arg: word.value for word in call.keywords if word.arg})
-        if any(not _says_all(given[name]) for name in made.chosen if name in given):
+        for name in (made.rows | made.over | made.chosen) - {*positions}:  # variables of the module
+            given.setdefault(name, ast.Name(id=name, ctx=ast.Load()))
+        if any(not self._says_all(given[name]) for name in made.chosen if name in given):
             return set()
         if made.over & made.rows or any(not _is_setting(given[name]) for name in made.rows if name in given):
             return set()  # rows come out again
         rows = [whole(given[name]) for name in made.over - made.chosen if name in given]
         return set().union(*rows) if all(rows) else set()
 
+    def _says_all(self, rows: ast.expr) -> bool:
+        return _says_all(rows) or (isinstance(rows, ast.Name) and rows.id in self._whole_orders)
+
 
 class _Reading:
     """One function, statement by statement."""
 
-    def __init__(self, function: ast.FunctionDef, names: Names, operands: Operands) -> None:
+    def __init__(self, function: ast.FunctionDef, names: Names, operands: Operands, shared: set[str]) -> None:
         self._function = function
         self._names = names
         self._operands = operands
         parameters = [each.arg for each in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
-        self._made = {name: _Made(rows={name}) for name in parameters}
+        own = {name for statement in statements(function.body) for name in assigned(statement)}
+        self._made = {name: _Made(rows={name}) for name in {*parameters, *(shared - own)}}
 
     def returned(self) -> _Made:
         result = _Made()
@@ -136,6 +144,18 @@ def _is_setting(value: ast.expr) -> bool:
     if isinstance(value, ast.Attribute):
         return isinstance(value.value, ast.Name)
     return isinstance(value, ast.Constant) or (isinstance(value, ast.Name) and value.id.isupper())
+
+
+def _whole_orders(tree: ast.Module) -> set[str]:
+    """Variables that are nothing but all rows in some order: `order = rng.permutation(len(y))`."""
+    found: dict[str, bool] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            call = node.value
+            name = getattr(getattr(call, "func", None), "attr", "") if isinstance(call, ast.Call) else ""
+            for bound in assigned(node):
+                found[bound] = name in ("permutation", "randperm") and found.get(bound, True)
+    return {name for name, whole in found.items() if whole}
 
 
 def _says_all(rows: ast.expr) -> bool:

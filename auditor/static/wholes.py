@@ -9,7 +9,12 @@ from collections.abc import Callable
 def all_rows(value: ast.expr) -> set[str]:
     """Variables that are read as a whole, but for the names of constants, which are settings; none where it takes a
     part of their rows."""
-    return set() if takes_a_part(value) else {name for name in unsliced(value) if not name.isupper()}
+    return set() if takes_a_part(value) else {name for name in unsliced(value) if not is_constant(name)}
+
+
+def is_constant(name: str) -> bool:
+    """By its spelling a setting, how many columns to keep for example; X, Y and Z are tables all the same."""
+    return name.isupper() and name not in ("X", "Y", "Z")
 
 
 def unsliced(value: ast.expr, skipped: Callable[[ast.AST], bool] | None = None) -> set[str]:
@@ -63,3 +68,17 @@ def takes_a_part(value: ast.expr) -> bool:
         isinstance(node, ast.Subscript) and part_of(node.slice) and not keeps_rows(node.slice)
         for node in ast.walk(value)
     )
+
+
+def bounds_in(value: ast.expr) -> set[str]:
+    """Names that only say how many are taken: the bounds of slices, and what `topk` is told."""
+    counts: list[ast.expr] = []
+    for node in ast.walk(value):
+        if isinstance(node, ast.Slice):
+            counts += [bound for bound in (node.lower, node.upper) if bound is not None]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("topk", "argpartition"):
+            method = not (
+                isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in ("torch", "np", "numpy")
+            )
+            counts += [*node.args[0 if method else 1 :], *(word.value for word in node.keywords if word.arg == "k")]
+    return {name.id for count in counts for name in ast.walk(count) if isinstance(name, ast.Name)}

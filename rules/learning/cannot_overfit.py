@@ -96,7 +96,8 @@ def cannot_overfit(overfit: Overfit, loss: LossInputs | None, limits: Limits) ->
       loss that comes down is inconclusive as long as no rate above yours was tried.
     - Label smoothing, soft targets and repeated inputs with different labels have a lowest loss above 0, from which
       the target is set.
-    - Losses without a known floor (VAE, contrastive, reinforcement learning) are inconclusive rather than failed.
+    - Losses without a known floor (VAE, contrastive, reinforcement learning) are inconclusive rather than failed. So is
+      forecasting a series at each of its positions: chance has a part in each value that follows.
     - Runs that are slow but on their way (at least `min-fall` of it) are inconclusive.
     - Augmentation, masking and mixing slow the fall down, but do not stop it: a loss that comes part of the way with
       fresh random numbers passes once it learns with frozen ones.

@@ -7,8 +7,8 @@ import statistics
 
 from pydantic import Field
 
-from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
-from auditor.evidence import LabelControl
+from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Missing, Options, Severity, rule
+from auditor.evidence import Augmentation, LabelControl, OwnOrders, Source
 from auditor.paired import untrue
 from auditor.series import middle
 
@@ -28,6 +28,9 @@ class Limits(Options):
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Error rate of the interval of the advantage.")
     min_shuffles: int = Field(3, ge=2, description="Arms with shuffled labels.")
     min_samples: int = Field(96, ge=16, description="Samples that are learned by heart.")
+    min_torn: int = Field(
+        3, ge=1, description="Draws of one sample with only one of image and mask flipped or turned that are proof."
+    )
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
 
@@ -44,7 +47,9 @@ class Limits(Options):
         "https://karpathy.github.io/2019/04/25/recipe/",
     ),
 )
-def shuffled_labels(control: LabelControl, limits: Limits) -> Judgement:
+def shuffled_labels(
+    control: LabelControl | None, augmentation: Augmentation | None, source: Source | None, limits: Limits
+) -> Judgement:
     """The labels do not belong to the inputs they are fed with.
 
     ## What it does
@@ -66,6 +71,11 @@ def shuffled_labels(control: LabelControl, limits: Limits) -> Judgement:
     or too little learned, is inconclusive. In 15 healthy programs the true labels had between 17 and 97 % of the fall
     as their advantage.
 
+    And exactly, for images with a target for each place: samples are drawn several times, and of two draws only one
+    of image and mask is flipped or turned, the other one bit for bit as it was, `min-torn` times or more. Those that
+    look the same when they are turned do not count. From the source: inputs and targets of one scope that are used
+    together, each shuffled by a call of its own (`shuffle(x)`, `shuffle(y)`), with no seed set in between.
+
     ## When it may be wrong
 
     - Labels that follow from the inputs in a way that a few hundred samples do not show (parity, rare words, many
@@ -82,6 +92,17 @@ def shuffled_labels(control: LabelControl, limits: Limits) -> Judgement:
     pairs = [(images[name], labels[name]) for name in names]    # one key for both
     ```
     """
+    if augmentation is not None and augmentation.torn >= limits.min_torn:
+        yield Measured(float(augmentation.torn), 0.0, _torn_text(augmentation))
+        yield _torn(augmentation)
+        return
+    if source is not None and source.own_orders:
+        found = source.own_orders[0]
+        yield Measured(float(len(source.own_orders)), 0.0, f"{found.inputs} and {found.targets} are shuffled apart")
+        yield from map(_apart, source.own_orders)
+        return
+    if control is None:
+        raise Missing("label_control")
     if untrue(control.fidelity, limits.max_fidelity):
         raise Inconclusive(f"the replay differs from the observed run by {percent(control.fidelity or 0.0)}")
     ends = [_mean(arm) for arm in control.shuffled]
@@ -118,6 +139,41 @@ def shuffled_labels(control: LabelControl, limits: Limits) -> Judgement:
             f"in training the loss ended at {number(control.observed)}, where a constant answer has "
             f"{number(control.level)}",
         ),
+    )
+
+
+def _torn_text(augmentation: Augmentation) -> str:
+    return (
+        f"in {augmentation.torn} of {count(augmentation.turned, 'pair')} of draws of the same sample that differ by a "
+        "flip or a turn, only one of image and mask is turned"
+    )
+
+
+def _apart(found: OwnOrders) -> Finding:
+    return Finding(
+        message=(
+            f"{found.inputs} (line {found.first.line}) and {found.targets} are shuffled by two separate calls: each "
+            "gets an order of its own, and rows and labels do not belong together any more"
+        ),
+        where=found.targets,
+        location=found.location,
+        measured=1.0,
+        limit=0.0,
+        severity=Severity.ERROR,
+        confidence=Confidence.CONFIRMED,
+    )
+
+
+def _torn(augmentation: Augmentation) -> Finding:
+    return Finding(
+        message=f"image and mask are augmented apart: {_torn_text(augmentation)}",
+        where=augmentation.loader,
+        location=augmentation.location,
+        measured=float(augmentation.torn),
+        limit=0.0,
+        severity=Severity.ERROR,
+        confidence=Confidence.CONFIRMED,
+        fix="Draw once for both: decide on the flip first, then apply it to the image and to its mask.",
     )
 
 

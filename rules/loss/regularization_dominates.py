@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
 from auditor.declare import (
@@ -35,6 +37,11 @@ class Limits(Options):
     )
     max_share: float = Field(
         0.2, gt=0, lt=1, description="Of the fall without terms beside the loss function, what the fall with them has."
+    )
+    max_summed: float = Field(
+        100.0,
+        gt=1,
+        description="Largest weight of a value that is summed over the batch, over that of one averaged beside it.",
     )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
@@ -79,7 +86,9 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
     falls by less than `min-fall` with it, and ends lower by at least `min-gain` without it, significantly by a
     paired Wilcoxon test; a second look on other batches must not speak against it. Of terms beside a loss function the
     gradient says little at the start: there, two looks have to agree, and with them the loss function may make at most
-    `max-share` of the way that it makes without them.
+    `max-share` of the way that it makes without them. That last condition falls where the loss itself shows the reason:
+    such a term is a sum over the samples of the batch, the loss function an average over samples and values, and one
+    value of the sum counts more than `max-summed` times as much as one of the average.
 
     ## When it may be wrong
 
@@ -120,10 +129,17 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
 def _beside(penalty: PenaltyOff, limits: Limits) -> Judgement:
     """Terms beside the loss functions."""
     looks = [look for look in map(compare, penalty.auxiliary_looks) if look.steps >= limits.min_steps]
-    held_up = [look for look in looks if look.control_fall <= limits.max_share * look.treated_fall]
+    unlike = math.isfinite(penalty.summed) and penalty.summed > limits.max_summed
+    held_up = [look for look in looks if unlike or look.control_fall <= limits.max_share * look.treated_fall]
     if len(looks) < 2 or not all(look in held_up and _better(look, limits) for look in looks):
         return
     shown = looks[0]
+    detail = [_story(look, place) for place, look in enumerate(looks, 1)]
+    if unlike:
+        detail.append(
+            f"a term is summed over the batch, the loss function averaged: a value of the one counts as much as "
+            f"{number(penalty.summed)} of the other"
+        )
     keep = "keeps" if penalty.auxiliary == 1 else "keep"
     yield Finding(
         message=(
@@ -136,7 +152,7 @@ def _beside(penalty: PenaltyOff, limits: Limits) -> Judgement:
         measured=shown.gain,
         limit=limits.min_gain,
         confidence=Confidence.CONFIRMED,
-        detail=tuple(_story(look, place) for place, look in enumerate(looks, 1)),
+        detail=tuple(detail),
         fix="Weigh the term so that it is small beside the loss function, and reduce both alike: sums with sums.",
         remedies=(Remedy(kind=RemedyKind.NO_AUXILIARY, site=penalty.loss_location),),
     )

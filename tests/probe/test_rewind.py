@@ -317,6 +317,30 @@ def test_a_loop_that_draws_its_batches_draws_them_again(zygote, draw):
     assert list(control) == losses[start : start + len(control)]
 
 
+TAKEN = """
+weights = torch.rand(96)
+model = nn.Linear(6, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+def own_loss(logit, t, w):
+    p = torch.sigmoid(logit).clamp(1e-6, 1 - 1e-6)
+    return -(w * (t * p.log() + (1 - t) * (1 - p).log())).mean()
+for epoch in range(20):
+    for rows in torch.randperm(96).split(16):
+        note(rows=rows.tolist())
+        optimizer.zero_grad()
+        loss = own_loss(model(x[rows])[:, 0], (y[rows] > 0).float(), weights[rows])
+        log(loss).backward()
+        optimizer.step()
+"""
+
+
+def test_rows_that_a_loss_by_hand_takes_by_an_index_are_given_again(zygote):
+    """The order is drawn once an epoch, and torch's loss functions see nothing: the rows themselves are put back."""
+    seen = zygote.probe(SETUP + TAKEN, steps=STEPS, experiments=True, parts=("lower_rate",))
+    losses = seen.noted("loss")
+    assert list(seen["lower_rate"].looks[0].control)[:3] == losses[:3]
+
+
 def test_a_loop_with_state_out_of_reach_is_not_judged(zygote):
     """A counter in the script changes the loss: the rewind check notices, and no experiment rests on it."""
     script = SETUP + LOOPS["full_batch"].replace("(model(x), y)", "(model(x), y) * (1 + 0.1 * epoch)")

@@ -389,6 +389,7 @@ def test_without_such_a_softmax_or_without_the_experiment():
 
 STALLED = tuple(2.3 - 0.001 * (i % 3) for i in range(40))
 FALLING = tuple(2.3 * 0.96**i for i in range(40))
+HALF = tuple(2.3 * 0.98**i for i in range(40))
 
 
 def look(control=STALLED, treated=FALLING):
@@ -414,6 +415,14 @@ def test_terms_beside_the_loss_function_that_keep_it_from_falling_fail():
     assert "1 term beside the loss function keeps it from falling" in finding.message
     for looks in ((look(),), (look(), look(control=FALLING)), (look(treated=STALLED),) * 2):
         assert penalty(**given, auxiliary_looks=looks).verdict.outcome == "pass"
+
+
+def test_a_sum_beside_a_mean_may_let_the_data_loss_fall():
+    given = {"terms": 0, "ratio": 0.0, "looks": (), "auxiliary": 1}
+    looks = (look(control=HALF), look(control=HALF))
+    assert penalty(**given, auxiliary_looks=looks).verdict.outcome == "pass"
+    assert penalty(**given, auxiliary_looks=looks, summed=2000.0).findings
+    assert not penalty(**given, auxiliary_looks=looks, summed=9.0).findings
 
 
 def test_a_penalty_that_holds_the_data_back_fails():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auditor.evidence import LabelControl
+from auditor.evidence import Augmentation, LabelControl, Location, OwnOrders, Source
 from auditor.judge import ask
 from auditor.registry import rules
 from auditor.testing import evidence
@@ -57,3 +57,17 @@ def test_labels_that_are_easier() -> None:
 )
 def test_what_decides_nothing(part: LabelControl) -> None:
     assert outcome(part) == "inconclusive"
+
+
+@pytest.mark.parametrize(("torn", "expected"), [(20, "fail"), (2, "inconclusive"), (0, "inconclusive")])
+def test_images_turned_without_their_masks(torn: int, expected: str) -> None:
+    drawn = Augmentation(loader="train", workers=0, items=24, random=24, turned=40, torn=torn)
+    assert str(ask(RULE, evidence(drawn)).verdict.outcome) == expected
+
+
+def test_two_shuffles_in_the_source() -> None:
+    first, second = Location(file="train.py", line=3), Location(file="train.py", line=4)
+    source = Source(own_orders=(OwnOrders(inputs="x", targets="y", first=first, location=second),))
+    (finding,) = ask(RULE, evidence(source)).findings
+    assert finding.location == second
+    assert finding.severity == "error"

@@ -148,6 +148,43 @@ WHOLE += [
     (PICK + "k = pick(x, y)\nx = x * k\na, b = x[:80], x[80:]", "pick", True),
 ]
 
+SELECT = """def select(X, y, k):
+    r = [abs(np.corrcoef(X[:, j], y)[0, 1]) for j in range(X.shape[1])]
+    return X[:, np.argsort(r)[-k:]]
+"""
+CLASS = """class Data:
+    def choose(self):
+        self.x = self.x[:, (self.x * self.y[:, None]).mean(0).topk(9).indices]
+    def __init__(self):
+        self.x, self.y = get()
+        self.choose()
+        self.train, self.test = self.x[:80], self.x[80:]
+"""
+RATES_OF = """def rates(rows):
+    return np.bincount(shop[rows], y[rows], 9), np.bincount(shop[rows], minlength=9)
+shop, y, x = get()
+p = rng.permutation(len(y))
+low, high = p[:80], p[80:]
+"""
+HALVES = "p = torch.randperm(n)\nlow, high = p[:80], p[80:]\na, b = z[low], z[high]"
+WHOLE += [
+    (SELECT + "X = select(X, y, 9)\na, b = X[:80], X[80:]", "select", True),
+    (SELECT + "z = select(X, y, 9)\n" + HALVES, "select", True),
+    (PICK + "s = pick(x, y)\nk = np.argsort(s)[-n:]\nz = x[:, k]\n" + HALVES, "pick", True),
+    (
+        "def load():\n    x = get()\n    return x[:, (x * y).mean(0).topk(3)[1]], y\nz, y = load()\n" + HALVES,
+        "load",
+        True,
+    ),
+    ("r = {c: y[shop == c].mean() for c in shops}\nz = np.array([r[c] for c in shop])\n" + HALVES, "y[shop", True),
+    ("for c in range(9):\n    r[c] = y[shop == c].mean()\nz[:, 3] = r[shop]\n" + HALVES, "y[shop", True),
+    ("z = z - z.mean(0)\nm = torch.rand(n) < 0.8\na, b = z[m], z[~m]", "z.mean", False),
+    ("z = z - z.mean(0)\nb = np.setdiff1d(np.arange(n), a)\nu, v = z[a], z[b]", "z.mean", False),
+    ("z = z - z.mean(0)\na, b = Subset(Data(z), train), Subset(Data(z), test)", "z.mean", False),
+    (CLASS, "mean", True),
+    (RATES_OF + "n, d = rates(p)\nr = n / d\nz = stack([x, r[shop]])\na, b = z[low], z[high]", "rates", True),
+]
+
 
 @pytest.mark.parametrize(("body", "what", "supervised"), WHOLE, ids=range(len(WHOLE)))
 def test_statistics_of_rows_that_are_split_later(read, body, what, supervised):
@@ -187,10 +224,51 @@ PARTS += [
     "def weights(y):\n    return len(y) / np.bincount(y)\nw = weights(y)\nloss = CE(w)\na, b = y[:8], y[8:]",
 ]
 
+PARTS += [
+    SELECT + "a, b = X[:80], X[80:]\na = select(a, y[:80], 9)",
+    "z = np.stack([(row - row.mean()) / row.std() for row in x])\n" + HALVES,
+    "for x, y in loader:\n    x = x - x.mean(0)\n    u, v = x[:8], x[8:]",
+    "r = {c: y[:80][shop[:80] == c].mean() for c in shops}\nz = np.array([r[c] for c in shop])\n" + HALVES,
+    "mu = z[fold == 0].mean(0)\nz = z - mu\na, b = z[fold == 0], z[fold != 0]",
+    "def load():\n    x = get()\n    return x - x.mean(0), y\nz, y = load()\n" + HALVES,
+    "z = z - z.mean(0)\na, b = z[first], z[second]",
+    RATES_OF + "n, d = rates(low)\nr = n / d\nz = stack([x, r[shop]])\na, b = z[low], z[high]",
+    "m = x[:80].mean(0)\nu, s, v = torch.linalg.svd(x[:80] - m)\nz = (x - m) @ v.T\na, b = z[:80], z[80:]",
+]
+
 
 @pytest.mark.parametrize("body", PARTS, ids=range(len(PARTS)))
 def test_statistics_that_leak_nothing(read, body):
     assert not read(body).whole_fits
+
+
+# --------------------------------------------------------------------------------------------------------------- orders
+
+PAIR = "\nfor i in range(0, n, 8):\n    step(x[i : i + 8], y[i : i + 8])"
+APART = [
+    "np.random.shuffle(x)\nnp.random.shuffle(y)" + PAIR,
+    "y = y[torch.randperm(n)]\nx = x[torch.randperm(n)]\ndata = TensorDataset(x, y)",
+    "x = rng.permutation(x)\ny = rng.permutation(y)\na, b, c, d = train_test_split(x, y)",
+    "def load(x, labels):\n    random.shuffle(x)\n    random.shuffle(labels)\n    return list(zip(x, labels))",
+]
+TOGETHER = [
+    "p = torch.randperm(n)\nx, y = x[p], y[p]" + PAIR,
+    "np.random.seed(0)\nnp.random.shuffle(x)\nnp.random.seed(0)\nnp.random.shuffle(y)" + PAIR,
+    "np.random.default_rng(0).shuffle(x)\nnp.random.default_rng(0).shuffle(y)" + PAIR,
+    "random.shuffle(horses)\nrandom.shuffle(zebras)\npairs = zip(horses, zebras)",
+    "np.random.shuffle(y)" + PAIR,
+    "np.random.shuffle(x)\nx = load()\nnp.random.shuffle(y)" + PAIR,
+]
+
+
+@pytest.mark.parametrize("body", APART)
+def test_inputs_and_targets_shuffled_apart(read, body):
+    assert len(read(body).own_orders) == 1
+
+
+@pytest.mark.parametrize("body", TOGETHER)
+def test_inputs_and_targets_that_stay_together(read, body):
+    assert not read(body).own_orders
 
 
 # --------------------------------------------------------------------------------------------------------- accumulators

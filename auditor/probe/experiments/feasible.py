@@ -101,12 +101,24 @@ def _tried_out(steps: Sequence[StepData]) -> bool:
 
 def substitute_formulas(probe: Probe) -> bool:
     """Feed a loop without loader, whose random numbers did not bring its batch back, with its model's arguments and
-    with what its own formula compares the outputs with. False where there is no such formula."""
+    with what its losses, or its own formula, compare the outputs with. The rewind check shows whether that is all."""
     steps = probe.feed.steps[: probe.observed]
-    if probe.feed.has_loader or without_calls(probe) or not probe.feed.has_formulas:
+    if probe.substituting or probe.feed.has_loader or without_calls(probe):
         return False
     if len({tuple(name for name, _ in step.targets) for step in steps[1:] or steps}) > 1:
         return False
+    return _substitute(probe)
+
+
+def substitute_rows(probe: Probe) -> bool:
+    """The same, also with the rows that the loop takes by an index itself. False where it takes none."""
+    if probe.feed.has_loader or without_calls(probe) or not probe.feed.rows.serve():
+        return False
+    return _substitute(probe)
+
+
+def _substitute(probe: Probe) -> bool:
+    steps = probe.feed.steps[: probe.observed]
     probe.substituting = True
     probe.first_recorded = 1 if len(steps) > 2 and _tried_out(steps) else 0
     return True

@@ -25,6 +25,7 @@ AUXILIARY_STEPS = 120  # such a term is often small at the start
 PROGRESS = 0.2  # of the first data loss gone: no term beside it keeps it from falling
 FEWEST = 20
 WORTH_A_LOOK = 0.5  # penalty's gradient over that of the data
+SUMMED = 100.0  # weight of a value of a sum over that of a mean beside it: the two were reduced in different ways
 STRONG = 1.0  # decoupled decay: its pull over the largest step of the optimizer itself
 
 
@@ -37,6 +38,7 @@ def penalty_off(probe: Probe) -> Experiment:
     terms = max(trail.penalties, default=0)
     trail = yield Replay(steps=1, label="loss function alone", order=order(probe), auxiliary=False)
     auxiliary = max(trail.penalties, default=0) if trail.losses else 0
+    summed = trail.summed
     if not terms and not decay and not auxiliary:
         raise NotRun("the loss has no weight penalty, and the optimizer adds none to the gradient", "not-applicable")
     if terms:
@@ -49,6 +51,7 @@ def penalty_off(probe: Probe) -> Experiment:
         weight_decay=decay,
         ratio=ratio,
         auxiliary=auxiliary,
+        summed=summed,
         fidelity=probe.fidelity,
         optimizer=type(record.optimizer).__name__ if record is not None else "",
         location=record.location if record is not None else None,
@@ -58,7 +61,8 @@ def penalty_off(probe: Probe) -> Experiment:
         looks = yield from _looks(probe, STEPS, explicit=bool(terms), off="penalty")
         found = found.model_copy(update={"looks": tuple(looks)})
     elif auxiliary:
-        looks = yield from _looks(probe, AUXILIARY_STEPS, explicit=True, off="auxiliary")
+        hopeful = found.summed < SUMMED
+        looks = yield from _looks(probe, AUXILIARY_STEPS, explicit=True, off="auxiliary", hopeful=hopeful)
         found = found.model_copy(update={"auxiliary_looks": tuple(looks)})
     return found
 
@@ -147,7 +151,7 @@ def _ratio(probe: Probe, whole: _Gradients, alone: _Gradients) -> float:
 
 
 def _looks(
-    probe: Probe, steps: int, *, explicit: bool, off: Literal["penalty", "auxiliary"]
+    probe: Probe, steps: int, *, explicit: bool, off: Literal["penalty", "auxiliary"], hopeful: bool = True
 ) -> Generator[Replay, Trail, list[PairedReplay]]:
     """Paired, as elsewhere; where the penalty is a part of the loss, what is compared are the loss functions alone."""
     looks: list[PairedReplay] = []
@@ -177,7 +181,7 @@ def _looks(
             losses = trail.data_losses if explicit else trail.losses
             if explicit and all(math.isnan(loss) for loss in losses):  # none was heard
                 raise NotRun("the loss of the data alone is not known: no loss function of torch was called")
-            if off == "auxiliary" and not treated and _falls(losses):
+            if off == "auxiliary" and not treated and hopeful and _falls(losses):
                 return looks  # a data loss that makes progress needs no comparison
             pair.append(losses)
         look = PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from auditor.probe.experiments.feasible import choose_feeding, order, require_rewindable, substitute_formulas
+from auditor.probe.experiments.feasible import (
+    choose_feeding,
+    order,
+    require_rewindable,
+    substitute_formulas,
+    substitute_rows,
+)
 from auditor.probe.replay import Experiment, NotRun, Replay
 
 if TYPE_CHECKING:
@@ -22,10 +28,15 @@ def rewind_check(probe: Probe) -> Experiment:
     choose_feeding(probe)
     try:
         return (yield from _check(probe))
-    except NotRun:
-        if probe.substituting or not substitute_formulas(probe):
-            raise
-    return (yield from _check(probe))
+    except NotRun as why:
+        refused = why
+    for substitute in (substitute_formulas, substitute_rows):
+        if substitute(probe):
+            try:
+                return (yield from _check(probe))
+            except NotRun as why:
+                refused = why
+    raise refused
 
 
 def _check(probe: Probe) -> Experiment:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from auditor.probe.experiments.moved_layers import first_moved, outputs_of_layer
 from auditor.probe.experiments.padded_features import declared, padded_features
 from auditor.probe.experiments.series_influence import series_influence
 from auditor.probe.maskuse import MasksUsed
+from auditor.probe.paddingmask import PaddingMask, is_behind
 from auditor.probe.parts.token_labels import OFFSETS, best_fit, counted_positions, window
 from auditor.probe.positions import by_position, largest_of, movement
 from auditor.probe.replay import Experiment, NotRun, Replay
@@ -43,6 +44,9 @@ def token_influence(probe: Probe) -> Experiment:
     padded: list[Any] = []
 
     def look(examination: Examination, step: int) -> None:
+        if found or refused:
+            _look_further(probe, examination, found)
+            return
         try:
             found.append(TokenLook(probe, examination).answer())
         except NotRun as why:
@@ -53,17 +57,29 @@ def token_influence(probe: Probe) -> Experiment:
             refused.append(why)
             padded.append(declared(examination))
 
-    trail = yield Replay(steps=1, label="replace tokens", order=order(probe), examine=look)
-    if any(padded):
+    trail = yield Replay(steps=1, label="replace tokens", order=order(probe), examine=look, examine_each=True)
+    if any(padded) and not found:
         return (yield from padded_features(probe))
-    if refused:
+    if refused and not found:
         raise refused[0]
-    if trail.trouble:
+    if trail.trouble and not found:
         raise NotRun(f"the model could not be called beside the loop: {trail.trouble}")
     if not found:
         trail.require(1)
         raise NotRun("the model was not called in the replayed step", "not-applicable")
     return found[0]
+
+
+def _look_further(probe: Probe, examination: Examination, found: list[TokenInfluence]) -> None:
+    """At a model that the step calls after the first: a decoder whose encoder is called by the loop, too. Asked for the
+    order of its tokens alone, where the first one has no label a token."""
+    if found and (found[0].cuts or found[0].series):
+        return
+    with suppress(NotRun):
+        look = TokenLook(probe, examination)
+        fields = look.causality()
+        if fields.get("cuts"):
+            found[:] = [(found[0] if found else look.outline()).model_copy(update=fields)]
 
 
 @dataclass
@@ -73,21 +89,6 @@ class _Seen:
     streams: list[Stream] = field(default_factory=list)
     given: list[tuple[str, torch.Tensor]] = field(default_factory=list)  # (module, tensor that it was called with)
     layers: list[tuple[nn.Module, torch.Tensor]] = field(default_factory=list)
-
-
-class PaddingMask(NamedTuple):
-    """A mask of the padding in one stream."""
-
-    pad: int
-    run: torch.Tensor  # padded positions
-    axis: int  # of the length
-    owner: str  # who was given it, or made it
-    made: bool = False
-
-
-def _is_behind(mask: PaddingMask) -> bool:
-    """No row begins with padding: a layer that only reads forward does not see it from any real position."""
-    return not bool(mask.run.select(mask.axis, 0).any())
 
 
 class TokenLook:
@@ -108,13 +109,16 @@ class TokenLook:
         if not self._streams:
             raise NotRun("no tokens enter an embedding where the model is called", "not-applicable")
 
-    def answer(self) -> TokenInfluence:
+    def outline(self) -> TokenInfluence:
         shown = self._streams[0]
-        found = TokenInfluence(
+        return TokenInfluence(
             embedding=self._name(shown.module),
             shape=tuple(shown.ids.shape),
             location=self._probe.program.location_of(self._module),
         )
+
+    def answer(self) -> TokenInfluence:
+        found = self.outline()
         found = found.model_copy(update=self.causality())
         return found.model_copy(update=self.padding())
 
@@ -230,7 +234,7 @@ class TokenLook:
             if found is None:
                 continue
             named: dict[str, Any] = {"mask": found.owner, "mask_made": found.made, "recurrent": bool(forward)}
-            near = local or (type(forward[0]).__name__ if forward and not _is_behind(found) else "")
+            near = local or (type(forward[0]).__name__ if forward and not is_behind(found) else "")
             if near:
                 return named | {"pad": found.pad, "padded": int(found.run.sum()), "local_layer": near}
             fields = self._in_padding(stream, found.pad, found.run, found.axis) | named

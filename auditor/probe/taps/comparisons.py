@@ -22,6 +22,8 @@ def install(probe: Probe) -> None:
             _wrap(owner, name, lambda original: _equal(probe, original))
     for owner, name, place in ((torch.Tensor, "gather", 2), (torch, "gather", 2), (torch, "take_along_dim", 1)):
         _wrap(owner, name, lambda original, place=place: _taken(probe, original, place))  # type: ignore[misc]
+    if probe.spec.experiments:
+        _wrap(torch.Tensor, "__getitem__", lambda original: _indexed(probe, original))
     if probe.collectors.hears("subtracted") or probe.spec.experiments:
         for owner, name in ((torch.Tensor, "__sub__"), (torch.Tensor, "sub"), (torch, "sub")):
             _wrap(owner, name, lambda original: _minus(probe, original))
@@ -59,6 +61,23 @@ def _equal(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return eq
+
+
+def _indexed(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+    rows = probe.feed.rows
+
+    def getitem(self: Any, index: Any) -> Any:
+        if has_torch_function((self,)):
+            return handle_torch_function(getitem, (self,), self, index)
+        result = original(self, index)
+        # Runs for every index of any library: nothing more than this outside of loops without loader.
+        if not rows.listening or probe.updating or probe.calls.inside_root or not probe.alive():
+            return result
+        with probe.paused():
+            return rows.taken(result)
+        return result  # our own part failed, which `paused` has noted
+
+    return getitem
 
 
 def _minus(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,6 +38,7 @@ FIXED = {
     "learning/lr_too_high/bad_regression.py": "lr=0.075)",
 }
 FIXED_TOO = {  # like one of the above, or slow
+    "model/cross_sample_dependence/bad.py": "nn.LSTM(2, hidden, batch_first=True)",
     "optimizer/misplaced_zero_grad/bad.py": "            optimizer.step()\n            optimizer.zero_grad()",
     "learning/loss_oscillation/bad.py": "lr=0.125, momentum=0.9)",
     "loss/broadcast_in_loss/bad_huber.py": "F.huber_loss(self.model(history), tomorrow.unsqueeze(-1))",
@@ -72,6 +73,10 @@ BY_HAND = {
     "model/missing_nonlinearity/bad.py": "which nonlinearity it is",
     "model/shadowed_train_method/bad.py": "of its own",
     "precision/clip_before_unscale/bad.py": "once an update",
+    "precision/fp16_without_scaler/bad.py": "three calls",
+    "precision/scaler_misuse/bad.py": "which call",
+    "model/incorrect_gradient/bad.py": "which of the two",
+    "model/norm_on_tiny_batch/bad.py": "how many groups",
     "data/invalid_labels/bad.py": "what the labels outside",
     "data/nonfinite_inputs/bad.py": "a missing value",
     "loss/regularization_dominates/bad.py": "terms of the loss",  # a strength that has many names
@@ -93,6 +98,11 @@ BY_HAND = {
 
 # No remedy helped within a trial, or none could be tried; then nothing may be written.
 NOT_HELPED = {
+    "model/cross_sample_dependence/bad_view.py": "the view mixes more than the order of two axes",
+    "model/frozen_norm_drift/bad.py": "the harm is to evaluations, which the training loss does not see",
+    "model/input_independence/bad.py": "what is left without the norm says as little of the inputs",
+    "precision/scaler_misuse/bad_rebuilt.py": "the scaler is built anew all the time",
+    "sequence/untied_weights/bad.py": "it is capacity that is lost, and shows later",
     "model/broken_graph/bad.py": "a number leaves torch, where no graph can follow",
     "model/broken_graph/bad_features.py": "the script does not run with the graph kept",
     "evaluation/broadcast_in_metric/bad_argmax.py": "an argmax over one column has no pairs",

@@ -42,7 +42,17 @@ def _image_and_mask(item: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
         return None
     image, mask = given
     fits = image.shape[-2:] == mask.shape[-2:] and min(image.shape[-2:]) > 2 and image.numel() <= LARGEST
-    return (image, mask) if fits else None
+    return (image, mask) if fits and _unlike(image, mask) else None
+
+
+def _unlike(image: torch.Tensor, mask: torch.Tensor) -> bool:
+    """Two of a kind may be two views of one image, which are augmented apart on purpose."""
+    kinds = image.is_floating_point(), mask.is_floating_point()
+    return image.shape != mask.shape or kinds[0] != kinds[1] or (_binary(mask) and not _binary(image))
+
+
+def _binary(values: torch.Tensor) -> bool:
+    return bool(((values == 0) | (values == values.max())).all())
 
 
 def _turns(image: torch.Tensor) -> Iterator[Turn]:

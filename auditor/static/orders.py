@@ -30,7 +30,7 @@ def own_orders(path: str, tree: ast.Module, names: Names) -> Iterator[OwnOrders]
                 continue
             name, source, line = ordered
             for other, (its, before) in found.items():
-                if its == source and is_target(name) != is_target(other):
+                if its == source and is_target(name) != is_target(other) and not _domains(name, other):
                     inputs, targets = (other, name) if is_target(name) else (name, other)
                     pairs[inputs, targets] = (before, line)
             found[name] = (source, line)
@@ -38,6 +38,11 @@ def own_orders(path: str, tree: ast.Module, names: Names) -> Iterator[OwnOrders]
             if _belong_together(body, inputs, targets, line):
                 first = Location(file=path, line=before)
                 yield OwnOrders(inputs=inputs, targets=targets, first=first, location=Location(file=path, line=line))
+
+
+def _domains(*variables: str) -> bool:
+    """Two domains, or two languages, have no order in common to lose: `source` and `target`."""
+    return any(piece in ("source", "src") for name in variables for piece in name.lower().split("_"))
 
 
 def is_target(name: str) -> bool:

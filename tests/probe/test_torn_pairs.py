@@ -33,6 +33,8 @@ def test_one_flipped_alone_is(one):
         [(IMAGE, MASK), (IMAGE + 0.1, MASK)],  # brightness
         [(IMAGE, torch.tensor(3)), (IMAGE.flip(-1), torch.tensor(3))],  # one label for the whole image
         [(torch.zeros(3, 4, 4), MASK), (torch.zeros(3, 4, 4), MASK.flip(-1))],
+        [(IMAGE, IMAGE), (IMAGE.flip(-1), IMAGE)],  # two views of one image
+        [(MASK, MASK), (MASK.flip(-1), MASK)],
         [],
         [None, "text"],
     ],

@@ -256,6 +256,7 @@ TOGETHER = [
     "np.random.seed(0)\nnp.random.shuffle(x)\nnp.random.seed(0)\nnp.random.shuffle(y)" + PAIR,
     "np.random.default_rng(0).shuffle(x)\nnp.random.default_rng(0).shuffle(y)" + PAIR,
     "random.shuffle(horses)\nrandom.shuffle(zebras)\npairs = zip(horses, zebras)",
+    "random.shuffle(source)\nrandom.shuffle(target)\npairs = zip(source, target)",
     "np.random.shuffle(y)" + PAIR,
     "np.random.shuffle(x)\nx = load()\nnp.random.shuffle(y)" + PAIR,
 ]

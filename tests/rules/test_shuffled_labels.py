@@ -70,4 +70,4 @@ def test_two_shuffles_in_the_source() -> None:
     source = Source(own_orders=(OwnOrders(inputs="x", targets="y", first=first, location=second),))
     (finding,) = ask(RULE, evidence(source)).findings
     assert finding.location == second
-    assert finding.severity == "warning"
+    assert finding.confidence == "suspected"

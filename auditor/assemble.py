@@ -49,6 +49,8 @@ def assemble(asked: Run, endings: Sequence[Ending], seconds: float) -> Evidence:
 
 def _done_again(before: Ending, ending: Ending) -> dict[str, Part]:
     """What the end of the script's loop had cut short in the start before, where it was not cut short once more."""
+    if not ending.finished:
+        return {}
     waiting = set(pending(before)) - set(pending(ending))
     return {name: part for name, part in ending.gathered.parts.items() if name in waiting and name != "trials"}
 

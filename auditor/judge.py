@@ -94,6 +94,8 @@ def _missing(part: str, evidence: Evidence) -> tuple[Outcome, str]:
     absence = evidence.absent.get(part)
     if absence is not None:
         return Outcome(absence.outcome), absence.reason
+    if evidence.run.source_only:
+        return Outcome.NOT_APPLICABLE, "nothing was run: only the source was read"
     return Outcome.INCONCLUSIVE, f"the probe ended before it gathered {part.replace('_', ' ')}"
 
 

@@ -8,12 +8,12 @@ from auditor.spec import Gathered
 from auditor.supervisor import Ending
 
 
-def start(steps: int, *waiting: str) -> Ending:
+def start(steps: int, *waiting: str, finished: bool = True) -> Ending:
     gathered = Gathered()
     gathered.parts["label_control"] = LabelControl(
         real=(1.0,) * steps, shuffled=(), samples=96, level=1.0, observed=1.0
     )
-    gathered.run = {"pending": list(waiting), "finished": True}
+    gathered.run = {"pending": list(waiting), "finished": finished}
     return Ending(gathered=gathered, exit_code=0)
 
 
@@ -26,3 +26,4 @@ def test_a_part_that_the_scripts_end_cut_short_is_taken_from_the_start_that_did_
     assert kept(start(3, "label_control"), start(5)) == 5
     assert kept(start(3, "label_control"), start(2, "label_control")) == 3
     assert kept(start(3), start(5)) == 3
+    assert kept(start(3, "label_control"), start(5, finished=False)) == 3

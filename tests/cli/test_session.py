@@ -79,7 +79,7 @@ PENDING = """
 if spec["attempt"] == 0:
     trajectory(1.0)
     phases = [{"name": "observing", "status": "completed"}]
-    write("run", steps=1, finished=True, pending=["gradient_resets", "trajectory", "??"], phases=phases, notes=["a"])
+    write("run", steps=1, finished=True, pending=["gradient_resets", "labels", "??"], phases=phases, notes=["a"])
     write("absent", name="gradient_resets", outcome="inconclusive", reason="the loop ended")
 else:
     trajectory(99.0)
@@ -100,7 +100,7 @@ def test_a_second_start_fills_gaps_and_never_spoils(start, end):
     assert evidence.trajectory.losses == (1.0,)
     assert evidence.gradient_resets.optimizers[0].stale_steps == 2
     assert "gradient_resets" not in evidence.absent
-    assert [phase.name for phase in run.phases] == ["observing", "again: gradient_resets,trajectory"]
+    assert [phase.name for phase in run.phases] == ["observing", "again: gradient_resets,labels"]
     assert run.notes == ("a", "b")
     assert run.diverted == ("x.pt",)
 

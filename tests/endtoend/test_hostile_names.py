@@ -73,7 +73,7 @@ class Tags(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.scripts += tag == "script"
+        self.scripts += tag == "script" and ("type", "application/json") not in attrs
         for name, value in attrs:
             led_away = name in {"href", "src"} and not (value or "").startswith(("#", "https://", "data:image/png"))
             if name.startswith("on") or led_away:

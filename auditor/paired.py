@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from auditor.evidence import PairedReplay
@@ -39,15 +39,19 @@ class Comparison:
         return not self.signed and self.control_end >= 0.95 * self.treated_first
 
 
-def compare(look: PairedReplay) -> Comparison:
+def compare(look: PairedReplay, whole: bool = False) -> Comparison:
     """Judge one look. Arms of unequal length are compared over the steps that both took; one that ended because its
-    loss was no number any more has lost the other's further steps as well."""
+    loss was no number any more has lost the other's further steps as well.
+
+    `whole`: the values are no course in time, and all of them count as its end.
+    """
+    end: Callable[[Sequence[float]], Sequence[float]] = tuple if whole else tail
     longest = max(len(look.control), len(look.treated))
-    whole, other = _gone_on(look.control, longest), _gone_on(look.treated, longest)
-    steps = min(len(whole), len(other))
-    control, treated = whole[:steps], other[:steps]
+    every, other = _gone_on(look.control, longest), _gone_on(look.treated, longest)
+    steps = min(len(every), len(other))
+    control, treated = every[:steps], other[:steps]
     gone, treated_gone = diverged(control), diverged(treated)
-    low, high = middle(tail(treated)), middle(tail(control))
+    low, high = middle(end(treated)), middle(end(control))
     apart = signed(control, treated)
     first = _first(control, treated, apart)
     scale = width(control, treated) if apart else abs(first)
@@ -61,9 +65,9 @@ def compare(look: PairedReplay) -> Comparison:
         control_diverged=gone,
         treated_diverged=treated_gone,
         gain=_gain(high, low, gone, treated_gone, scale if apart else max(abs(high), abs(low))),
-        p_value=_p_value(tail(control), tail(treated)),
+        p_value=_p_value(end(control), end(treated)),
         control_fall=_fall(first, high, scale, gone),
-        whole_control_fall=_fall(first, middle(tail(look.control)), scale, diverged(look.control)),
+        whole_control_fall=_fall(first, middle(end(look.control)), scale, diverged(look.control)),
         treated_fall=_fall(first, low, scale, treated_gone),
         signed=apart,
     )

@@ -23,6 +23,7 @@ MIN_GAIN_STUCK = 0.04  # the same where the loop as it is does not get below the
 MAX_P_VALUE = 0.01
 MOST_LEFT = 0.01  # share of the influence of other samples that may be left: there is none where they are apart
 EXACT = ("error of the reported figure",)
+UNORDERED = ("error of the held-out loss",)  # of pairs of batches, all from the same weights
 
 _WORDS = {
     RemedyKind.RATE: "the learning rate times {amount}",
@@ -73,6 +74,9 @@ _WORDS = {
     RemedyKind.NO_SINGLE_NORMS: "without the norms over a single value",
     RemedyKind.LEARN_LAYERS: "trained weights{layers}",
     RemedyKind.FROZEN_NORMS: "frozen norms in evaluation mode",
+    RemedyKind.DROP_KNOWN: "without the samples of {subject} that are training samples",
+    RemedyKind.DROP_TWINS: "without the samples of {subject} that have a twin in training",
+    RemedyKind.DROP_GROUPS: "without the samples of {subject} whose group is in training",
     RemedyKind.RELU_UNITS: "ReLU instead of the bounded activations between layers",
 }
 
@@ -88,6 +92,9 @@ _UNSPECIFIED = {
     RemedyKind.LEAVE_OUT: "without the call",
     RemedyKind.GUARD: "the operation kept away from its bad point",
     RemedyKind.OWN_DERIVATIVE: "the derivative of its forward for the function",
+    RemedyKind.DROP_KNOWN: "without the held-out samples that are training samples",
+    RemedyKind.DROP_TWINS: "without the held-out samples that have a twin in training",
+    RemedyKind.DROP_GROUPS: "without the held-out samples whose group is in training",
 }
 
 
@@ -229,10 +236,10 @@ def result(run: TrialRun) -> Trial:
     """Judge one trial. It helped when the metric ends lower by a tenth in every look, by a paired Wilcoxon test at
     1 %; by MIN_GAIN_STUCK where two looks agree and the loss does not come down without it. A loop that diverges as it
     is, and learns with the remedy, decides by itself. Figures that are worked out anew from the same values, without
-    chance, need no test."""
-    comparisons = [compare(look) for look in run.looks]
+    chance, need no test; of a held-out loss, any error that the test confirms is one too many."""
+    comparisons = [compare(look, run.metric in UNORDERED) for look in run.looks]
     exact = run.metric in EXACT and all(map(_corrected, run.looks))
-    low, high = interval(run.looks)
+    low, high = interval(run.looks, run.metric in UNORDERED)
     shown = run.looks[0]
     return Trial(
         metric=run.metric,
@@ -261,6 +268,8 @@ def _helped(look: Comparison, run: TrialRun) -> bool:
         return False
     if look.control_diverged:
         return look.treated_fall > 0
+    if run.metric in UNORDERED:
+        return look.control_end > 0 and look.p_value <= MAX_P_VALUE
     stuck = look.stuck and len(run.looks) > 1 and run.metric.startswith("loss")
     return look.gain >= (MIN_GAIN_STUCK if stuck else MIN_GAIN) and look.p_value <= MAX_P_VALUE
 
@@ -275,8 +284,8 @@ def _improvement(trial: Trial) -> float:
     return (trial.before - trial.after) / scale if scale else 0.0
 
 
-def interval(looks: Sequence[PairedReplay]) -> tuple[float | None, float | None]:
-    """95 % interval of the paired difference, treated less control, over the last third of each look.
+def interval(looks: Sequence[PairedReplay], whole: bool = False) -> tuple[float | None, float | None]:
+    """95 % interval of the paired difference, treated less control, over the last third of each look, or the whole.
 
     The signed-rank interval around the Hodges-Lehmann estimate, which a few steps of a loop that blows up do not move
     (Hollander and Wolfe, Nonparametric Statistical Methods, 3.4). It is wider where neighbouring differences are alike,
@@ -286,8 +295,9 @@ def interval(looks: Sequence[PairedReplay]) -> tuple[float | None, float | None]
     parts: list[list[float]] = []
     for look in looks:
         steps = min(len(look.control), len(look.treated))
-        pairs = zip(tail(look.control[:steps]), tail(look.treated[:steps]), strict=True)
-        parts.append([treated - control for control, treated in pairs])
+        pairs = zip(look.control[:steps], look.treated[:steps], strict=True)
+        differences = [treated - control for control, treated in pairs]
+        parts.append(differences if whole else list(tail(differences)))
     every = [value for part in parts for value in part]
     if not every or not all(math.isfinite(value) for value in every):
         return None, None

@@ -31,7 +31,12 @@ def metric(trial: Trial) -> str:
 
 def is_share(trial: Trial) -> bool:
     """Whether the metric lies between 0 and 1, and is shown in percent."""
-    return trial.metric.endswith("error rate")
+    return trial.metric.endswith("error rate") or not is_course(trial)
+
+
+def is_course(trial: Trial) -> bool:
+    """Whether its values are those of steps, one after the other; else they are of pairs of batches, in no order."""
+    return trial.metric != "error of the held-out loss"
 
 
 def level(trial: Trial, value: float) -> str:
@@ -46,7 +51,8 @@ def ends(trial: Trial) -> str:
 
 def moved(trial: Trial) -> str:
     """'loss after 60 steps 2.3 → 0.41'."""
-    return f"{metric(trial)} after {plural(trial.steps, 'step')} {ends(trial)}"
+    when = f"after {plural(trial.steps, 'step')}" if is_course(trial) else f"over {trial.steps} pairs of batches"
+    return f"{metric(trial)} {when} {ends(trial)}"
 
 
 def interval(trial: Trial) -> str:
@@ -115,6 +121,8 @@ def _diverged(values: tuple[float, ...]) -> int | None:
 
 def curves(trial: Trial) -> list[tuple[str, tuple[float, ...]]]:
     """(label, values) of the two curves, or nothing when there is too little to draw."""
+    if not is_course(trial):
+        return []
     pair = [(AS_IT_IS, trial.control), (WITH_FIX, trial.treated)]
     drawable = all(len(values) > 1 for _, values in pair) and any(finite(v) for _, values in pair for v in values)
     return pair if drawable else []

@@ -67,6 +67,9 @@ class RemedyKind(StrEnum):
     RELU_UNITS = "relu-units"  # instead of the sigmoid or tanh between layers
     PAIRED_METRIC = "paired-metric"  # the metric at the site compares each prediction with its own label
     NO_AUXILIARY = "no-auxiliary"  # no terms of the loss beside torch's loss functions
+    DROP_KNOWN = "drop-known"  # samples of the held-out loader `subject` that are training samples, too
+    DROP_TWINS = "drop-twins"  # those of it that have a near-duplicate among the training samples
+    DROP_GROUPS = "drop-groups"  # those of it whose group has training samples
     NO_PENALTY = "no-penalty"  # neither weight decay nor terms of the loss that depend on the weights alone
 
 
@@ -74,6 +77,9 @@ EVERY_OPERATION = "every operation"  # subject of a guard where the one that bro
 
 # What is carried out at the site alone: at another one it is another trial.
 _OF_ONE_CALL = (RemedyKind.PAIRED_METRIC, RemedyKind.LEAVE_OUT, RemedyKind.SIGMOID, RemedyKind.SOFTMAX_AXIS)
+
+# What is left out of the held-out data: out of those of another loader it is another trial.
+OF_HELD_OUT = (RemedyKind.DROP_KNOWN, RemedyKind.DROP_TWINS, RemedyKind.DROP_GROUPS)
 
 # Lower is better.
 Metric = Literal[
@@ -85,6 +91,7 @@ Metric = Literal[
     "log loss",
     "distance from the targets",
     "error of the reported figure",
+    "error of the held-out loss",  # as a share of the loss without the samples that training knows
     "error rate of the repaired labels",
     "error rate",
     "balanced error rate",
@@ -111,7 +118,7 @@ class Remedy(Frozen):
     def key(self) -> tuple[object, ...]:
         """Equal for remedies that are one and the same trial."""
         place = (self.site.file, self.site.line) if self.site and self.kind in _OF_ONE_CALL else None
-        return self.kind, self.amount, self.layers, place
+        return self.kind, self.amount, self.layers, self.subject if self.kind in OF_HELD_OUT else place
 
 
 def keys(remedies: Iterable[Remedy]) -> tuple[tuple[object, ...], ...]:

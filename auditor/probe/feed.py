@@ -49,7 +49,7 @@ class Feeding:
     order: Callable[[int], int]
     samples: int | None = None  # tile the first rows of the batch
     pinned: bool = False  # one and the same batch, also for the micro-batches of a step
-    change: Callable[[Any], Any] | None = None
+    change: Callable[[Any, int], Any] | None = None  # of the batch, given the replay's step
 
 
 def _order_of(iterator: Any) -> list[Any]:
@@ -167,7 +167,7 @@ class Feed:
         batch = batches.clone(fetched.batch)
         if self.feeding.samples is not None:
             batch = batches.tile(batch, self.feeding.samples)
-        return batch if self.feeding.change is None else self.feeding.change(batch)
+        return batch if self.feeding.change is None else self.feeding.change(batch, step)
 
     # ------------------------------------------------------------------------------------------------- who consumed it
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from auditor.evidence import GroupOverlap, Groups, GroupSplit
+from auditor.evidence import GroupOverlap, Groups, GroupSplit, RemedyKind
+from auditor.probe.contamination import keep
 from auditor.probe.parts.program import length
 from auditor.probe.program import LoaderSeen, chosen
 from auditor.probe.randomness import RandomState
@@ -45,7 +46,7 @@ def scan_groups(probe: Probe) -> None:
     noise = RandomState.capture()
     with probe.paused():
         try:
-            part = _compare(key, training, held_out, until)
+            part = _compare(probe, key, training, held_out, until)
         except Exception as why:  # reading samples runs the user's own code, which may do anything
             reason = str(why) if isinstance(why, _Unknown) else f"reading them failed: {type(why).__name__}: {why}"
             probe.sink.absent("groups", "inconclusive", reason)
@@ -55,7 +56,7 @@ def scan_groups(probe: Probe) -> None:
     probe.sink.part("groups", part)
 
 
-def _compare(key: str, training: list[LoaderSeen], held_out: list[LoaderSeen], until: float) -> Groups:
+def _compare(probe: Probe, key: str, training: list[LoaderSeen], held_out: list[LoaderSeen], until: float) -> Groups:
     read = {id(record): group_ids(record.loader, key, until) for record in [*training, *held_out]}
     overlaps = []
     for train in training:
@@ -65,13 +66,15 @@ def _compare(key: str, training: list[LoaderSeen], held_out: list[LoaderSeen], u
                 continue
             theirs = read[id(held)][0]
             shared = known & set(theirs)
+            concerned = [position for position, group in enumerate(theirs) if group in shared]
+            keep(probe, RemedyKind.DROP_GROUPS, held, concerned, range(len(theirs)))
             overlaps.append(
                 GroupOverlap(
                     training=train.name,
                     held_out=held.name,
                     shared=len(shared),
                     held_out_groups=len(set(theirs)),
-                    samples=sum(group in shared for group in theirs),
+                    samples=len(concerned),
                     held_out_samples=len(theirs),
                     examples=tuple(sorted(shared)[:EXAMPLES]),
                     location=held.location,

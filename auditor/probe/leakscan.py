@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from auditor.evidence import HeldOutTrained, Leakage, Overlap, SamplePair, Split
+from auditor.evidence import HeldOutTrained, Leakage, Overlap, RemedyKind, SamplePair, Split
+from auditor.probe.contamination import keep
 from auditor.probe.heldoutnames import HELD_OUT, TRAINED, words
 from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
@@ -89,7 +90,10 @@ def _compare(
             # In cross-validation every fold has a model of its own. A loader that was not used yet is the latest one's.
             if not train_record.shares_model(held_record if held_record.models else training[-1]):
                 continue
-            overlaps.append(_overlap(train_record, train, held_record, held))
+            identity, matches = _matches(train, held)
+            overlaps.append(_overlap(train_record, train, held_record, held, identity, matches))
+            every = held.base_indices if identity else held.hashes
+            keep(probe, RemedyKind.DROP_KNOWN, held_record, [position for _, position in matches], every)
     unreadable = next((samples.unreadable for samples in read if samples.unreadable), "")
     if unreadable and not any(overlap.shared for overlap in overlaps):
         raise Unreadable(unreadable)
@@ -121,7 +125,8 @@ def _split(record: LoaderSeen, samples: Samples) -> Split:
     )
 
 
-def _overlap(train_record: LoaderSeen, train: Samples, held_record: LoaderSeen, held: Samples) -> Overlap:
+def _matches(train: Samples, held: Samples) -> tuple[bool, list[tuple[int, int]]]:
+    """(whether they are proved by indices, positions of equal samples in both, by the latter)."""
     identity = train.base is not None and train.base is held.base
     if identity:
         # Positions in one base dataset: equal indices are the same sample, whatever it holds.
@@ -131,7 +136,17 @@ def _overlap(train_record: LoaderSeen, train: Samples, held_record: LoaderSeen, 
     if not identity:
         by_hash = {digest: position for position, digest in reversed(train.hashes.items())}
         matches = [(by_hash[digest], position) for position, digest in held.hashes.items() if digest in by_hash]
-    matches.sort(key=lambda pair: pair[1])
+    return identity, sorted(matches, key=lambda pair: pair[1])
+
+
+def _overlap(
+    train_record: LoaderSeen,
+    train: Samples,
+    held_record: LoaderSeen,
+    held: Samples,
+    identity: bool,
+    matches: list[tuple[int, int]],
+) -> Overlap:
     labels = [(train.label(a), held.label(b)) for a, b in matches[:2000]]
     known = [(a, b) for a, b in labels if a and b]
     return Overlap(

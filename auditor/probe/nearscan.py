@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from auditor.evidence import NearDuplicates, TwinPair
+from auditor.evidence import NearDuplicates, RemedyKind, TwinPair
+from auditor.probe.contamination import keep
 from auditor.probe.descriptors import Undescribable, describe
 from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
@@ -48,7 +49,7 @@ def scan_near_duplicates(probe: Probe) -> None:
     noise = RandomState.capture()
     with probe.paused():
         try:
-            part = _compare(training[0], held_out[0], until)
+            part = _compare(probe, training[0], held_out[0], until)
         except (Unreadable, Undescribable) as why:
             outcome: Literal["not-applicable", "inconclusive"] = (
                 "not-applicable" if isinstance(why, Undescribable) else "inconclusive"
@@ -72,7 +73,7 @@ class _Set:
     kind: Literal["image", "vector"]
 
 
-def _compare(train: LoaderSeen, held: LoaderSeen, until: float) -> NearDuplicates:
+def _compare(probe: Probe, train: LoaderSeen, held: LoaderSeen, until: float) -> NearDuplicates:
     now = time.monotonic()
     training = _read(train, MOST_TRAINING, now + 0.7 * (until - now))
     held_out = _read(held, MOST_HELD_OUT, until)
@@ -100,6 +101,7 @@ def _compare(train: LoaderSeen, held: LoaderSeen, until: float) -> NearDuplicate
     twins = [index for index in range(len(near)) if float(ratios[index]) < RATIO]
     pairs = [(training.positions[int(who[index])], places[index], float(ratios[index])) for index in twins]
     pairs.sort(key=lambda pair: pair[2])
+    keep(probe, RemedyKind.DROP_TWINS, held, [place for _, place, _ in pairs], places)
     labels = [(training.samples.label(a), held_out.samples.label(b)) for a, b, _ in pairs]
     known = [(a, b) for a, b in labels if a and b]
     inner = within[within[:, 0] > EQUAL * size]

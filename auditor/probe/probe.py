@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import Location
+from auditor.evidence import Location, RemedyKind
 from auditor.probe.byhand import UpdatesByHand
 from auditor.probe.clock import StepClock
 from auditor.probe.collect import Collectors, LoopCall
+from auditor.probe.contamination import Contamination
 from auditor.probe.director import Director
 from auditor.probe.elsewhere import Notice
 from auditor.probe.feed import Feed
@@ -73,6 +74,7 @@ class Probe(Hearing, Questions):
         self.paused_since: float | None = None
         self.step_clock = StepClock()
         self.notes: list[str] = []
+        self.contaminated: dict[tuple[RemedyKind, str], Contamination] = {}  # by what would be left out of which loader
         self.diversion: Diversion | None = None  # None: the script's side effects are allowed
         self._pid = os.getpid()
         self._launched = "RANK" in os.environ  # before the script could set it: by torchrun, which started the audit

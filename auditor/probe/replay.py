@@ -54,7 +54,9 @@ class Replay:
     changed_layer: torch.nn.Module | None = None  # input_change is for what this layer receives instead
     call_change: Callable[[Any, Any], tuple[Any, Any]] | None = None  # args, kwargs of a root module's call as a whole
     target_change: InputChange | None = None  # the target of every loss function called outside the model
-    batch_change: Callable[[Any], Any] | None = None  # what the training loader hands out; its size may change
+    batch_change: Callable[[Any, int], Any] | None = (
+        None  # what the training loader hands out, for the step; its size may change
+    )
     prepare: Callable[[], None] | None = None  # right after the rewind: other weights, for example
     undo: Callable[[], None] | None = None  # when the replay is over: what a rewind does not put back
     examine: Callable[[Examination, int], None] | None = None  # at the first training forward of each step (its number)

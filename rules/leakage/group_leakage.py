@@ -15,7 +15,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import GroupOverlap, Groups
+from auditor.evidence import GroupOverlap, Groups, Remedy, RemedyKind
 
 from ..words import count, listing, percent
 
@@ -37,6 +37,7 @@ class Limits(Options):
         "https://arxiv.org/abs/2207.07048",
         "https://doi.org/10.1093/gigascience/gix019",
     ),
+    remedies=(RemedyKind.DROP_GROUPS,),
 )
 def group_leakage(groups: Groups, limits: Limits) -> Judgement:
     """The same patient, speaker or user has samples on both sides of the split.
@@ -115,4 +116,5 @@ def _finding(groups: Groups, overlap: GroupOverlap, limits: Limits) -> Finding:
         limit=limits.max_share,
         confidence=Confidence.CONFIRMED,
         detail=(f"for example {listing(overlap.examples, 3)}",) if overlap.examples else (),
+        remedies=(Remedy(kind=RemedyKind.DROP_GROUPS, subject=overlap.held_out),),
     )

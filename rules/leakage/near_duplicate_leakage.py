@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import NearDuplicates
+from auditor.evidence import NearDuplicates, Remedy, RemedyKind
 
 from ..words import count, number, percent
 
@@ -48,6 +48,7 @@ class Limits(Options):
         "https://papers.nips.cc/paper/2577-maximum-likelihood-estimation-of-intrinsic-dimension",
         "https://arxiv.org/abs/2207.07048",
     ),
+    remedies=(RemedyKind.DROP_TWINS,),
 )
 def near_duplicate_leakage(near: NearDuplicates, limits: Limits) -> Judgement:
     """Held-out samples have near-duplicates among the training samples.
@@ -136,6 +137,7 @@ def near_duplicate_leakage(near: NearDuplicates, limits: Limits) -> Judgement:
         limit=max(limits.min_share, granted),
         confidence=Confidence.SUSPECTED,
         detail=tuple(detail),
+        remedies=(Remedy(kind=RemedyKind.DROP_TWINS, subject=near.held_out),),
     )
 
 

@@ -17,7 +17,18 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import FedRows, FoldLoop, HeldOutTrained, Inputs, Leakage, Overlap, Source, Split
+from auditor.evidence import (
+    FedRows,
+    FoldLoop,
+    HeldOutTrained,
+    Inputs,
+    Leakage,
+    Overlap,
+    Remedy,
+    RemedyKind,
+    Source,
+    Split,
+)
 
 from ..words import count, percent
 
@@ -58,6 +69,7 @@ class Limits(Options):
         "https://arxiv.org/abs/1902.00423",
         "https://docs.pytorch.org/docs/stable/data.html#torch.utils.data.random_split",
     ),
+    remedies=(RemedyKind.DROP_KNOWN,),
 )
 def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | None, limits: Limits) -> Judgement:
     """Held-out samples are also training samples, so the held-out score measures memory.
@@ -84,6 +96,10 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | N
     both their first and their last 8 steps are found, bit for bit, at another place of windows that were trained on:
     windows that overlap were split at random. It fails above `max-fed-share`, where the rate of repeats
     between the first two steps, or within the evaluation, does not explain it (`chance-margin`).
+
+    How far off the held-out loss is because of it is tried on the loop: after up to 480 replayed steps the weights are
+    held, and 24 batches of held-out samples that are training samples are compared with 24 of the others. It takes
+    24 samples of either kind.
 
     ## When it may be wrong
 
@@ -169,6 +185,7 @@ def _folds(loop: FoldLoop) -> Finding:
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=(f"{loop.model} is built at line {loop.built.line}",),
+        remedies=(),
         fix="""Build the model and its optimizer anew in every fold, inside the loop.""",
     )
 
@@ -184,6 +201,7 @@ def _trained(seen: HeldOutTrained) -> Finding:
         measured=float(seen.updates),
         limit=0.0,
         confidence=Confidence.CONFIRMED,
+        remedies=(),
         fix="""Evaluate without the optimizer: no `backward()` and no `step()` on held-out batches, and
         `torch.no_grad()` around the pass. A function that trains when it is given an optimizer must get none here.""",
     )
@@ -322,4 +340,5 @@ def _finding(overlap: Overlap, splits: dict[str, Split], leakage: Leakage, base:
         severity=Severity.ERROR if severe else Severity.WARNING,
         confidence=Confidence.CONFIRMED,
         detail=tuple(detail),
+        remedies=(Remedy(kind=RemedyKind.DROP_KNOWN, subject=overlap.held_out),),
     )

@@ -92,6 +92,9 @@ BY_HAND = {
     "activations/dead_units/bad.py": "weights are drawn",
     "activations/dead_units/bad_cnn.py": "weights are drawn",
     "activations/saturated_activations/bad.py": "weights are drawn",  # with standardized inputs
+    "leakage/test_set_leakage/bad.py": "where the data are split",
+    "leakage/test_set_leakage/bad_oversampled.py": "where the data are split",
+    "leakage/test_set_leakage/bad_slices.py": "where the data are split",
     "gradients/exploding_gradients/bad.py": "weights are drawn",
     "gradients/exploding_gradients/bad_deep.py": "weights are drawn",
 }
@@ -115,6 +118,9 @@ NOT_HELPED = {
     "data/unshuffled_training_data/bad.py": "the samples of the later classes are not met within the probe",
     "init/symmetric_init/bad_lstm.py": "recurrent weights in a module that cannot be drawn anew",
     "init/initial_loss/bad.py": "the observed loop is too short for a replay",
+    "leakage/test_set_leakage/bad_subsets.py": "all of the test set is in the training set",
+    "leakage/near_duplicate_leakage/bad.py": "each validation sample has a twin",
+    "leakage/group_leakage/bad.py": "each patient is on both sides",
     "learning/cannot_overfit/bad.py": "the labels do not belong to the samples",
     "learning/cannot_overfit/bad_causal_cls.py": "the first position, which sees nothing, is classified",
     "learning/cannot_overfit/bad_centred.py": "the signal is removed before the last layer",

@@ -33,6 +33,9 @@ _REASONS = {
     RemedyKind.SCALE_LOSS: "a GradScaler takes three calls, and one for each clipping",
     RemedyKind.ONE_SCALE: "which call of the GradScaler is missing is for you to see",
     RemedyKind.TIE_WEIGHTS: "they are to be tied behind everything that replaces parameters",
+    RemedyKind.DROP_KNOWN: "where the data are split, and which part keeps the sample, is for you to decide",
+    RemedyKind.DROP_TWINS: "where the data are split, and which part keeps the original, is for you to decide",
+    RemedyKind.DROP_GROUPS: "where the data are split, and which part keeps the group, is for you to decide",
     RemedyKind.HOLD_RATE: "the scheduler has to be given the steps that it really takes",
 }
 

@@ -11,6 +11,7 @@ from auditor.evidence.trials import keys
 from auditor.probe.experiments.beside import beside_the_loop
 from auditor.probe.experiments.feasible import require_rewindable
 from auditor.probe.experiments.paired import Pair, Start, end_level, favours_treatment, paired_trails
+from auditor.probe.experiments.rescored import rescored
 from auditor.probe.remedies import Treatment, treatment
 from auditor.probe.replay import LoopOver, NotRun, Replay, Trail
 
@@ -44,6 +45,9 @@ def trial(probe: Probe, remedies: Sequence[Remedy], base: Sequence[Remedy] = ())
             start = Start(keys(base), before.fields)
             looks = yield from beside_the_loop(probe, label, treated.gauge, start)
             _require_difference((), looks, treated, treated.metric)
+            return TrialRun(**given, metric=treated.metric, looks=tuple(looks))
+        if treated.contamination is not None:
+            looks = yield from rescored(probe, treated.contamination, Start(keys(base), before.fields))
             return TrialRun(**given, metric=treated.metric, looks=tuple(looks))
 
         def looked(pair: Pair) -> bool:

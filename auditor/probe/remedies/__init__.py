@@ -13,6 +13,7 @@ from auditor.probe.remedies import (
     calls,
     data,
     guards,
+    heldout,
     labels,
     layers,
     losses,
@@ -81,6 +82,9 @@ _HOW: dict[RemedyKind, Callable[[Probe, Remedy], Treatment]] = {
     RemedyKind.LEARN_LAYERS: updates.learn_layers,
     RemedyKind.FROZEN_NORMS: layers.frozen_norms,
     RemedyKind.RELU_UNITS: layers.relu_units,
+    RemedyKind.DROP_KNOWN: heldout.drop,
+    RemedyKind.DROP_TWINS: heldout.drop,
+    RemedyKind.DROP_GROUPS: heldout.drop,
 }
 
 
@@ -96,12 +100,13 @@ def treatment(probe: Probe, remedies: Sequence[Remedy]) -> Treatment:
         whole.met += one.met
         if whole.metric != "loss" and one.metric not in ("loss", whole.metric):
             raise NotRun("the two changes cannot be measured by one figure")
-        if one.gauge is not None and len(remedies) > 1:
+        if (one.gauge is not None or one.contamination is not None) and len(remedies) > 1:
             raise NotRun("it is measured beside the loop, by itself")
         whole.otherwise = one.otherwise if one.metric != "loss" else whole.otherwise
         whole.metric = one.metric if one.metric != "loss" else whole.metric
         whole.shared |= one.shared
         whole.gauge = one.gauge or whole.gauge
+        whole.contamination = one.contamination or whole.contamination
     return whole
 
 

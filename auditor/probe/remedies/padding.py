@@ -30,7 +30,7 @@ class _Real:
         self._losses: list[torch.Tensor] = []
         self.met: list[str] = []
 
-    def fetched(self, batch: Any) -> Any:
+    def fetched(self, batch: Any, step: int) -> Any:
         self._batch = batch
         return batch
 

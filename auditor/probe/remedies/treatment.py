@@ -8,6 +8,7 @@ from typing import Any
 
 from auditor.evidence import Location, Metric, Remedy
 from auditor.probe.callchange import CallChange
+from auditor.probe.contamination import Contamination
 from auditor.probe.examination import Examination
 from auditor.probe.replay import NotRun
 
@@ -25,6 +26,7 @@ class Treatment:
     # The figure as it is and with the remedy, of the same weights: for what concerns answers and not training. A model
     # that does not have what the figure is of raises NotRun.
     gauge: Callable[[Examination], tuple[float, float]] | None = None
+    contamination: Contamination | None = None  # what is left out of the held-out data
 
 
 def amount(remedy: Remedy) -> float:

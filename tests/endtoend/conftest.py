@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tried import audited, warm, written
+from warmstart import WarmStart
 
 __all__ = ["audited", "warm", "written"]
 
@@ -52,11 +53,16 @@ class Ended:
         return self.folder / ".audit/report.html"
 
 
-class Shell:
-    """Runs `audit` in a folder."""
+COLD = (sys.executable, "-m", "auditor")
+WARM = Path(__file__).parents[1] / "warmaudit.py"
 
-    def __init__(self, folder: Path) -> None:
+
+class Shell:
+    """Runs `audit` in a folder. `start`: the beginning of its command."""
+
+    def __init__(self, folder: Path, start: tuple[str, ...] = COLD) -> None:
         self.folder = folder
+        self._start = start
 
     def write(self, text: str, name: str = "train.py") -> Path:
         path = self.folder / name
@@ -68,7 +74,7 @@ class Shell:
         """`audit ARGUMENTS`; without colours, whatever the terminal is."""
         kept = {name: value for name, value in os.environ.items() if not re.match("AUDIT_|FORCE_COLOR|PYTEST", name)}
         done = subprocess.run(
-            [sys.executable, "-m", "auditor", *arguments],
+            [*self._start, *arguments],
             cwd=self.folder,
             env={**kept, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
             stdin=subprocess.DEVNULL,
@@ -88,4 +94,11 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
+    """As a user would start it."""
     return Shell(tmp_path)
+
+
+@pytest.fixture
+def warm_shell(tmp_path: Path, warm: WarmStart) -> Shell:
+    """The script runs in a fork of a process that has imported torch, which saves seconds."""
+    return Shell(tmp_path, (sys.executable, str(WARM), json.dumps(warm.command)))

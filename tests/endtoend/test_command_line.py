@@ -54,20 +54,20 @@ def loop(line="pass"):
         ((), "TARGET"),
     ],
 )
-def test_refused(shell, arguments, said):
-    shell.write("open('ran', 'w')\n")
-    (shell.folder / "folder").mkdir()
-    ended = shell.audit("run", *arguments)
+def test_refused(warm_shell, arguments, said):
+    warm_shell.write("open('ran', 'w')\n")
+    (warm_shell.folder / "folder").mkdir()
+    ended = warm_shell.audit("run", *arguments)
     assert ended.code == 2
     assert said in ended.err
     assert "Traceback" not in ended.err
-    assert not (shell.folder / "ran").exists()
+    assert not (warm_shell.folder / "ran").exists()
     assert not ended.report.exists()
 
 
-def test_an_output_that_cannot_be_written(shell):
-    shell.write("pass\n")
-    ended = shell.audit("run", "-o", "no/such/folder/audit.json", "train.py")
+def test_an_output_that_cannot_be_written(warm_shell):
+    warm_shell.write("pass\n")
+    ended = warm_shell.audit("run", "-o", "no/such/folder/audit.json", "train.py")
     assert ended.code == 2
     assert "no/such/folder" in ended.err
     assert "Traceback" not in ended.err
@@ -76,16 +76,16 @@ def test_an_output_that_cannot_be_written(shell):
 # ------------------------------------------------------------------------------------------------- scripts that fail
 
 
-def test_a_syntax_error(shell):
-    ended = shell.run("import torch\n\nfor epoch in range(3:\n    pass\n")
+def test_a_syntax_error(warm_shell):
+    ended = warm_shell.run("import torch\n\nfor epoch in range(3:\n    pass\n")
     assert (ended.code, ended.status) == (3, "script-failed")
     crash = ended.audit["run"]["crash"]
     assert (crash["kind"], crash["location"]["line"]) == ("SyntaxError", 3)
     assert ended.report.exists()
 
 
-def test_a_crash_before_the_first_step(shell):
-    ended = shell.run(SETUP + "raise FileNotFoundError('data.csv')\n")
+def test_a_crash_before_the_first_step(warm_shell):
+    ended = warm_shell.run(SETUP + "raise FileNotFoundError('data.csv')\n")
     assert (ended.code, ended.status, ended.audit["run"]["steps"]) == (3, "script-failed", 0)
     assert ended.audit["run"]["crash"]["kind"] == "FileNotFoundError"
     assert "data.csv" in ended.err
@@ -108,27 +108,27 @@ def test_a_crash_in_the_fifth_step(shell):
 # ---------------------------------------------------------------------------------------------------- scripts that end
 
 
-def test_a_script_that_trains_to_its_end(shell):
-    ended = shell.run(loop().replace("range(10)", "range(1)").replace("batch_size=8", "batch_size=100"))
+def test_a_script_that_trains_to_its_end(warm_shell):
+    ended = warm_shell.run(loop().replace("range(10)", "range(1)").replace("batch_size=8", "batch_size=100"))
     assert (ended.code, ended.status, ended.audit["run"]["steps"]) == (0, "completed", 8)
     assert ended.report.exists()
 
 
-def test_a_script_that_never_trains(shell):
-    ended = shell.run("import torch\nprint(torch.ones(3).sum())\n")
+def test_a_script_that_never_trains(warm_shell):
+    ended = warm_shell.run("import torch\nprint(torch.ones(3).sum())\n")
     assert (ended.code, ended.status) == (5, "nothing-to-audit")
     assert "audit_target" in ended.err
 
 
-def test_an_empty_file(shell):
-    ended = shell.run("\n")
+def test_an_empty_file(warm_shell):
+    ended = warm_shell.run("\n")
     assert (ended.code, ended.status) == (5, "nothing-to-audit")
 
 
 # ------------------------------------------------------------------------------------------------ arguments and shapes
 
 
-def test_arguments_belong_to_the_script(shell):
+def test_arguments_belong_to_the_script(warm_shell):
     script = """
 parser = argparse.ArgumentParser()
 parser.add_argument("--lr", type=float, default=0.1)
@@ -139,14 +139,14 @@ for group in optimizer.param_groups:
 for i in range(args.steps):
     step(x[:8], y[:8])
 """
-    ended = shell.run(SETUP + script, "--lr", "0.25", "--steps", "7")
+    ended = warm_shell.run(SETUP + script, "--lr", "0.25", "--steps", "7")
     assert (ended.code, ended.audit["run"]["steps"]) == (0, 7)
     assert ended.audit["run"]["args"] == ["--lr", "0.25", "--steps", "7"]
     assert ended.audit["evidence"]["trajectory"]["learning_rates"] == [0.25] * 7
 
 
-def test_arguments_that_the_script_refuses(shell):
-    ended = shell.run("import argparse\nargparse.ArgumentParser().parse_args()\n", "--unknown")
+def test_arguments_that_the_script_refuses(warm_shell):
+    ended = warm_shell.run("import argparse\nargparse.ArgumentParser().parse_args()\n", "--unknown")
     assert (ended.code, ended.status) == (3, "script-failed")
     assert "--unknown" in ended.err
 
@@ -162,8 +162,8 @@ def test_a_module(shell):
     assert ended.audit["run"]["module"]
 
 
-def test_standard_output_is_the_report_alone(shell):
-    ended = shell.run(loop("print('this is noise', flush=True)"))
+def test_standard_output_is_the_report_alone(warm_shell):
+    ended = warm_shell.run(loop("print('this is noise', flush=True)"))
     assert ended.audit["run"]["steps"] == 20
     assert "this is noise" not in ended.out
 
@@ -181,8 +181,8 @@ def audit_target():
 """
 
 
-def test_a_file_that_declares_its_target(shell):
-    ended = shell.run(TARGET)
+def test_a_file_that_declares_its_target(warm_shell):
+    ended = warm_shell.run(TARGET)
     assert (ended.code, ended.status, ended.audit["run"]["steps"]) == (0, "completed", 20)
     assert ended.audit["evidence"]["program"]["loop"] == "target"
     notes = " ".join(ended.audit["run"]["notes"])
@@ -191,8 +191,8 @@ def test_a_file_that_declares_its_target(shell):
     assert "Adam" in notes
 
 
-def test_a_target_of_the_wrong_kind(shell):
-    ended = shell.run("def audit_target():\n    return {}\n")
+def test_a_target_of_the_wrong_kind(warm_shell):
+    ended = warm_shell.run("def audit_target():\n    return {}\n")
     assert (ended.code, ended.status) == (3, "script-failed")
     assert "auditor.Target" in ended.audit["run"]["crash"]["message"]
 
@@ -220,16 +220,16 @@ train_set, test_set = TensorDataset(x[:150], y[:150]), TensorDataset(x[150:], y[
 """
 
 
-def test_a_file_of_definitions(shell):
-    ended = shell.run(RECOGNISED)
+def test_a_file_of_definitions(warm_shell):
+    ended = warm_shell.run(RECOGNISED)
     assert (ended.code, ended.status, ended.audit["run"]["steps"]) == (0, "completed", 20)
     notes = " ".join(ended.audit["run"]["notes"])
     for words in ("model = Net()", "train = train_set", "test = test_set", "loss = criterion"):
         assert words in notes
 
 
-def test_a_file_with_a_model_alone(shell):
-    ended = shell.run("import torch\nmodel = torch.nn.Linear(3, 1)\n")
+def test_a_file_with_a_model_alone(warm_shell):
+    ended = warm_shell.run("import torch\nmodel = torch.nn.Linear(3, 1)\n")
     assert "Traceback" not in ended.err
     assert (ended.code, ended.status) == (5, "nothing-to-audit")
 

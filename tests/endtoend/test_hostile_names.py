@@ -96,36 +96,36 @@ def check(folder: Path) -> None:
         assert max(map(len, text.split("\n"))) < 400_000
 
 
-def test_every_report_shows_it_as_text(shell):
-    shell.write(SCRIPT)
+def test_every_report_shows_it_as_text(warm_shell):
+    warm_shell.write(SCRIPT)
     outputs = [word for name in REPORTS for word in ("-o", name)]
-    ended = shell.audit("run", "--steps", "24", *outputs, "train.py", "a\x1b[31m", "\udcff</script>")
+    ended = warm_shell.audit("run", "--steps", "24", *outputs, "train.py", "a\x1b[31m", "\udcff</script>")
     assert ended.code == 1, ended.err
-    check(shell.folder)
+    check(warm_shell.folder)
     assert ACTING.findall(ended.out) == []
     assert ACTING.findall(ended.err) == []
-    assert "characters)…" in ended.out + (shell.folder / "r.html").read_text()
-    audit = json.loads((shell.folder / "r.json").read_text())
+    assert "characters)…" in ended.out + (warm_shell.folder / "r.html").read_text()
+    audit = json.loads((warm_shell.folder / "r.json").read_text())
     assert audit["run"]["status"] == "completed"
     assert {verdict["outcome"] for verdict in audit["verdicts"]} & {"error"} == set()
     assert not [note for note in audit["run"]["notes"] if "audit itself" in note]
-    assert [path.suffix for path in (shell.folder / ".audit").glob("*.pkl")] == []
-    again = shell.audit("judge", ".audit/evidence.json", "--format", "json")
+    assert [path.suffix for path in (warm_shell.folder / ".audit").glob("*.pkl")] == []
+    again = warm_shell.audit("judge", ".audit/evidence.json", "--format", "json")
     assert again.code == 1
     assert json.loads(again.out)["summary"] == audit["summary"]
 
 
-def test_its_exception_is_text_too(shell):
-    shell.write(SCRIPT)
+def test_its_exception_is_text_too(warm_shell):
+    warm_shell.write(SCRIPT)
     outputs = [word for name in REPORTS for word in ("-o", name)]
-    ended = shell.audit("run", "--no-experiments", *outputs, "train.py", "crash")
+    ended = warm_shell.audit("run", "--no-experiments", *outputs, "train.py", "crash")
     assert ended.code == 3, ended.err
-    check(shell.folder)
+    check(warm_shell.folder)
     assert ACTING.findall(ended.out) == []
     assert "after 12 steps" in ended.out
 
 
-def test_nothing_reaches_the_terminal_raw(shell):
-    shell.write(SCRIPT)
-    ended = shell.audit("run", "--no-experiments", "train.py", "crash")
+def test_nothing_reaches_the_terminal_raw(warm_shell):
+    warm_shell.write(SCRIPT)
+    ended = warm_shell.audit("run", "--no-experiments", "train.py", "crash")
     assert ACTING.findall(ended.err) == []

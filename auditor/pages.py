@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from auditor.declare import Rule
-from auditor.trials import describe
+from auditor.remedywords import describe
 
 FORMATS = ("text", "json", "markdown")
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"

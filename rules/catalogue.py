@@ -6,7 +6,7 @@ from itertools import groupby
 
 from auditor.declare import Rule
 from auditor.registry import rules
-from auditor.trials import describe
+from auditor.remedywords import describe
 
 HEAD = """# The rules
 

@@ -22,8 +22,9 @@ from auditor.evidence import (
     TrialRun,
     Trials,
 )
+from auditor.remedywords import describe
 from auditor.result import Audit, Fix, ReportedFinding
-from auditor.trials import candidates, describe, interval, result, tried, wanted
+from auditor.trials import candidates, interval, result, tried, wanted
 
 RATE, CLIP = Remedy(kind=RemedyKind.RATE, amount=0.5), Remedy(kind=RemedyKind.CLIP, amount=1.0)
 NAN = math.nan
@@ -253,3 +254,40 @@ def test_candidates_do_not_join_two_of_a_kind():
     half, quarter = RATE, Remedy(kind=RemedyKind.RATE, amount=0.25)
     assert [len(each.remedies) for each in candidates((half, quarter))] == [1, 1]
     assert [len(each.remedies) for each in candidates((half, quarter, CLIP))] == [1, 1, 1, 2]
+
+
+DROP = Remedy(kind=RemedyKind.DROP_KNOWN, subject="test_loader")
+
+
+def held_out(*looks: tuple[float, ...]) -> TrialRun:
+    """Errors of the held-out loss, one for each pair of batches."""
+    found = tuple(PairedReplay(start="later", control=errors, treated=(0.0,) * len(errors)) for errors in looks)
+    return TrialRun(remedies=(DROP,), looks=found, metric="error of the held-out loss")
+
+
+def test_a_held_out_loss_is_off_where_every_look_says_so_over_all_its_pairs():
+    draw = random.Random(3)
+    off, right = (tuple(level + draw.gauss(0, 0.1) for _ in range(24)) for level in (0.15, 0.0))
+    # The last third alone, in which a course is judged, would not show it.
+    late = tuple(0.2 + draw.gauss(0, 0.05) for _ in range(16)) + tuple(draw.gauss(0, 0.05) for _ in range(8))
+    assert result(held_out(off, off)).helped
+    assert result(held_out(off)).before == pytest.approx(0.15, abs=0.05)
+    assert result(held_out(late)).helped
+    assert not result(held_out(right)).helped
+    assert not result(held_out(off, right)).helped
+    assert not result(held_out(tuple(-error for error in off))).helped, "the samples that are known are the harder ones"
+
+
+def test_of_several_refusals_each_names_its_remedy():
+    refused = [
+        TrialRun(remedies=(RATE,), refused="no optimizer"),
+        TrialRun(remedies=(CLIP,), refused="no gradient"),
+        TrialRun(remedies=(RATE, CLIP), refused="no time"),
+    ]
+    several = audit(("a", (RATE, CLIP)), runs=tuple(refused))
+    [finding] = several.findings
+    assert finding.fix.trial is None
+    found = tried((RATE, CLIP), several.evidence).refused
+    assert found == "the learning rate times 0.5: no optimizer; gradients clipped at a norm of 1: no gradient"
+    alike = [each.model_copy(update={"refused": "no time"}) for each in refused]
+    assert tried((RATE, CLIP), audit(("a", (RATE, CLIP)), runs=tuple(alike)).evidence).refused == "no time"

@@ -57,13 +57,22 @@ def frozen_norms(probe: Probe, remedy: Remedy) -> Treatment:
     handles: list[Any] = []
     met: list[str] = []
 
+    switched: list[nn.Module] = []  # for the forward at hand
+
     def by_averages(norm: nn.Module, args: Any) -> None:
         if norm.training:
             met.append("norm")
+            switched.append(norm)
             norm.training = False
+
+    def as_before(norm: nn.Module, args: Any, output: Any) -> None:
+        if norm in switched:
+            switched.remove(norm)
+            norm.training = True
 
     def prepare() -> None:
         handles.extend(norm.register_forward_pre_hook(by_averages) for norm in norms)
+        handles.extend(norm.register_forward_hook(as_before, always_call=True) for norm in norms)
 
     def undo() -> None:
         for handle in handles:

@@ -22,7 +22,7 @@ demo: $(VENV)/.installed ## Audit a small training script that has four faults
 		"$(CURDIR)/report.html" "$(CURDIR)/report.md"
 
 test: lint ## Lint, type-check and run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 lint: $(VENV)/.installed-dev ## Lint and type-check only
 	$(BIN)/ruff check .

@@ -63,8 +63,9 @@ def lines(script: str, text: str) -> Location:
     return Location(file="train.py", line=before.count("\n") + 1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def warm() -> Iterator[WarmStart]:
+    """Whole audits, but for the seconds in which each child imports torch."""
     with WarmStart() as started:
         yield started
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from warmstart import WarmStart
 
 from auditor.capture import Capture
 from auditor.config import Settings
@@ -128,12 +127,6 @@ NOT_HELPED = {
     "learning/loss_plateau/bad.py": "what is learnt is noise",
     "learning/majority_class_collapse/bad.py": "the inputs do not reach the outputs",
 }
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    with WarmStart() as started:
-        yield started
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ PAIRS = sorted(
     and path.parents[1].name not in ("corpus", "unseen", "distributed")  # test_ranks.py
 )
 SECONDS = 100.0  # a few are enough; a busy machine may need more
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[WarmStart]:
-    """Whole audits, but for the seconds in which each child imports torch."""
-    with WarmStart() as started:
-        yield started
 
 
 def run(script: Path, warm: WarmStart, **settings: object) -> Audit:

@@ -250,6 +250,16 @@ APART = [
     "y = y[torch.randperm(n)]\nx = x[torch.randperm(n)]\ndata = TensorDataset(x, y)",
     "x = rng.permutation(x)\ny = rng.permutation(y)\na, b, c, d = train_test_split(x, y)",
     "def load(x, labels):\n    random.shuffle(x)\n    random.shuffle(labels)\n    return list(zip(x, labels))",
+    "p = np.random.permutation(n)\nX = X[p]\np = np.random.permutation(n)\ny = y[p]" + PAIR.replace("x[", "X["),
+    "a = torch.randperm(n)\nb = torch.randperm(n)\nx, y = x[a], y[b]\nloader = DataLoader(TensorDataset(x, y))",
+    "i = np.arange(n)\nnp.random.shuffle(i)\nx = x[i[:80]]\nnp.random.shuffle(i)\ny = y[i[:80]]" + PAIR,
+    "def mix(a):\n    p = torch.randperm(len(a))\n    return a[p]\nx = mix(x)\ny = mix(y)" + PAIR,
+    "for i in range(9):\n    xb = x[torch.randint(0, n, (8,))]\n    yb = y[torch.randint(0, n, (8,))]\n    step(xb, yb)",
+    "x = x[rng.permutation(n)]\ny = y[rng.permutation(n)]\nxt = torch.from_numpy(x).float()\n"
+    "yt = torch.from_numpy(y)\nd = TensorDataset(xt, yt)",
+    "class D:\n    def __init__(self, x, y):\n        self.x = x[torch.randperm(len(x))]\n"
+    "        self.y = y[torch.randperm(len(y))]\n    def __getitem__(self, i):\n        return self.x[i], self.y[i]",
+    "from sklearn.utils import shuffle\nX = shuffle(X)\ny = shuffle(y)\ndata = TensorDataset(tensor(X), tensor(y))",
 ]
 TOGETHER = [
     "p = torch.randperm(n)\nx, y = x[p], y[p]" + PAIR,
@@ -259,6 +269,16 @@ TOGETHER = [
     "random.shuffle(source)\nrandom.shuffle(target)\npairs = zip(source, target)",
     "np.random.shuffle(y)" + PAIR,
     "np.random.shuffle(x)\nx = load()\nnp.random.shuffle(y)" + PAIR,
+    "p = np.random.permutation(n)\nx = x[p]\ny = y[p]\nfor e in range(9):\n    p = np.random.permutation(n)\n"
+    "    for i in p:\n        step(x[i], y[i])",
+    "a, b = torch.randperm(n), torch.randperm(n)\nu, yu = x[a], y[a]\nv, yv = x[b], y[b]\nstep(u, yu, v, yv)",
+    "def mix(a):\n    r = np.random.default_rng(0)\n    return a[r.permutation(len(a))]\nx = mix(x)\ny = mix(y)" + PAIR,
+    "from sklearn.utils import shuffle\nx = shuffle(x, random_state=0)\ny = shuffle(y, random_state=0)" + PAIR,
+    "from sklearn.utils import shuffle\nx, y = shuffle(x, y)" + PAIR,
+    "y = y[torch.randperm(n)]" + PAIR,
+    "i = np.arange(n)\nnp.random.shuffle(i)\nx = x[i]\ny = y[i]\nnp.random.shuffle(i)" + PAIR,
+    "x = x[:, torch.randperm(9)]\ny = y[torch.randperm(n)]" + PAIR,
+    "real = x[torch.randint(0, n, (8,))]\nz = z[torch.randint(0, n, (8,))]\nstep(real, z)",
 ]
 
 

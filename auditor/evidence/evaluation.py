@@ -111,13 +111,17 @@ class BroadcastComparison(Frozen):
     """One place that compares, subtracts or joins a vector and a column, or the like of higher rank, so that every
     prediction meets every label."""
 
-    function: str = Field(description="'==' for a comparison, '-' for a difference, '&', '|' and '*' for overlaps.")
+    function: str = Field(
+        description="'==' or '!=' for a comparison, '-' for a difference, '&', '|' and '*' for overlaps."
+    )
     left: tuple[int, ...]
     right: tuple[int, ...]
     calls: int
     evaluation: bool = Field(description="Seen without gradients, in evaluation code.")
     known: Literal["predictions", "labels", "both"] = Field(description="What was recognised by its values.")
-    paired: float | None = Field(None, description="Share of equal elements in pairs; of '-', the mean square.")
+    paired: float | None = Field(
+        None, description="Share of elements in pairs for which it holds; of '-', the mean square."
+    )
     reported: float | None = Field(None, description="Sum of the matrix over its rows; of '-', its mean square.")
     errors: tuple[float, ...] = Field((), description="By how much the two differ, in each of the first calls.")
     location: Location | None = None

@@ -37,7 +37,9 @@ class _Order:
 def own_orders(path: str, tree: ast.Module, names: Names) -> Iterator[OwnOrders]:
     tree = with_plain_attributes(tree)
     shufflers = _shufflers(tree)
-    constructors = [(constructor(node), [node]) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    constructors: list[tuple[list[ast.stmt], list[ast.stmt]]] = [
+        (constructor(node), [node]) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    ]
     seen: set[tuple[int, int]] = set()
     for body, uses in [*((body, body) for body in scopes(tree)), *constructors]:
         scope = _Scope(names, shufflers)
@@ -64,9 +66,9 @@ def _shufflers(tree: ast.Module) -> set[str]:
         scope = _Scope(Names(ast.Module([], [])), set())
         given = node.args.args[0].arg
         for statement in statements(node.body):
-            if isinstance(statement, ast.Return) and statement.value is not None and not scope.reseeded:
-                if scope.ordered(given, statement.value) is not None:
-                    found.add(node.name)
+            returned = statement.value if isinstance(statement, ast.Return) and not scope.reseeded else None
+            if returned is not None and scope.ordered(given, returned) is not None:
+                found.add(node.name)
             scope.step(statement)
     return found
 
@@ -205,9 +207,9 @@ def _belong_together(body: list[ast.stmt], inputs: str, targets: str, line: int)
             given = {each.id for each in map(_plain, node.args) if isinstance(each, ast.Name)}
             if {inputs, targets} <= given:
                 return True
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-            if {inputs, targets} <= {each.id for each in node.value.elts if isinstance(each, ast.Name)}:
-                return True
+        pair = node.value.elts if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) else []
+        if {inputs, targets} <= {each.id for each in pair if isinstance(each, ast.Name)}:
+            return True
         if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and not keeps_rows(node.slice):
             indices.setdefault(node.value.id, set()).add(part_of(node.slice))
     return bool(indices[inputs] & indices[targets] - {""})

@@ -57,12 +57,15 @@ def broadcast_in_metric(comparisons: Comparisons, limits: Limits) -> Judgement:
     ## How it is measured
 
     By identity. A comparison fails when one side has the shape (B,), the other (B, 1), the result is (B, B), and at
-    least one side is known by its values: labels are those of the latest batch or loss call, predictions are what the
-    model's latest output says. A difference without gradients fails when it has such shapes, both sides are known, and
-    the column came as one from the model or the loader. So does a product, `&` or `|`, and any of these where there are
-    more axes, (B, 1, H, W) with (B, H, W). An argmax fails when it is taken over the only column of the model's latest
-    output and its result is then compared with another tensor. The message gives what the metric reports, and what a
-    comparison in pairs gives. More than `max-broadcasts` places fail.
+    least one side is known by its values: labels are those of the latest batch or loss call, predictions are what
+    the model's latest output says. A difference without gradients fails when it has such shapes, both sides are
+    known, and the column came as one from the model or the loader; what was only brought to other units (`pred *
+    spread + mean`) is known by its order. Beside a column that the model returned, and whose loss is taken with one
+    number a sample, a vector of as many numbers is taken for the labels, wherever it is from. So does a product,
+    `&` or `|`, and any of these where there are more axes, (B, 1, H, W) with (B, H, W). An argmax fails when it is
+    taken over the only column of the model's latest output and its result is then compared with another tensor. The
+    message gives what the metric reports, and what a comparison in pairs gives. More than `max-broadcasts` places
+    fail.
 
     ## When it may be wrong
 
@@ -102,10 +105,15 @@ def _broadcast(site: BroadcastComparison, found: int, limits: Limits) -> Finding
     rows = max(site.left[0], site.right[0]) if site.left and site.right else 1
     told = ""
     if site.reported is not None and site.paired is not None and math.isfinite(site.reported + site.paired):
-        what = "the mean square is" if site.function == "-" else "the hits over the samples are"
+        hits = "errors" if site.function == "!=" else "hits"
+        what = "the mean square is" if site.function == "-" else f"the {hits} over the samples are"
         told = f"; {what} {number(site.reported)}, in pairs {number(site.paired)}"
     joined = (f"joined by {site.function}", "pairs")
-    done, made = {"-": ("subtracted", "differences"), "==": ("compared", "comparisons")}.get(site.function, joined)
+    done, made = {
+        "-": ("subtracted", "differences"),
+        "==": ("compared", "comparisons"),
+        "!=": ("compared", "comparisons"),
+    }.get(site.function, joined)
     known = {
         "labels": "one of them holds the labels of the batch",
         "predictions": "one of them holds what the model predicts",

@@ -69,6 +69,7 @@ def test_other_comparisons(zygote, metric):
 
 
 REGRESSION = "F.mse_loss(model(a), b)"
+CONTINUOUS = SCRIPT.replace("(x[:, 0] > 0).float()", "x[:, 0] * 2 + 1")
 
 
 @pytest.mark.parametrize(
@@ -77,10 +78,12 @@ REGRESSION = "F.mse_loss(model(a), b)"
         "((b.squeeze(1) - model(a)) ** 2).mean()",
         "torch.sub(model(a), b.view(-1)).abs().mean()",
         "(model(a).squeeze(1) - b).square().mean()",
+        "((model(a) * 3 + 2) - (b.view(-1) * 3 + 2)).square().mean()",  # in other units
     ],
 )
 def test_a_column_subtracted_from_a_vector(zygote, metric):
-    (site,) = run(zygote, metric, loss=REGRESSION)["comparisons"].broadcast
+    script = CONTINUOUS.replace("OUT", "1").replace("LOSS", REGRESSION).replace("METRIC", metric)
+    (site,) = zygote.probe(script, steps=12, parts=("comparisons",))["comparisons"].broadcast
     assert {site.left, site.right} == {(12,), (12, 1)}
     assert (site.function, site.known) == ("-", "both")
     assert site.paired < site.reported
@@ -100,6 +103,29 @@ def test_a_column_subtracted_from_a_vector(zygote, metric):
 def test_other_differences(zygote, metric):
     part = run(zygote, f"b == b; {metric}", loss=REGRESSION)["comparisons"]
     assert part.broadcast == ()
+
+
+@pytest.mark.parametrize(
+    ("metric", "found"),
+    [
+        ("(model(x + 1) - known).abs().mean()", 1),  # known to nobody, but a number for each sample
+        ("(model(x + 1).exp() - known).abs().mean()", 1),
+        ("(model(x + 1) - known[:, None]).abs().mean()", 0),
+        ("(model(x + 1)[:, :, None] - known).abs().mean()", 0),
+        ("(model(x + 1).mean(1)[:, None] - known).abs().mean()", 0),  # the axis was written in
+    ],
+)
+def test_beside_what_no_loader_has_handed_out(zygote, metric, found):
+    script = CONTINUOUS.replace("OUT", "1").replace("LOSS", REGRESSION).replace("METRIC", "b == b; " + metric)
+    script = script.replace("labels =", "known = torch.randn(60)\nlabels =")
+    part = zygote.probe(script, steps=12, parts=("comparisons",))["comparisons"]
+    assert [site.known for site in part.broadcast] == ["predictions"] * found
+
+
+def test_unequal_ones_are_counted(zygote):
+    (site,) = run(zygote, "((model(a) > 0).float().squeeze(1) != b).sum()")["comparisons"].broadcast
+    assert (site.function, site.known) == ("!=", "both")
+    assert site.paired <= 1 < site.reported
 
 
 def test_gathered_over_an_epoch(zygote):

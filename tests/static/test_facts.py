@@ -254,7 +254,7 @@ APART = [
     "a = torch.randperm(n)\nb = torch.randperm(n)\nx, y = x[a], y[b]\nloader = DataLoader(TensorDataset(x, y))",
     "i = np.arange(n)\nnp.random.shuffle(i)\nx = x[i[:80]]\nnp.random.shuffle(i)\ny = y[i[:80]]" + PAIR,
     "def mix(a):\n    p = torch.randperm(len(a))\n    return a[p]\nx = mix(x)\ny = mix(y)" + PAIR,
-    "for i in range(9):\n    xb = x[torch.randint(0, n, (8,))]\n    yb = y[torch.randint(0, n, (8,))]\n    step(xb, yb)",
+    "for i in r:\n    xb = x[torch.randint(0, n, (8,))]\n    yb = y[torch.randint(0, n, (8,))]\n    step(xb, yb)",
     "x = x[rng.permutation(n)]\ny = y[rng.permutation(n)]\nxt = torch.from_numpy(x).float()\n"
     "yt = torch.from_numpy(y)\nd = TensorDataset(xt, yt)",
     "class D:\n    def __init__(self, x, y):\n        self.x = x[torch.randperm(len(x))]\n"

@@ -29,6 +29,8 @@ MOST_ROWS = 4096  # of a comparison that is counted
 MOST_ERRORS = 60  # calls of one place
 LOOKS = 8  # at suspicious comparisons of one place
 OVERLAPS = {"&": torch.logical_and, "|": torch.logical_or, "*": torch.mul}
+EQUALITY = ("==", "!=")
+FEWEST_ORDERED = 8  # different numbers that are no more than once in 10,000 in the order of others by chance
 KEPT = 8  # results of argmax over a single column that are waited for
 
 
@@ -121,13 +123,15 @@ class ComparisonsCollector(Collector):
         flat = left.numel() <= left.shape[0]  # one number a sample
         if looks > LOOKS or (flat and result.shape[0] > MOST_ROWS) or location in self._sites:
             return
-        known = [self._recognised(left), self._recognised(right)]
+        known = [self._recognised(left, function), self._recognised(right, function)]
         # Of one and the same thing, it is a mask that tells which samples belong together.
         if not any(known) or known[0] == known[1] or _related(left, right):
             return
         # Kernels, distances and overlaps of all pairs are worked out on purpose: they write the axis in themselves.
-        certain = all(known) and self._came_so(left if left.dim() > right.dim() else right)
-        if (function != "==" or not flat) and not certain:
+        column, vector = (left, right) if left.dim() > right.dim() else (right, left)
+        certain = all(known) and self._came_so(column, function)
+        beside = function == "-" and flat and self._beside_a_column(column, vector, known[0] or known[1])
+        if (function not in EQUALITY or not flat) and not certain and not beside:
             return
         paired, reported = _figures(function, left, right, result)
         site = _Site(
@@ -157,23 +161,25 @@ class ComparisonsCollector(Collector):
         if paired is not None and reported is not None:
             site.errors.append((reported - paired).abs())
 
-    def _recognised(self, operand: torch.Tensor) -> str:
+    def _recognised(self, operand: torch.Tensor, function: str) -> str:
         """'labels' or 'predictions', by value; '' for what is not known. A longer operand, gathered over batches, is
-        recognised by its end."""
+        recognised by its end, and in differences what was brought to other units by its order."""
         flat = operand.detach().reshape(-1)
         labels = [*self._labels, *([self._target] if self._target is not None else [])]
+        output = self._output
         for kept in labels:
             if _ends_with(flat, kept.detach().reshape(-1)):
                 return "labels"
-        output = self._output
-        if output is None:
-            return ""
-        return "predictions" if any(_ends_with(flat, decision) for decision in _decisions(output)) else ""
+        if output is not None and any(_ends_with(flat, decision) for decision in _decisions(output)):
+            return "predictions"
+        if function == "-" and output is not None and _in_other_units(flat, output):
+            return "predictions"
+        return "labels" if function == "-" and any(_in_other_units(flat, kept) for kept in labels) else ""
 
-    def _came_so(self, operand: torch.Tensor) -> bool:
+    def _came_so(self, operand: torch.Tensor, function: str) -> bool:
         """The loader or the model handed these values out with that further axis, and no `[:, None]` wrote it in. Views
         leave no trace in inference mode."""
-        if operand.is_inference() or operand._base is not None:
+        if operand.is_inference() or _axis_written_in(operand):
             return False
         flat = operand.detach().reshape(-1)
         for kept in (*self._labels, *([self._output] if self._output is not None else [])):
@@ -181,7 +187,20 @@ class ComparisonsCollector(Collector):
             decided = _decisions(kept) if kept is self._output else [kept.detach().reshape(-1)]
             if alike and any(_ends_with(flat, each) for each in decided):
                 return True
+            if alike and function == "-" and _in_other_units(flat, kept):
+                return True
         return False
+
+    def _beside_a_column(self, column: torch.Tensor, vector: torch.Tensor, known: str) -> bool:
+        """What the model answers for these samples, and one number for each of them that no loader has handed out: one
+        of the two is a column because the model, or the data that the loss is called with, has it so."""
+        target = self._target
+        if known != "predictions" or target is None or not target.is_floating_point() or not vector.is_floating_point():
+            return False
+        if self._came_so(column, "-"):
+            return target.numel() == target.shape[0]
+        kept = self._output is not None and self._output.dim() == 1 and not column.is_inference()
+        return kept and target.dim() == 2 and target.shape[1] == 1 and not _axis_written_in(column)
 
     # ------------------------------------------------------------------------------------------------- a single column
 
@@ -259,9 +278,9 @@ def _figures(
         return None, None
     if function == "-":
         return (left.reshape(-1) - right.reshape(-1)).float().square().mean(), result.float().square().mean()
-    if function == "==":
+    if function in EQUALITY:
         hits = (left.reshape(-1) == right.reshape(-1)).float().mean()
-        return hits, result.float().sum() / left.numel()
+        return hits if function == "==" else 1 - hits, result.float().sum() / left.numel()
     if several and function in OVERLAPS and not result.is_floating_point():
         joined = OVERLAPS[function](left.reshape(-1), right.reshape(-1)).float().mean()
         return joined, result.float().sum() / left.numel()
@@ -277,6 +296,27 @@ def _decisions(output: torch.Tensor) -> list[torch.Tensor]:
         found += [single > 0, single > 0.5, single.round(), sure.round(), single, sure]
         found.append(torch.zeros_like(single))  # argmax over the only column
     return found
+
+
+def _in_other_units(values: torch.Tensor, kept: torch.Tensor) -> bool:
+    """The same numbers in the same order of size, or in the reverse one: `y * spread + mean`, `y.exp()`."""
+    count = kept.numel()
+    alike = values.is_floating_point() and kept.is_floating_point() and values.device == kept.device
+    if not alike or kept.numel() != kept.shape[0] or not FEWEST_ORDERED <= count == values.numel():
+        return False
+    source = kept.detach().reshape(-1)
+    order = source.argsort()
+    steps = values.double()[order].diff()
+    distinct = source[order].diff() > 0
+    if int(distinct.sum()) < FEWEST_ORDERED:
+        return False
+    return bool((steps >= 0).all()) or bool((steps <= 0).all())
+
+
+def _axis_written_in(operand: torch.Tensor) -> bool:
+    """A view, in which an axis may be new: `y[:, None]`. In a part of the rows of a column it is not."""
+    base = operand._base
+    return base is not None and (base.shape[1:] != operand.shape[1:] or base.shape[0] == operand.shape[0])
 
 
 def _related(left: torch.Tensor, right: torch.Tensor) -> bool:

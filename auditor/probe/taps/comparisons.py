@@ -19,7 +19,9 @@ COMBINING = {"&": ("__and__", "logical_and"), "|": ("__or__", "logical_or"), "*"
 def install(probe: Probe) -> None:
     if probe.collectors.hears("compared"):
         for owner, name in ((torch.Tensor, "__eq__"), (torch.Tensor, "eq"), (torch, "eq")):
-            _wrap(owner, name, lambda original: _equal(probe, original))
+            _wrap(owner, name, lambda original: _equal(probe, "==", original))
+        for owner, name in ((torch.Tensor, "__ne__"), (torch.Tensor, "ne"), (torch, "ne")):
+            _wrap(owner, name, lambda original: _equal(probe, "!=", original))
     for owner, name, place in ((torch.Tensor, "gather", 2), (torch, "gather", 2), (torch, "take_along_dim", 1)):
         _wrap(owner, name, lambda original, place=place: _taken(probe, original, place))  # type: ignore[misc]
     if probe.spec.experiments:
@@ -48,7 +50,7 @@ def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[.
         _builtins._register_builtin(ours, f"aten::{name}")
 
 
-def _equal(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
+def _equal(probe: Probe, symbol: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def eq(*args: Any, **kwargs: Any) -> Any:
         if has_torch_function(args):  # what overrides torch's functions knows them by the names they have now
             return handle_torch_function(eq, args, *args, **kwargs)
@@ -57,7 +59,7 @@ def _equal(probe: Probe, original: Callable[..., Any]) -> Callable[..., Any]:
         if not probe.hears_metrics or len(args) != 2 or not isinstance(args[1], torch.Tensor):
             return result
         if isinstance(args[0], torch.Tensor) and not probe.calls.inside_root and probe.alive():
-            probe.compared("==", args[0], args[1], result)
+            probe.compared(symbol, args[0], args[1], result)
         return result
 
     return eq

@@ -99,6 +99,11 @@ class CrossSample(Part):
     noise: float = Field(description="Limit of what counts as no change, relative: rounding and repeated calls.")
     others: float = Field(0.0, description="Share of the other samples that moved, largest over the replacements.")
     swap_error: float | None = Field(None, description="Two samples swapped: by how much outputs are not swapped too.")
+    placed: float | None = Field(
+        None,
+        description="Batch in reverse order: share of samples whose output changed with their place. None: not asked.",
+    )
+    place_error: float = Field(0.0, description="Largest such change, relative to the size of the outputs.")
     random: bool = Field(False, description="Calls with other random numbers gave other outputs.")
     batch_statistics: tuple[str, ...] = Field((), description="Norm layers without running statistics.")
     through: str = Field("", description="Operation over the batch that it goes through, as 'mean', 'softmax'.")

@@ -60,12 +60,12 @@ def broadcast_in_metric(comparisons: Comparisons, limits: Limits) -> Judgement:
     least one side is known by its values: labels are those of the latest batch or loss call, predictions are what
     the model's latest output says. A difference without gradients fails when it has such shapes, both sides are
     known, and the column came as one from the model or the loader; what was only brought to other units (`pred *
-    spread + mean`) is known by its order. Beside a column that the model returned, and whose loss is taken with one
-    number a sample, a vector of as many numbers is taken for the labels, wherever it is from. So does a product,
-    `&` or `|`, and any of these where there are more axes, (B, 1, H, W) with (B, H, W). An argmax fails when it is
-    taken over the only column of the model's latest output and its result is then compared with another tensor. The
-    message gives what the metric reports, and what a comparison in pairs gives. More than `max-broadcasts` places
-    fail.
+    spread + mean`) is known by its order. So does a product, `&` or `|`, and any of these where there are more
+    axes, (B, 1, H, W) with (B, H, W). Beside a column that the model returned, and whose loss is taken with one
+    number a sample, a vector of as many numbers is taken for the labels, wherever it is from. An argmax fails when
+    it is taken over the only column of the model's latest output and its result is then compared with another
+    tensor. The message gives what the metric reports, and what a comparison in pairs gives. More than `max-
+    broadcasts` places fail.
 
     ## When it may be wrong
 

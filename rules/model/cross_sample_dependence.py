@@ -1,4 +1,4 @@
-"""MOD103: a sample's output depends on which other samples are in its batch."""
+"""MOD103: a sample's output depends on which other samples are in its batch, or on its place among them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ class Limits(Options):
         1e-4, gt=0, lt=1, description="Largest change of another sample's output, relative to the size of the outputs."
     )
     min_replaced: int = Field(2, ge=1, description="Samples that have to have been replaced.")
+    min_placed: float = Field(
+        0.5, gt=0, le=1, description="Share of the samples whose output has to change with their place in the batch."
+    )
     max_swap_error: float = Field(
         1e-3, gt=0, lt=1, description="Largest error of swapped outputs that still treats all samples alike."
     )
@@ -48,7 +51,7 @@ class Limits(Options):
     ),
 )
 def cross_sample_dependence(cross: CrossSample, limits: Limits) -> Judgement:
-    """A sample's output depends on which other samples happen to be in its batch.
+    """A sample's output depends on which other samples happen to be in its batch, or on its place among them.
 
     ## What it does
 
@@ -68,6 +71,11 @@ def cross_sample_dependence(cross: CrossSample, limits: Limits) -> Judgement:
     every input by its last bit. It fails when every replacement moves another sample's output by more than that and
     by more than `max-moved`; or when some do, and leave the replaced samples' own outputs as they are, which then were
     never theirs. Hooks then name the first module whose output moved.
+
+    Where nothing moved another sample, the whole batch is given in reverse order. It fails when the outputs of at least
+    `min-placed` of the samples change with their place, by more than `max-swap-error`, while the first half of the
+    batch alone gives what it gave before: a code for the place in time is added along the batch, for example. This is
+    asked only where the loader shuffles, and where neither the model nor its arguments keep one row a place.
 
     It is an error where a layer of torch's takes the sequence first, where softmax runs over the batch, or where two
     samples that swap places do not just swap their outputs (`max-swap-error`). Otherwise the samples are mixed, but all
@@ -106,6 +114,8 @@ def cross_sample_dependence(cross: CrossSample, limits: Limits) -> Judgement:
         f"{percent(cross.moved)}",
     )
     if cross.moved <= limit or cross.mixing < 1:
+        if (cross.placed or 0.0) >= limits.min_placed and cross.place_error > max(limits.max_swap_error, noise):
+            yield _by_place(cross, limits)
         return
     strangers = cross.unmoved == cross.mixing
     if cross.mixing < cross.replaced and not strangers:
@@ -139,6 +149,26 @@ def _finding(cross: CrossSample, limits: Limits, limit: float) -> Finding:
         severity=None if sure else Severity.WARNING,
         confidence=Confidence.CONFIRMED,
         detail=tuple(_details(cross, disordered)),
+    )
+
+
+def _by_place(cross: CrossSample, limits: Limits) -> Finding:
+    first = f"; first seen in the output of {named(cross.layer)} ({cross.layer_kind})" if cross.layer else ""
+    return Finding(
+        message=(
+            "the output of a sample depends on its place in the batch: in reverse order, "
+            f"{percent(cross.placed or 0.0)} of the {cross.batch_size} samples get other outputs, "
+            f"by up to {percent(cross.place_error)}{first}"
+        ),
+        where=cross.layer or cross.module,
+        location=cross.location or cross.model_location,
+        measured=cross.place_error,
+        limit=limits.max_swap_error,
+        confidence=Confidence.CONFIRMED,
+        detail=("no sample moved the output of another one", f"rounding: {number(cross.noise)}"),
+        fix="Add what belongs to a place in time along the dimension of time: `x + self.pe[:, : x.size(1)]` for inputs "
+        "(batch, time, features).",
+        remedies=(),
     )
 
 

@@ -175,3 +175,34 @@ def test_rows_that_a_layer_takes_for_one_sequence_are_none(zygote):
 def test_a_loss_by_hand_over_indexed_rows_is_replayed(zygote):
     """The targets come from a shuffle that no rewinding brings back: they are put in their places."""
     assert indexed(zygote, "True")["step_repeats"]
+
+
+@pytest.mark.parametrize(
+    ("forward", "init", "placed"),
+    [
+        ("return self.head((x + self.pe[: len(x)]).mean(1))", 'self.register_buffer("pe", torch.randn(50, 1, 5))', 1.0),
+        ("return self.head((x + self.pe[: x.size(1)]).mean(1))", 'self.register_buffer("pe", torch.randn(50, 5))', 0.0),
+        ("return self.head(x.mean(1) + self.pos(torch.arange(len(x))))", "self.pos = nn.Embedding(40, 5)", 1.0),
+        # dealt out among experts by place: another half is another deal
+        ("a, b = x.mean(1).chunk(2); return torch.cat([self.head(a), -self.head(b)])", "pass", 0.0),
+    ],
+)
+def test_the_place_in_the_batch(zygote, forward, init, placed):
+    part = run(zygote, forward, init)["cross_sample"]
+    assert part.mixing == 0
+    assert part.placed == pytest.approx(placed)
+    assert (part.place_error > 1e-2) == bool(placed)
+
+
+def test_a_state_kept_by_place_is_not_asked(zygote):
+    init = "self.rnn = nn.GRU(5, 5, batch_first=True); self.h = None"
+    part = run(zygote, "out, h = self.rnn(x, self.h); self.h = h.detach(); return self.head(out[:, -1])", init)
+    assert part["cross_sample"].placed is None
+
+
+def test_without_shuffling_a_place_may_mean_something(zygote):
+    init = 'self.register_buffer("pe", torch.randn(50, 1, 5))'
+    script = SCRIPT.replace("shuffle=True", "shuffle=False").replace("INIT", init)
+    script = script.replace("FORWARD", "return self.head((x + self.pe[: len(x)]).mean(1))")
+    part = zygote.probe(script, steps=6, experiments=True, parts=("cross_sample",))["cross_sample"]
+    assert part.placed is None

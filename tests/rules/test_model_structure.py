@@ -156,6 +156,16 @@ def test_independent_samples_pass():
     assert cross(mixing=0, moved=2e-7).verdict.outcome == "pass"
 
 
+def test_samples_that_depend_on_their_place_in_the_batch_fail():
+    apart = {"mixing": 0, "moved": 0.0, "swap_error": 0.4}
+    (finding,) = cross(**apart, placed=1.0, place_error=0.4).findings
+    assert (finding.severity, finding.confidence, finding.location.line) == (None, "confirmed", 9)
+    assert "place in the batch" in finding.message
+    assert cross(**apart, placed=None).findings == ()
+    assert cross(**apart, placed=0.2, place_error=0.4).findings == ()  # a few: places that are handed out
+    assert cross(**apart, placed=1.0, place_error=5e-4).findings == ()
+
+
 def test_rounding_passes():
     assert cross(moved=0.02, noise=0.05, mixing=0).verdict.outcome == "pass"
 

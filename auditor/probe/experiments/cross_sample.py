@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
 from auditor.evidence import CrossSample
 from auditor.probe.batches import batch_dimension, map_tensors, tensors
+from auditor.probe.experiments.batch_operations import NORMALIZERS, STATISTICS, BatchOperations
 from auditor.probe.experiments.feasible import order, require_rewindable
-from auditor.probe.operations import short_name
+from auditor.probe.experiments.sample_places import asked, first_by_place, same_in_fewer
+from auditor.probe.parts.program import describe_loader
 from auditor.probe.replay import Experiment, NotRun, Replay
 
 if TYPE_CHECKING:
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 REPLACED = 4  # samples, one at a time
+CLEAR = 1e-3  # of the size of the outputs: more than sums in another order come to
 FEWEST_ROWS = 6  # in a loop without loader, of which half are tried
 SEQUENTIAL = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-STATISTICS = frozenset({"mean", "var", "std", "var_mean", "std_mean", "median", "quantile", "nanmean", "cov"})
-NORMALIZERS = frozenset({"softmax", "log_softmax"})
 
 
 def cross_sample(probe: Probe) -> Experiment:
@@ -175,7 +175,7 @@ class _Look:
             batch_statistics=tuple(self._without_statistics()),
             model_location=self._probe.program.location_of(module),
         )
-        return self._locate(found, mixing[0], noise) if mixing else found
+        return self._locate(found, mixing[0], noise) if mixing else self._places(found, noise)
 
     def _chosen(self) -> list[int]:
         """Rows spread over the batch; each is replaced by the one before it, which keeps sorted lengths sorted."""
@@ -259,6 +259,37 @@ class _Look:
             if isinstance(m, _BatchNorm) and m.running_mean is None
         ]
 
+    def _places(self, found: CrossSample, noise: float) -> CrossSample:
+        """The batch in reverse order: what the outputs of the same samples are in other places."""
+        limit = max(noise, CLEAR)
+        if found.random or not asked(self._examination, self._size) or not self._in_any_order():
+            return found
+        try:
+            turned = [output.flip(0) for output in self._call(list(range(self._size))[::-1])]
+        except Exception:  # sorted by length, for example
+            return found
+        if [o.shape for o in turned] != [o.shape for o in self._base]:
+            return found
+        apart = self._distances(turned)
+        share = float((apart > limit).double().mean())
+        if not share or not same_in_fewer(self._examination, self._base, self._size, limit):
+            return found.model_copy(update={"placed": 0.0})
+        layer = first_by_place(self._recorded, self._size, limit)
+        return found.model_copy(
+            update={
+                "placed": share,
+                "place_error": float(apart.max()),
+                "layer": self._probe.program.module_names().get(id(layer), "") if layer is not None else "",
+                "layer_kind": type(layer).__name__ if layer is not None else "",
+                "location": self._probe.program.location_of(layer) if layer is not None else None,
+            }
+        )
+
+    def _in_any_order(self) -> bool:
+        """The loader shuffles: no place in the batch means anything. A loop without loader was asked what a row is."""
+        training = [seen for seen in self._probe.program.loaders if seen.training_credits]
+        return all(describe_loader(seen).shuffled is True for seen in training)
+
     # -------------------------------------------------------------------------------------------- where they are mixed
 
     def _locate(self, found: CrossSample, move: _Moved, noise: float) -> CrossSample:
@@ -312,12 +343,12 @@ class _Look:
         """'mean', 'softmax', ... when the others stay where they are once the results of all such operations over the
         batch are those of the unchanged batch."""
         for names in (STATISTICS, NORMALIZERS):
-            kept = _BatchOperations(names, self._size)
+            kept = BatchOperations(names, self._size)
             with kept:
                 self._call(list(range(self._size)))
             if not kept.results:
                 continue
-            held = _BatchOperations(names, self._size, kept.results)
+            held = BatchOperations(names, self._size, kept.results)
             with held:
                 changed = self._call(order)
             apart = self._distances(changed)
@@ -325,42 +356,6 @@ class _Look:
             if float(apart[others].max()) <= noise:
                 return kept.names[0]
         return ""
-
-
-class _BatchOperations(TorchFunctionMode):
-    """Writes down the results of operations that go over the first dimension, or gives back earlier ones instead."""
-
-    def __init__(self, names: frozenset[str], size: int, results: list[Any] | None = None) -> None:
-        super().__init__()
-        self._watched = names
-        self._size = size
-        self._given = list(results) if results is not None else None
-        self.results: list[Any] = []
-        self.names: list[str] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        name = short_name(func)
-        if name not in self._watched or not self._over_batch(name, args, kwargs):
-            return result
-        self.names.append(name)
-        if self._given is None:
-            self.results.append(result)
-        elif self._given:
-            return self._given.pop(0)
-        return result
-
-    def _over_batch(self, name: str, args: Any, kwargs: Any) -> bool:
-        given = args[0] if args else kwargs.get("input")
-        if not isinstance(given, torch.Tensor) or not given.dim() or given.shape[0] != self._size:
-            return False
-        place = 2 if name == "quantile" else 1
-        dims = kwargs.get("dim", kwargs.get("axis", args[place] if len(args) > place else None))
-        if dims is None:
-            return name not in NORMALIZERS
-        chosen = dims if isinstance(dims, tuple | list) else (dims,)
-        return any(isinstance(d, int) and not isinstance(d, bool) and d % given.dim() == 0 for d in chosen)
 
 
 def _batch_first(layer: nn.Module) -> bool:

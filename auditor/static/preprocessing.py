@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from auditor.evidence import Location, WholeFit
+from auditor.static.appliedparts import Applied, Appliers
 from auditor.static.attributes import constructor, with_plain_attributes
 from auditor.static.names import Names, assigned, scopes, statements, used
 from auditor.static.partition import Partition
@@ -101,6 +102,7 @@ class Functions:
 
     def __init__(self, tree: ast.Module, names: Names, selections: Selections, tables: Tables) -> None:
         self.names, self.selections, self.tables = names, selections, tables
+        self.appliers = Appliers(tree)
         self._answers: dict[str, dict[int, _Answer]] = {}
         for node in tree.body:  # each by means of those above it
             if isinstance(node, ast.FunctionDef) and not node.decorator_list:
@@ -139,6 +141,7 @@ class _Scope:
         self._selections = functions.selections
         self._tables = functions.tables
         self._state = _State()
+        self._applied = Applied[_Statistic](self._state.partition, functions.appliers, self._rows)
         self._found: dict[int, WholeFit] = {}
 
     def read(self, body: list[ast.stmt]) -> list[WholeFit]:
@@ -254,6 +257,10 @@ class _Scope:
 
     def _assign(self, statement: ast.stmt) -> None:
         for names, value in bindings(statement):
+            if not is_reduction(value, self._names):
+                for statistic, part, line in self._applied.read(value, self._state.statistics, self._state.picks):
+                    self._note(statistic, part.rows, part.text, line)
+            self._applied.assign(names, value)
             in_place = isinstance(statement, ast.AugAssign)
             self._state.partition.assign(names, value)
             made_of_single = isinstance(statement, ast.For) or used(value) & self._state.single
@@ -377,13 +384,17 @@ class _Scope:
     def _report(self, names: set[str], split: str, line: int) -> None:
         for name in sorted(names):
             statistic = self._state.transformed.get(name)
-            if statistic is None or statistic.line in self._found:
-                continue
-            self._found[statistic.line] = WholeFit(
-                what=statistic.what,
-                data=", ".join(sorted(statistic.data)) or name,
-                supervised=statistic.supervised,
-                location=Location(file=self._path, line=statistic.line),
-                split=split,
-                split_location=Location(file=self._path, line=line),
-            )
+            if statistic is not None:
+                self._note(statistic, name, split, line)
+
+    def _note(self, statistic: _Statistic, name: str, split: str, line: int) -> None:
+        if statistic.line in self._found:
+            return
+        self._found[statistic.line] = WholeFit(
+            what=statistic.what,
+            data=", ".join(sorted(statistic.data)) or name,
+            supervised=statistic.supervised,
+            location=Location(file=self._path, line=statistic.line),
+            split=split,
+            split_location=Location(file=self._path, line=line),
+        )

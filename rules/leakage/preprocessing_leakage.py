@@ -51,7 +51,8 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     From the source alone, following variables from statement to statement: a reduction over rows (`x.mean(0)`,
     `scaler.fit(x)`, a sum by category such as `np.bincount(shop, y)`, or a function of your own that returns nothing
     but such), a transformation of the same rows by it, and a split of the result (`train_test_split`,
-    `random_split`, a fold, two complementary slices). A statistic that does not look at the targets is a note when the
+    `random_split`, a fold, two complementary slices). The split may also come first: the statistic of all rows then
+    transforms one part and the other. A statistic that does not look at the targets is a note when the
     script was run and had so many training rows that the held-out ones shift a mean by less than `max-shift` standard
     deviations.
 

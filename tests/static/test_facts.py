@@ -186,6 +186,32 @@ WHOLE += [
 ]
 
 
+SCORES = "def t(x, y):\n    a, b = x[y == 0], x[y == 1]\n    return abs(b.mean(0) - a.mean(0))\n"
+WHOLE += [  # the split comes first
+    ("mu, s = x.mean(0), x.std(0)\na, b = x[:80], x[80:]\na = (a - mu) / s\nb = (b - mu) / s", "x.", False),
+    ("mu = x.mean(0)\ns = x.std(0)\na = (x[:80] - mu) / s\nb = (x[80:] - mu) / s", "x.mean", False),
+    ("mu = x.mean(0)\na, b = train_test_split(x)\na = a - mu\nb = b - mu", "x.mean", False),
+    (SCORES + "keep = np.argsort(-t(x, y))[:9]\na = x[train][:, keep]\nb = x[test][:, keep]", "t", True),
+    (SCORES + "k = t(x, y).topk(9).indices\na, b = x[train], x[test]\na, b = a[:, k], b[:, k]", "t", True),
+    (
+        SCORES + "k = t(x, y).argsort()\ndef prep(z, w):\n    return torch.tensor(z[:, k]), w\n"
+        "a, ya = prep(x[:80], y[:80])\nb, yb = prep(x[80:], y[80:])",
+        "t",
+        True,
+    ),
+    (
+        "mu = x.mean(0)\nclass D:\n    def __init__(self, z):\n        self.z = z - mu\na, b = D(x[train]), D(x[test])",
+        "x.mean",
+        False,
+    ),
+    (
+        "sc = StandardScaler()\nsc.fit(x)\na = sc.transform(x[:80])\nb = sc.transform(x[80:])",
+        "StandardScaler.fit",
+        False,
+    ),
+]
+
+
 @pytest.mark.parametrize(("body", "what", "supervised"), WHOLE, ids=range(len(WHOLE)))
 def test_statistics_of_rows_that_are_split_later(read, body, what, supervised):
     (found,) = read(body).whole_fits
@@ -234,6 +260,18 @@ PARTS += [
     "z = z - z.mean(0)\na, b = z[first], z[second]",
     RATES_OF + "n, d = rates(low)\nr = n / d\nz = stack([x, r[shop]])\na, b = z[low], z[high]",
     "m = x[:80].mean(0)\nu, s, v = torch.linalg.svd(x[:80] - m)\nz = (x - m) @ v.T\na, b = z[:80], z[80:]",
+]
+
+
+PARTS += [  # the split comes first
+    "mu = x[:80].mean(0)\na = x[:80] - mu\nb = x[80:] - mu",
+    SCORES + "keep = np.argsort(-t(x[train], y[train]))[:9]\na = x[train][:, keep]\nb = x[test][:, keep]",
+    "w = 1 / np.bincount(y)\na = w[y[:80]]\nb = w[y[80:]]",
+    "mu = x.mean(0)\na, b = x[:80], x[80:]\nprint((a - mu).mean(), (b - mu).mean())",
+    "mu = other.mean(0)\na = x[:80] - mu\nb = x[80:] - mu",
+    "mu = x.mean(0)\nx = load()\na = x[:80] - mu\nb = x[80:] - mu",
+    "mu = x.mean(0)\na = x[:80] - mu\nc = x[:80] * mu",
+    "a, b = train_test_split(x)\nsc = StandardScaler().fit(a)\na = sc.transform(a)\nb = sc.transform(b)",
 ]
 
 

@@ -178,6 +178,9 @@ class Choice(Frozen):
     what: Literal["checkpoint", "schedule"]
     metric: str = Field("", description="The compared expression, or the scheduler.")
     calls: int = 1
+    by: tuple[str, ...] = Field(
+        (), description="Data evaluated since the training step before it; '' of no known name."
+    )
     location: Location | None = None
 
 

@@ -16,26 +16,44 @@ HELD_OUT = frozenset({"val", "valid", "validation", "validate", "test", "testing
 TRAINED = frozenset({"train", "training", "trained", "fit", "seen"})
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_METHOD = re.compile(r"\s*(\(|=(?!=))")  # model.train(), training=True
 _NO_DATA = frozenset({"train", "training", "eval"})  # model.train() says nothing of the data
 MOST_FRAMES = 8
 
 
 def held_out_name(given: torch.Tensor) -> str:
     """The name that says so; '' where none does, or one says that it is trained on. `given`: the model's input."""
-    names: list[str] = []
-    frame: FrameType | None = sys._getframe(1)
+    groups = _names(given)
+    names = [name for group in groups for name in group if name.lower() not in _NO_DATA]
+    said = [name for name in names if words(name) & HELD_OUT]
+    return said[0] if said and not any(words(name) & TRAINED for name in names) else ""
+
+
+def nearest_name(given: torch.Tensor) -> tuple[str, bool]:
+    """(the name that says which part of the data it is, whether it says that it is trained on), of the innermost call
+    that has such a name: calls further out may hand over several parts. ('', False) where none does, or one says
+    both."""
+    for group in _names(given):
+        held_out = [name for name in group if words(name) & HELD_OUT]
+        trained = [name for name in group if words(name) & TRAINED]
+        if held_out or trained:
+            return ("", False) if held_out and trained else ((held_out or trained)[0], bool(trained))
+    return "", False
+
+
+def _names(given: torch.Tensor) -> list[list[str]]:
+    """Names in the calls that led to the forward, the innermost first, and those of variables that hold its input."""
+    names: list[list[str]] = []
+    frame: FrameType | None = sys._getframe(2)
     seen = 0
     scopes: dict[int, dict[str, object]] = {}
     while frame is not None and seen < MOST_FRAMES:
         if is_users(frame.f_code.co_filename):
             seen += 1
-            names += _called(frame)
+            names.append(_called(frame))
             scopes[id(frame.f_globals)] = frame.f_globals
         frame = frame.f_back
-    for scope in scopes.values():
-        names += _bound(scope, given)
-    said = [name for name in names if words(name) & HELD_OUT]
-    return said[0] if said and not any(words(name) & TRAINED for name in names) else ""
+    return [*names, *(_bound(scope, given) for scope in scopes.values())]
 
 
 @lru_cache(maxsize=4096)
@@ -54,7 +72,8 @@ def _called(frame: FrameType) -> list[str]:
     lines[-1] = lines[-1].encode()[:last].decode(errors="ignore")
     lines[0] = lines[0].encode()[first:].decode(errors="ignore")
     _, _, arguments = " ".join(lines).partition("(")  # what is called may be named after anything
-    return [name for name in _NAME.findall(arguments) if name.lower() not in _NO_DATA]
+    found = [(each.group(), each.end()) for each in _NAME.finditer(arguments)]
+    return [name for name, end in found if name.lower() not in _NO_DATA or not _METHOD.match(arguments, end)]
 
 
 def _place(frame: FrameType) -> tuple[int, int, int, int]:

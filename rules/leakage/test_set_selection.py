@@ -58,12 +58,14 @@ def test_set_selection(selection: Selection, limits: Limits) -> Judgement:
     From the order of events and from the source. It is reported when there is one held-out loader, it was evaluated
     amid the training at least `min-evaluations` times, and right after an evaluation either the model's
     weights were taken inside an `if` that compares a score with the best so far, or `ReduceLROnPlateau` was stepped;
-    and when the loader's variable or its dataset is called a test set, or the dataset says that it is one.
+    and when the loader's variable or its dataset is called a test set, or the dataset says that it is one. Where there
+    are more held-out loaders, each such decision must have followed an evaluation of none but test data. Data that no
+    loader hands out are known by the names in the calls that lead to the evaluation, as `accuracy(model, x_test)`.
 
     ## When it may be wrong
 
     - Held-out data called validation data are there to choose by, and pass, unless the dataset itself is a test split.
-    - A second held-out loader, even an unused one, passes: it is taken for the set that gives the final score.
+    - Where the set that gives the final score is called something else, and the set to choose by a test set.
     - Tutorials and benchmarks whose published numbers were made in this way do it on purpose: it is a note.
     - Early stopping that keeps no weights leaves no trace that could be seen here.
 
@@ -82,7 +84,7 @@ def test_set_selection(selection: Selection, limits: Limits) -> Judgement:
     """
     choices = [choice for choice in selection.choices if not TRAINING.search(choice.metric)]
     if not selection.evaluated:
-        raise NotApplicable("no held-out loader was evaluated")
+        raise NotApplicable("no held-out data were evaluated")
     named = _named_test(selection)
     yield Measured(
         float(len(choices)),
@@ -90,13 +92,20 @@ def test_set_selection(selection: Selection, limits: Limits) -> Judgement:
         f"{selection.evaluated} was evaluated {count(selection.evaluations, 'time')} and decided "
         f"{listing([_said(choice) for choice in choices], 3) or 'nothing'}",
     )
-    if not choices or not named or len(selection.loaders) > 1 or selection.evaluations < limits.min_evaluations:
+    apart = [choice for choice in choices if _by_test(choice)]
+    if len(selection.loaders) > 1 and len(apart) == len(choices):
+        named = True  # another set is there, and decides nothing
+    elif len(selection.loaders) > 1:
+        return
+    if not choices or not named or selection.evaluations < limits.min_evaluations:
         return
     first, decided = choices[0], listing([_said(choice) for choice in choices], 3)
+    data = f"{selection.evaluated} is the only held-out data"
+    if len(selection.loaders) > 1:
+        data = f"{apart[0].by[0]} is test data"
     yield Finding(
         message=(
-            f"{selection.evaluated} is the only held-out data, it was evaluated "
-            f"{count(selection.evaluations, 'time')}, and it decides {decided}: its best "
+            f"{data}, it was evaluated {count(selection.evaluations, 'time')}, and it decides {decided}: its best "
             "score is no estimate for new data"
         ),
         where=selection.evaluated,
@@ -113,6 +122,11 @@ def _named_test(selection: Selection) -> bool:
         return True
     called = [name for name in selection.names if name]
     return any(TEST.search(name) for name in called) and not any(VALIDATION.search(name) for name in called)
+
+
+def _by_test(choice: Choice) -> bool:
+    """Nothing but data that are called test data was evaluated before it."""
+    return bool(choice.by) and all(TEST.search(name) and not VALIDATION.search(name) for name in choice.by)
 
 
 def _said(choice: Choice) -> str:

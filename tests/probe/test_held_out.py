@@ -155,6 +155,46 @@ stopper = Stopper()
     assert [(choice.what, choice.metric) for choice in part.choices] == [("checkpoint", "score")]
 
 
+FED = """
+import copy, torch
+x, y = torch.randn(80, 4), torch.randn(80, 1)
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+train, test, val = range(40), range(40, 60), range(60, 80)
+best = 1e9
+@torch.no_grad()
+def error(net, a, b):
+    return (net(a) - b).square().mean().item()
+for epoch in range(9):
+    optimizer.zero_grad()
+    (model(x[train]) - y[train]).square().mean().backward()
+    optimizer.step()
+    SCORE
+    if score < best:
+        best, kept = score, copy.deepcopy(model.state_dict())
+"""
+
+
+@pytest.mark.parametrize(
+    ("score", "by"),
+    [
+        ("score = error(model, x[test], y[test])", ("test",)),
+        ("seen = error(model, x[train], y[train]); score = error(model, x[test], y[test])", ("test",)),
+        ("score = error(model, x[val], y[val]); later = error(model, x[test], y[test])", ("val", "test")),
+    ],
+)
+def test_data_that_no_loader_hands_out(zygote, score, by):
+    part = zygote.probe(FED.replace("SCORE", score), steps=9, parts=("selection",))["selection"]
+    (choice,) = part.choices
+    assert (choice.by, part.names, part.loaders) == (by, by, ())
+    assert part.evaluations > 3
+
+
+def test_data_of_no_name_decide_nothing_that_is_known(zygote):
+    script = FED.replace("SCORE", "score = error(model, x[60:], y[60:])")
+    assert "no held-out loader" in zygote.probe(script, steps=9, parts=("selection",)).absent("selection")
+
+
 def test_the_data_set_says_that_it_is_a_test_split(zygote):
     part = run(zygote, f"{TEST}; val_loader.dataset.train = False", "selection")["selection"]
     assert part.official

@@ -246,6 +246,15 @@ def test_choices_that_pass(choices, changes):
     assert outcome("test-set-selection", selection(*choices, **changes)) == "pass"
 
 
+def test_where_another_set_decides_nothing():
+    both = {"loaders": ("test_loader", "val_loader")}
+    by_test = KEPT.model_copy(update={"by": ("test_loader",)})
+    (finding,) = judge("test-set-selection", selection(by_test, **both)).findings
+    assert "test_loader is test data" in finding.message
+    for by in (("val_loader",), ("val_loader", "test_loader"), ("",), ("loader",)):
+        assert outcome("test-set-selection", selection(KEPT.model_copy(update={"by": by}), **both)) == "pass"
+
+
 def test_an_official_test_split_counts_whatever_it_is_called():
     part = selection(Choice(what="schedule", metric="ReduceLROnPlateau"), names=("val_loader",), official=True)
     assert outcome("test-set-selection", part) == "fail"

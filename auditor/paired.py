@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from auditor.evidence import PairedReplay
+from auditor.evidence import LowerRate, PairedReplay
 from auditor.series import diverged, middle, signed, tail, width
 
 
@@ -71,6 +71,16 @@ def compare(look: PairedReplay, whole: bool = False) -> Comparison:
         treated_fall=_fall(first, low, scale, treated_gone),
         signed=apart,
     )
+
+
+def settles(lower: LowerRate, min_gain: float, max_p_value: float) -> bool:
+    """The script lowers its rate as it goes, and once it has come down, the loss is no higher than at a rate that is
+    far lower all along. `min_gain`, `max_p_value`: what it takes to be higher."""
+    if not lower.annealed or not lower.far_looks:
+        return False
+    found = compare(PairedReplay(start="initial", control=lower.annealed, treated=lower.far_looks[0].treated))
+    ahead = found.gain >= min_gain and found.p_value <= max_p_value
+    return math.isfinite(found.control_end) and not found.control_diverged and not ahead
 
 
 def _gone_on(losses: Sequence[float], steps: int) -> tuple[float, ...]:

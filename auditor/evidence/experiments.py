@@ -92,6 +92,11 @@ class LowerRate(Part):
     looks: tuple[PairedReplay, ...]
     far_factor: float = Field(1.0, description="Factor on the rate in the longer looks.")
     far_looks: tuple[PairedReplay, ...] = Field((), description="Longer ones, where the others favour the lower rate.")
+    comes_down: bool = Field(False, description="The script lowers its rate in the observed steps.")
+    annealed: tuple[float, ...] = Field(
+        (),
+        description="Losses of the first longer look at a rate that comes down to zero, where the script's does.",
+    )
     fidelity: float | None = None
     location: Location | None = None
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 COMPARED_STATES = 3  # steps whose random numbers are compared before and after
 
 
+LOWERED = 1e-3  # relative: more than rounding
+
+
 class Questions(Standing):
     """The half of the probe that answers; what it reads is filled by the other half."""
 
@@ -39,6 +42,12 @@ class Questions(Standing):
         record = self.program.stepped()[0]
         rates = [float(group.get("lr", 0.0)) for group in self.recorded_groups.get((id(record.optimizer), 0), [])]
         return max(rates) if rates else rate_of(record.optimizer, 0)
+
+    def rate_comes_down(self) -> bool:
+        """The latest observed rate of the first group is below the highest: a schedule is on its way down."""
+        record = self.program.stepped()[0]
+        rates = [float(group.get("lr", 0.0)) for group in self.recorded_groups.get((id(record.optimizer), 0), [])]
+        return bool(rates) and rates[-1] < (1 - LOWERED) * max(rates)
 
     def saw_nonfinite(self) -> bool:
         """In a step whose batch is recorded."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
-from auditor.evidence import HeldWeights, RemedyKind
-from auditor.paired import untrue
+from auditor.evidence import HeldWeights, LowerRate, RemedyKind
+from auditor.paired import settles, untrue
 from auditor.series import finite, middle, signed
 
 from ..symptoms import NOT_LEARNING
@@ -26,6 +26,12 @@ class Limits(Options):
     max_p_value: float = Field(0.001, gt=0, lt=1, description="Largest p-value of the F-test of the two variances.")
     max_falling_p_value: float = Field(
         0.05, gt=0, lt=1, description="p-value of the rank test below which the losses count as falling."
+    )
+    min_settled: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Share by which the loss may stay above that at a far lower rate as yours comes down.",
     )
     min_steps: int = Field(12, ge=8, description="Steps with the weights held.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -47,7 +53,7 @@ class Limits(Options):
         (RemedyKind.CLIP, 1.0),
     ),
 )
-def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:
+def loss_oscillation(held: HeldWeights, lower: LowerRate | None, limits: Limits) -> Judgement:
     """The weights jump back and forth, and the loss with them, without getting lower.
 
     ## What it does
@@ -72,6 +78,8 @@ def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:
     - Noise from small batches is in both arms, and does not count.
     - A loss that jumps while it falls is on its way, and passes. So does one that lies below that of the held weights,
       on the same batches: the jumps led on.
+    - Where the script lowers its rate as it goes, and a replay in which it comes down to zero ends no higher than one
+      at a sixteenth of the rate, the jumps end by themselves, and it passes.
     - Spikes during a warm-up, and catapults that settle later, look like it in a short probe.
 
     ## How to fix
@@ -103,6 +111,8 @@ def loss_oscillation(held: HeldWeights, limits: Limits) -> Judgement:
     if _p_value(ours, noise, steps) > limits.max_p_value or _falling(moving) < limits.max_falling_p_value:
         return
     if _below(moving, still) < limits.max_falling_p_value:
+        return
+    if lower is not None and settles(lower, limits.min_settled, limits.max_p_value):
         return
     yield Finding(
         message=(

@@ -17,7 +17,7 @@ from auditor.declare import (
     rule,
 )
 from auditor.evidence import LowerRate, RateSweep, Remedy, RemedyKind
-from auditor.paired import Comparison, compare, untrue
+from auditor.paired import Comparison, compare, settles, untrue
 
 from ..symptoms import NOT_LEARNING, UNSTABLE
 from ..words import count, number, percent
@@ -80,7 +80,8 @@ def lr_too_high(lower: LowerRate, sweep: RateSweep | None, limits: Limits) -> Ju
     Where your rate does make progress, but the first look favours the lower one, two longer looks follow, at a
     sixteenth of your rate. A rate that suits a program is far ahead of that: in 240 steps it goes where the other takes
     thousands. It is a warning when the sixteenth ends lower in them all the same, by `min-far-gain`, significantly, and
-    `min-agreeing` looks in all favour a lower rate.
+    `min-agreeing` looks in all favour a lower rate. A script that lowers its rate as it goes gets one more replay, in
+    which the rate comes down to zero over the same steps: where that ends no higher than the sixteenth, it passes.
 
     A loss that is not finite at your rate, while it falls at the lower one, decides by itself. If your rate does make
     progress, but both looks are far better at the lower one *and* a sweep over rates diverges at or below yours, that
@@ -172,6 +173,10 @@ def _overtaken(lower: LowerRate, looks: Sequence[Comparison], limits: Limits) ->
         and not look.treated_diverged
         and look.treated_fall > limits.min_fall
     ]
+    if lower.comes_down and not lower.annealed:
+        return []  # what the schedule will make of it is not known
+    if settles(lower, limits.min_far_gain, limits.max_p_value):
+        return []
     return far if len(better) == len(far) and far and len(near) + len(better) >= limits.min_agreeing else []
 
 

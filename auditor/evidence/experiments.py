@@ -77,6 +77,8 @@ class PenaltyOff(Part):
     summed: float = Field(
         0.0, description="Weight of a value summed over the batch over that of one averaged beside it; 0: no such two."
     )
+    adaptive: bool = Field(False, description="The optimizer divides by the size of the gradient, decay included.")
+    fresh: float | None = Field(None, description="Share of the rows of the first look that had not come before in it.")
     fidelity: float | None = None
     optimizer: str = ""
     location: Location | None = Field(None, description="Where the optimizer is built.")

@@ -43,6 +43,15 @@ class Limits(Options):
         gt=1,
         description="Largest weight of a value that is summed over the batch, over that of one averaged beside it.",
     )
+    min_cost: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="The same for a decay that Adam divides by the size of the gradient, on new samples.",
+    )
+    min_fresh: float = Field(
+        0.9, gt=0, le=1, description="Share of new samples in a look whose loss stands for that on new data."
+    )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -84,7 +93,10 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
     By experiment, with your program as its own control: the same weights, batches and random numbers, with and
     without the penalty. It fails when the penalty's gradient is more than `max-ratio` of the data's, the data's loss
     falls by less than `min-fall` with it, and ends lower by at least `min-gain` without it, significantly by a
-    paired Wilcoxon test; a second look on other batches must not speak against it. Of terms beside a loss function the
+    paired Wilcoxon test; a second look on other batches must not speak against it. A decay that an optimizer such as
+    Adam adds to the gradient, and divides with it, fails in spite of progress where both looks end lower by `min-cost`
+    without it, on samples of which `min-fresh` come for the first time: it costs what the network does on new data.
+    Of terms beside a loss function the
     gradient says little at the start: there, two looks have to agree, and with them the loss function may make at most
     `max-share` of the way that it makes without them. That last condition falls where the loss itself shows the reason:
     such a term is a sum over the samples of the batch, the loss function an average over samples and values, and one
@@ -93,7 +105,7 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
     ## When it may be wrong
 
     - A penalty costs some training loss: that is its purpose. A data loss that makes progress passes, however strong
-      the penalty.
+      the penalty, but for that of Adam's decay on new samples.
     - Decoupled decay (AdamW) does not compete with the gradient, but with Adam's step: its pull is the decay times the
       size of the weights, over 1.
     - Auxiliary losses that are loss functions of torch themselves count as data. So do terms with data of their own,
@@ -121,9 +133,22 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
     if not looks:
         most = max((min(len(look.control), len(look.treated)) for look in penalty.looks), default=0)
         raise Inconclusive(f"needs {limits.min_steps} replayed steps, saw {most}")
-    failing = _stalls(looks[0], limits) and _better(looks[0], limits)
-    if failing and not any(_against(look, limits) for look in looks[1:]):
+    better = [look for look in looks if _better(look, limits)]
+    stalled = looks[0] in better and _stalls(looks[0], limits)
+    harmed = _divided(penalty, limits) and len(looks) > 1 and all(_costs(look, limits) for look in looks)
+    if harmed or (stalled and not any(_against(look, limits) for look in looks[1:])):
         yield _finding(looks, penalty, limits)
+
+
+def _costs(look: Comparison, limits: Limits) -> bool:
+    clear = look.gain >= limits.min_cost and look.p_value <= limits.max_p_value
+    return clear and not look.treated_diverged and look.treated_fall >= limits.min_fall
+
+
+def _divided(penalty: PenaltyOff, limits: Limits) -> bool:
+    """A decay alone, which the optimizer divides by the size of the gradient; on samples that nothing has learned yet,
+    where a penalty cannot have kept anything from being learned by heart."""
+    return penalty.adaptive and not penalty.terms and (penalty.fresh or 0.0) >= limits.min_fresh
 
 
 def _beside(penalty: PenaltyOff, limits: Limits) -> Judgement:

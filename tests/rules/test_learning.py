@@ -59,6 +59,22 @@ def test_a_rate_that_is_ahead_of_a_sixteenth_of_it_passes(looks):
     assert far(*looks).verdict.outcome == "pass"
 
 
+@pytest.mark.parametrize(("annealed", "outcome"), [(0.28, "pass"), (0.39, "fail"), (None, "pass")])
+def test_a_schedule_that_brings_the_rate_down_has_the_last_word(annealed, outcome):
+    near = (look((2.2, 0.5), (2.2, 0.45)), look((2.2, 0.5), (2.2, 0.46)))
+    part = LowerRate(
+        factor=0.25,
+        learning_rate=0.4,
+        looks=near,
+        far_factor=0.0625,
+        far_looks=(longer(0.4, 0.3), longer(0.4, 0.31)),
+        fidelity=0.0,
+        comes_down=True,
+        annealed=course(2.2, annealed, 240) if annealed is not None else (),
+    )
+    assert judge("lr-too-high", part).verdict.outcome == outcome
+
+
 def sweep(user=0.4, diverged=0.3, suggested=0.05):
     return RateSweep(
         rates=(1e-3, 1e-2),

@@ -408,6 +408,16 @@ def penalty(looks=(look(), look()), **changes):  # noqa: B008
     return judge("regularization-dominates", PenaltyOff(**{**given, **changes}))
 
 
+def test_a_decay_that_adam_divides_fails_on_new_samples_in_spite_of_progress():
+    slower = look(control=HALF)
+    given = {"terms": 0, "weight_decay": 0.1, "ratio": 1.5, "adaptive": True, "fresh": 1.0}
+    assert len(penalty((slower, slower), **given).findings) == 1
+    for changes in ({"adaptive": False}, {"fresh": 0.5}, {"fresh": None}, {"ratio": 0.9}, {"terms": 1}):
+        assert penalty((slower, slower), **{**given, **changes}).verdict.outcome == "pass"
+    assert penalty((slower,), **given).verdict.outcome == "pass"
+    assert penalty((slower, look(control=FALLING)), **given).verdict.outcome == "pass"
+
+
 def test_terms_beside_the_loss_function_that_keep_it_from_falling_fail():
     given = {"terms": 0, "ratio": 0.0, "looks": (), "auxiliary": 1}
     (finding,) = penalty(**given, auxiliary_looks=(look(), look())).findings

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from auditor.evidence import PairedReplay, PenaltyOff
+from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.paired import end_level, favours_treatment, hopeless
 from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.rowprints import row_prints
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
     from auditor.probe.replay import Trail
 
 STEPS = 40
+DIVIDED_STEPS = 60  # what a decay that is divided with the gradient takes away shows as the gradient becomes small
 AUXILIARY_STEPS = 120  # such a term is often small at the start
 PROGRESS = 0.2  # of the first data loss gone: no term beside it keeps it from falling
 FEWEST = 20
 WORTH_A_LOOK = 0.5  # penalty's gradient over that of the data
 SUMMED = 100.0  # weight of a value of a sum over that of a mean beside it: the two were reduced in different ways
+ADAPTIVE = ("Adam", "RMSprop", "Adagrad", "Adadelta")
 STRONG = 1.0  # decoupled decay: its pull over the largest step of the optimizer itself
 
 
@@ -58,13 +62,38 @@ def penalty_off(probe: Probe) -> Experiment:
         loss_location=probe.loss_facts().location,
     )
     if ratio >= WORTH_A_LOOK:
-        looks = yield from _looks(probe, STEPS, explicit=bool(terms), off="penalty")
-        found = found.model_copy(update={"looks": tuple(looks)})
+        fed = _Fed()
+        steps = DIVIDED_STEPS if _adaptive(probe) and not terms else STEPS
+        looks = yield from _looks(probe, steps, explicit=bool(terms), off="penalty", fed=fed)
+        found = found.model_copy(update={"looks": tuple(looks), "fresh": fed.fresh(), "adaptive": _adaptive(probe)})
     elif auxiliary:
         hopeful = found.summed < SUMMED
         looks = yield from _looks(probe, AUXILIARY_STEPS, explicit=True, off="auxiliary", hopeful=hopeful)
         found = found.model_copy(update={"auxiliary_looks": tuple(looks)})
     return found
+
+
+class _Fed:
+    """Prints of the rows that a look is fed with: do samples come for the first time?"""
+
+    def __init__(self) -> None:
+        self._prints: list[torch.Tensor] = []
+        self._known = True
+
+    def keep(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        given = next((each for each in tensors((args, kwargs)) if each.dim() > 1), None)
+        found = row_prints(given) if given is not None else None
+        self._known &= found is not None
+        if found is not None:
+            self._prints.append(found.cpu())
+        return args, kwargs
+
+    def fresh(self) -> float | None:
+        """Share of the rows that had not come before; None where rows cannot be told apart."""
+        if not self._known or not self._prints:
+            return None
+        rows = torch.cat(self._prints)
+        return len(torch.unique(rows)) / len(rows)
 
 
 class _Gradients:
@@ -85,6 +114,15 @@ def _coupled_decay(probe: Probe) -> float:
         float(group.get("weight_decay") or 0.0) for record in probe.program.stepped() for group in _coupled(record)
     ]
     return max(found, default=0.0)
+
+
+def _adaptive(probe: Probe) -> bool:
+    """The optimizer divides by the size of the gradient after the decay was added to it, as Adam does."""
+    return any(
+        any(name in type(record.optimizer).__name__ for name in ADAPTIVE)
+        for record in probe.program.stepped()
+        if _coupled(record)
+    )
 
 
 def _strong_decay(probe: Probe) -> float:
@@ -151,7 +189,13 @@ def _ratio(probe: Probe, whole: _Gradients, alone: _Gradients) -> float:
 
 
 def _looks(
-    probe: Probe, steps: int, *, explicit: bool, off: Literal["penalty", "auxiliary"], hopeful: bool = True
+    probe: Probe,
+    steps: int,
+    *,
+    explicit: bool,
+    off: Literal["penalty", "auxiliary"],
+    hopeful: bool = True,
+    fed: _Fed | None = None,
 ) -> Generator[Replay, Trail, list[PairedReplay]]:
     """Paired, as elsewhere; where the penalty is a part of the loss, what is compared are the loss functions alone."""
     looks: list[PairedReplay] = []
@@ -173,6 +217,8 @@ def _looks(
                 request = replace(request, penalty=False, weight_decay=False)
             elif treated:
                 request = replace(request, auxiliary=False)
+            elif fed is not None and not looks:
+                request = replace(request, call_change=fed.keep)
             trail = yield request
             if not looks:
                 trail.require(FEWEST)

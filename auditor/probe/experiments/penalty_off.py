@@ -17,7 +17,7 @@ from auditor.probe.replay import Experiment, NotRun, Replay
 from auditor.probe.rowprints import row_prints
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from auditor.probe.probe import Probe
     from auditor.probe.replay import Trail
@@ -30,6 +30,7 @@ FEWEST = 20
 WORTH_A_LOOK = 0.5  # penalty's gradient over that of the data
 SUMMED = 100.0  # weight of a value of a sum over that of a mean beside it: the two were reduced in different ways
 ADAPTIVE = ("Adam", "RMSprop", "Adagrad", "Adadelta")
+NEW = 0.9  # of the rows of a step: it shows what has not been learned from yet
 STRONG = 1.0  # decoupled decay: its pull over the largest step of the optimizer itself
 
 
@@ -62,10 +63,11 @@ def penalty_off(probe: Probe) -> Experiment:
         loss_location=probe.loss_facts().location,
     )
     if ratio >= WORTH_A_LOOK:
-        fed = _Fed()
-        steps = DIVIDED_STEPS if _adaptive(probe) and not terms else STEPS
+        fed = _Fed() if _adaptive(probe) and not terms else None
+        steps = DIVIDED_STEPS if fed is not None else STEPS
         looks = yield from _looks(probe, steps, explicit=bool(terms), off="penalty", fed=fed)
-        found = found.model_copy(update={"looks": tuple(looks), "fresh": fed.fresh(), "adaptive": _adaptive(probe)})
+        fresh = fed.share if fed is not None else None
+        found = found.model_copy(update={"looks": tuple(looks), "fresh": fresh, "adaptive": fed is not None})
     elif auxiliary:
         hopeful = found.summed < SUMMED
         looks = yield from _looks(probe, AUXILIARY_STEPS, explicit=True, off="auxiliary", hopeful=hopeful)
@@ -77,6 +79,7 @@ class _Fed:
     """Prints of the rows that a look is fed with: do samples come for the first time?"""
 
     def __init__(self) -> None:
+        self.share: float | None = None  # see `fresh`, of the first look
         self._prints: list[torch.Tensor] = []
         self._known = True
 
@@ -88,12 +91,22 @@ class _Fed:
             self._prints.append(found.cpu())
         return args, kwargs
 
-    def fresh(self) -> float | None:
-        """Share of the rows that had not come before; None where rows cannot be told apart."""
-        if not self._known or not self._prints:
-            return None
-        rows = torch.cat(self._prints)
-        return len(torch.unique(rows)) / len(rows)
+    def fresh(self, steps: int) -> tuple[int, float | None]:
+        """(leading steps in which nearly all rows come for the first time, the share of new rows in them; in all steps
+        where these are too few). (0, None) where rows cannot be told apart."""
+        calls = len(self._prints) // max(1, steps)
+        if not self._known or not calls or calls * steps != len(self._prints):
+            return 0, None
+        found = [torch.cat(self._prints[calls * step : calls * (step + 1)]) for step in range(steps)]
+        leading = 0
+        while leading < steps and _share_new(found[leading], found[:leading]) >= NEW:
+            leading += 1
+        rows = torch.cat(found[:leading] if leading >= FEWEST else found)
+        return leading, len(torch.unique(rows)) / len(rows)
+
+
+def _share_new(rows: torch.Tensor, before: list[torch.Tensor]) -> float:
+    return float((~torch.isin(rows, torch.cat(before))).double().mean()) if before else 1.0
 
 
 class _Gradients:
@@ -199,6 +212,7 @@ def _looks(
 ) -> Generator[Replay, Trail, list[PairedReplay]]:
     """Paired, as elsewhere; where the penalty is a part of the loss, what is compared are the loss functions alone."""
     looks: list[PairedReplay] = []
+    fresh_only = False
     steps = max(FEWEST, min(steps, probe.director.affordable_steps() // 2))
     for seed, backwards in ((None, False), (20_011, True)):
         if looks and probe.director.affordable_steps() < 2 * steps:
@@ -209,7 +223,7 @@ def _looks(
                 steps=steps,
                 label="without the penalty" if treated else "without the penalty: control",
                 fewest=FEWEST,
-                order=order(probe, backwards=backwards),
+                order=_first_backwards(probe, steps) if fresh_only else order(probe, backwards=backwards),
                 seed=seed,
                 stop=hopeless,
             )
@@ -230,11 +244,22 @@ def _looks(
             if off == "auxiliary" and not treated and hopeful and _falls(losses):
                 return looks  # a data loss that makes progress needs no comparison
             pair.append(losses)
+        if fed is not None and not looks:
+            leading, fed.share = fed.fresh(len(pair[0]))
+            if leading >= FEWEST:  # what follows has been learned from already
+                pair = [losses[:leading] for losses in pair]
+                steps, fresh_only = leading, True
         look = PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0)
         looks.append(look)
         if not favours_treatment(look):
             return looks
     return looks
+
+
+def _first_backwards(probe: Probe, steps: int) -> Callable[[int], int]:
+    """The batches of the first steps alone, the last one first."""
+    recorded = order(probe)
+    return lambda step: recorded(max(0, steps - 1 - step))
 
 
 def _falls(losses: list[float]) -> bool:

@@ -149,3 +149,13 @@ def test_a_decoupled_decay_is_held_against_the_step_of_adam(zygote, decay, looke
     assert part.weight_decay == decay
     assert part.ratio == approx(decay * sizes[0] / 57**0.5, rel=0.01)  # of 57 weights
     assert part.looks
+
+
+@pytest.mark.parametrize(("rows", "steps", "share"), [(240, 30, 1.0), (96, 60, 0.2)])
+def test_a_decay_that_is_divided_is_compared_on_new_samples(zygote, rows, steps, share):
+    script = LOOP.replace("96", str(rows)).replace("LOSS", "data")
+    script = script.replace("OPTIMIZER", "torch.optim.Adam(net.parameters(), lr=0.01, weight_decay=2.0)")
+    part = zygote.probe(script, steps=60, experiments=True, parts=("penalty_off",))["penalty_off"]
+    assert part.adaptive
+    assert len(part.looks[0].control) == len(part.looks[0].treated) == steps
+    assert part.fresh == approx(share)

@@ -41,7 +41,14 @@ from auditor.evidence.experiments import (
     StandardizedTargets,
     StepRepeats,
 )
-from auditor.evidence.initialization import CopiedWeights, InitialLoss, LayerSymmetry, Symmetry
+from auditor.evidence.initialization import (
+    CopiedWeights,
+    InitialLoss,
+    LayerSymmetry,
+    Symmetry,
+    ZeroStart,
+    ZeroStarts,
+)
 from auditor.evidence.leakage import (
     FedRows,
     GroupOverlap,
@@ -338,6 +345,8 @@ __all__ = [
     "Updates",
     "ValueClipping",
     "WholeFit",
+    "ZeroStart",
+    "ZeroStarts",
     "is_flag",
     "part_types",
 ]

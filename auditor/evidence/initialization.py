@@ -38,6 +38,21 @@ class Symmetry(Part):
     copies: tuple[CopiedWeights, ...] = ()
 
 
+class ZeroStart(Frozen):
+    """A weight that began at zero, and whose gradient was zero at every update."""
+
+    name: str
+    location: Location | None = None
+    shape: tuple[int, ...] = ()
+    woken: bool = Field(description="It has a gradient when all such weights start from random numbers instead.")
+
+
+class ZeroStarts(Part):
+    steps: int
+    weights: tuple[ZeroStart, ...]
+    fidelity: float | None = None
+
+
 class InitialLoss(Part):
     """The loss of the untouched model at one recognised classification loss call."""
 

@@ -23,7 +23,7 @@ from auditor.evidence.experiments import (
     StandardizedTargets,
     StepRepeats,
 )
-from auditor.evidence.initialization import InitialLoss, Symmetry
+from auditor.evidence.initialization import InitialLoss, Symmetry, ZeroStarts
 from auditor.evidence.leakage import Groups, Leakage, NearDuplicates
 from auditor.evidence.learning import HeldWeights, HigherRate
 from auditor.evidence.loss import LossInputs, LossSites
@@ -77,6 +77,7 @@ class Evidence(Frozen):
     gradients: Gradients | None = None
     updates: Updates | None = None
     symmetry: Symmetry | None = None
+    zero_starts: ZeroStarts | None = None
     initial_loss: InitialLoss | None = None
     inputs: Inputs | None = None
     labels: Labels | None = None

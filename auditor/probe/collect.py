@@ -126,6 +126,7 @@ ALWAYS = frozenset({"program", "trajectory", "gradients", "nonfinite", "inputs"}
 BUILDS_ON = {
     "mode_effect": "modes",
     "graph_cuts": "gradient_reach",
+    "zero_starts": "symmetry",
     "token_influence": "token_labels",
     "scale_change": "scaler_use",
     "fed_from_memory": "data_wait",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import takewhile
 
 from pydantic import Field
 
@@ -18,7 +19,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import FrozenEarly, Gradients, LayerGradients, Program, RemedyKind, Updates
+from auditor.evidence import FrozenEarly, Gradients, LayerGradients, Overfit, Program, RemedyKind, Updates
 from auditor.paired import untrue
 from auditor.series import finite, middle, tail
 
@@ -41,6 +42,9 @@ class Limits(Options):
     )
     steep_ratio: float = Field(
         1e-5, gt=0, lt=1, description="The same below which the experiment alone decides, whatever the updates."
+    )
+    hopeless_ratio: float = Field(
+        1e-2, gt=0, lt=1, description="The same where a few samples cannot be learned by heart at any rate tried."
     )
     min_last_update: float = Field(
         1e-4, gt=0, lt=1, description="Update per step of the last weights, over the weight, that goes with it."
@@ -72,6 +76,7 @@ def vanishing_gradients(
     updates: Updates,
     program: Program | None,
     frozen: FrozenEarly | None,
+    overfit: Overfit | None,
     limits: Limits,
 ) -> Judgement:
     """The first layers get gradients so small that they never change: only the last layers learn.
@@ -101,7 +106,9 @@ def vanishing_gradients(
 
     Without the experiment the finding is a warning. Where the first layers' gradient is below `steep-ratio` of the
     last ones', with a trend of `steep-trend`, the last layers do move (`min-last-update`), and the loss has not come
-    down either, the experiment is enough: Adam then moves these layers, but along the noise.
+    down either, the experiment is enough: Adam then moves these layers, but along the noise. So it is below
+    `hopeless-ratio` where, besides, a few samples cannot be learned by heart at any rate tried: larger steps do not help
+    these layers either.
 
     ## When it may be wrong
 
@@ -126,25 +133,23 @@ def vanishing_gradients(
     reference = middle([layer.size for layer in layers[-2:]])
     if not reference > 0:
         raise Inconclusive("the last layers have no gradient either")
-    early = []
-    for layer in layers[:-2]:
-        if not layer.size < limits.min_ratio * reference:
-            break
-        early.append(layer)
+    early = _fading(layers, limits.min_ratio * reference)
     ratio = layers[0].size / reference
     yield Measured(
         ratio,
         limits.min_ratio,
         f"gradient per weight of {named(layers[0].name)}, over that of the last layers: {number(ratio)}",
     )
-    moving = {layer.name: _update(updates, layer.name) for layer in early}
+    moving = {layer.name: _update(updates, layer.name) for layer in layers}
     last = middle([_update(updates, layer.name) for layer in layers[-2:]])
     bound = min(limits.min_update, limits.min_relative_update * last) if last > 0 else limits.min_update
     still = [layer for layer in early if math.isfinite(moving[layer.name]) and moving[layer.name] < bound]
     trend = _trend([layer.size for layer in layers])
     effect = _effect(frozen, limits)
-    if not still and early and last >= limits.min_last_update and _steep(ratio, trend, effect, frozen, limits):
-        still = early
+    steep = limits.hopeless_ratio if _hopeless(overfit, limits) else limits.steep_ratio
+    if not still and last >= limits.min_last_update and ratio < steep and trend >= limits.steep_trend:
+        faded = _fading(layers, max(limits.min_ratio, steep) * reference)
+        still = faded if _useless(effect, frozen, limits) else []
     if not still or still[0] is not layers[0] or trend < limits.min_trend:
         return
     if effect is not None and effect > limits.max_effect:
@@ -197,12 +202,24 @@ def _effect(frozen: FrozenEarly | None, limits: Limits) -> float | None:
     return worst if math.isfinite(worst) else math.inf
 
 
-def _steep(ratio: float, trend: float, effect: float | None, frozen: FrozenEarly | None, limits: Limits) -> bool:
-    """Gradients that fade so fast that only rounding is left, in layers that the loss does not need and cannot use."""
-    if frozen is None or effect is None or ratio >= limits.steep_ratio or trend < limits.steep_trend:
+def _fading(layers: list[_Layer], bound: float) -> list[_Layer]:
+    """The first layers with smaller gradients than that."""
+    return list(takewhile(lambda layer: layer.size < bound, layers[:-2]))
+
+
+def _useless(effect: float | None, frozen: FrozenEarly | None, limits: Limits) -> bool:
+    """The loss does not need these layers, and it has not come down with them either."""
+    if frozen is None or effect is None:
         return False
     stuck = middle(tail(frozen.control)) > 0.95 * middle(frozen.control[:3])
     return stuck and effect <= limits.max_effect
+
+
+def _hopeless(overfit: Overfit | None, limits: Limits) -> bool:
+    """A few samples could not be learned by heart, at the loop's own rate and at others."""
+    if overfit is None or untrue(overfit.fidelity, limits.max_fidelity) or overfit.floor is None:
+        return False
+    return len(overfit.arms) > 1 and not any(arm.reached for arm in overfit.arms)
 
 
 def _finding(
@@ -234,7 +251,7 @@ def _finding(
         where=first.name,
         location=first.seen.location,
         measured=ratio,
-        limit=limits.min_ratio,
+        limit=limits.min_ratio if ratio < limits.min_ratio else limits.hopeless_ratio,
         severity=Severity.ERROR if effect is not None else Severity.WARNING,
         confidence=Confidence.CONFIRMED if effect is not None else Confidence.SUSPECTED,
         detail=tuple(detail),

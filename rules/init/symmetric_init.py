@@ -18,7 +18,8 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import CopiedWeights, LayerSymmetry, Program, Remedy, RemedyKind, Symmetry
+from auditor.evidence import CopiedWeights, LayerSymmetry, Program, Remedy, RemedyKind, Symmetry, ZeroStart, ZeroStarts
+from auditor.paired import untrue
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, listing, named, number, percent
@@ -31,6 +32,7 @@ class Limits(Options):
     max_parted: float = Field(
         1e-3, gt=0, lt=1, description="Largest distance between copies, as a share of the way they went, in common."
     )
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
     min_steps: int = Field(3, ge=1, description="Steps after which equality counts: most zero starts end with step 2.")
 
 
@@ -48,7 +50,7 @@ class Limits(Options):
     ),
     remedies=(RemedyKind.REINITIALIZE,),
 )
-def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) -> Judgement:
+def symmetric_init(symmetry: Symmetry, zeros: ZeroStarts | None, program: Program | None, limits: Limits) -> Judgement:
     """Units of a layer start with equal weights and never come apart.
 
     ## What it does
@@ -73,6 +75,10 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
     In the same way, whole layers are compared with each other. Weights of several layers (experts, towers, members of
     an ensemble) fail that were bit-equal before step 0, not constant, have moved under their gradients, and are no
     further from each other than `max-parted` of that way: they are one layer, computed several times.
+
+    Weights that began at zero and whose gradient was zero at every update, though others were trained, are put to the
+    test: the first step is replayed from random numbers in their place. Where they have a gradient then, zero is a
+    place without slope for them, as for factors whose product alone reaches the loss; none of them ever leaves it.
 
     ## When it may be wrong
 
@@ -99,6 +105,9 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
     together = [each for each in symmetry.copies if _never_parted(each, limits)]
     if together and symmetry.steps >= limits.min_steps:
         yield _copies(together, symmetry.steps, limits)
+    asleep = _asleep(zeros, limits)
+    if asleep:
+        yield _resting(asleep, zeros.steps if zeros else 0)
     tables = _tables(program)
     rows = [each for each in symmetry.layers if each.units > 1]
     layers = [each for each in rows if each.table or each.name.removesuffix(".weight") not in tables]
@@ -111,7 +120,8 @@ def symmetric_init(symmetry: Symmetry, program: Program | None, limits: Limits) 
         f"at most {percent(_lasting_share(worst))} of a layer's units ({named(worst.name)}) start and stay equal to "
         "another",
     )
-    suspects = [each for each in layers if _lasting_share(each) > limits.max_share]
+    slept = {each.name for each in asleep}
+    suspects = [each for each in layers if _lasting_share(each) > limits.max_share and each.name not in slept]
     if not suspects:
         return
     if symmetry.steps < limits.min_steps:
@@ -139,6 +149,31 @@ def _never_parted(each: CopiedWeights, limits: Limits) -> bool:
         and each.gradient_nonzero
         and each.moved > 0
         and each.apart <= limits.max_parted * each.moved
+    )
+
+
+def _asleep(zeros: ZeroStarts | None, limits: Limits) -> list[ZeroStart]:
+    if zeros is None or zeros.steps < limits.min_steps or untrue(zeros.fidelity, limits.max_fidelity):
+        return []
+    return [each for each in zeros.weights if each.woken]
+
+
+def _resting(asleep: Sequence[ZeroStart], steps: int) -> Finding:
+    worst = max(asleep, key=lambda each: math.prod(each.shape))
+    names = listing([named(each.name) for each in asleep], 3)
+    return Finding(
+        message=(
+            f"all weights of {names} start at zero and still are after {count(steps, 'step')}: their gradient is "
+            "exactly zero there, and it is not where they start from random numbers, so they can never leave it"
+        ),
+        where=worst.name,
+        location=worst.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix="Start them from small random numbers, `0.1 * torch.randn(...)` or `nn.init.normal_(weight, std=0.01)`."
+        " Of two factors whose product is used, one at most may start at zero.",
+        remedies=(Remedy(kind=RemedyKind.REINITIALIZE, layers=tuple(each.name for each in asleep)),),
     )
 
 

@@ -162,6 +162,7 @@ def _longer(influence: TokenInfluence, ratio: float, limits: Limits) -> Finding:
         location=influence.location,
         measured=ratio,
         limit=limits.max_change,
+        severity=Severity.WARNING if influence.recurrent else None,
         confidence=Confidence.CONFIRMED,
         detail=("batches differ in their length, so the same sequence gets other outputs in another batch",),
     )

@@ -96,3 +96,28 @@ def test_what_is_left_in_the_padding(zygote, pool, changes):
     found = zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))["token_influence"]
     assert (found.mask, found.padded, found.appended, found.pad) == ("Net", 10, 0, None)
     assert (found.pad_change > 0.01) == changes
+
+
+RECURRENT = """self.step, self.mix = nn.Identity(), nn.GRU(D, 16, batch_first=True, bidirectional=BOTH)
+        self.head = nn.Linear(32 if BOTH else 16, 1)"""
+OWN_LAST = "h = h[torch.arange(B), lengths - 1]"
+
+
+@pytest.mark.parametrize(("pool", "changes"), [(OWN_LAST, False), ("h = h[:, -1]", True), (MASKED, False)])
+def test_a_recurrent_layer_that_reads_forward_does_not_see_what_is_behind(zygote, pool, changes):
+    found = recurrent(zygote, pool, both=False)
+    assert (found.recurrent, found.local_layer) == (True, "")
+    assert (found.pad_change > 0.01) == changes
+
+
+def test_one_that_reads_both_ways_does(zygote):
+    found = recurrent(zygote, OWN_LAST, both=True)
+    assert (found.recurrent, found.local_layer, found.pad_change) == (True, "GRU", None)
+
+
+def recurrent(zygote, pool, both):
+    start, end = LOOP.index("self.step = "), LOOP.index("    def forward")
+    script = LOOP[:start] + RECURRENT.replace("BOTH", str(both)) + "\n" + LOOP[end:]
+    script = script.replace("POOL", f"h = self.mix(x)[0]\n        {pool}").replace("VARIETY", "3")
+    script = script.replace("GIVEN", "lengths")
+    return zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))["token_influence"]

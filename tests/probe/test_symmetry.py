@@ -168,3 +168,39 @@ def test_copies_that_get_the_same_input_stay_copies(zygote):
 def test_copies_that_get_other_inputs_part(zygote):
     loop = LOOP.replace("MODEL", EXPERTS.replace("INPUT", "x + i")).replace("SHAPE", "4")
     assert all(each.apart > 0.1 * each.moved for each in zygote.probe(loop)["symmetry"].copies)
+
+
+FACTORS = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+x, y = torch.randn(64, 6), torch.randn(64)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(6, 1)
+        self.left, self.right = nn.Parameter(torch.zeros(6, 3)), nn.Parameter(RIGHT)
+        self.idle = nn.Parameter(torch.zeros(6, 3))
+    def forward(self, x):
+        return self.line(x)[:, 0] + ((x @ self.left) * (x @ self.right)).sum(1) + 0.0 * (x @ self.idle).sum(1)
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for x, y in torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8):
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(x), y) + 1e-3 * sum(p.abs().sum() for p in model.parameters())
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_factors_that_both_start_at_zero_have_a_gradient_elsewhere(zygote):
+    script = FACTORS.replace("RIGHT", "torch.zeros(6, 3)")
+    found = zygote.probe(script, steps=5, experiments=True, parts=("symmetry", "zero_starts"))["zero_starts"]
+    woken = {each.name: each.woken for each in found.weights}
+    assert woken == {"Net.left": True, "Net.right": True, "Net.idle": False}
+
+
+def test_one_factor_may_start_at_zero(zygote):
+    script = FACTORS.replace("RIGHT", "torch.randn(6, 3)")
+    found = zygote.probe(script, steps=5, experiments=True, parts=("symmetry", "zero_starts"))["zero_starts"]
+    assert [(each.name, each.woken) for each in found.weights] == [("Net.idle", False)]

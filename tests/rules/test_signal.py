@@ -16,6 +16,8 @@ from auditor.evidence import (
     LayerScale,
     LayerUpdates,
     Model,
+    Overfit,
+    OverfitArm,
     PairedReplay,
     Program,
     RecurrentScale,
@@ -96,6 +98,20 @@ def test_small_gradients_that_adam_rescales_pass():
 
 def test_gradients_of_rounding_that_adam_rescales_in_a_loop_that_stands_still():
     assert outcome("vanishing-gradients", gradients(FADING), updates([1e-3] * 8), frozen()) == "fail"
+
+
+SLOW = [3e-3, 1e-2, 5e-2, 0.2, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(("reached", "expected"), [(False, "fail"), (True, "pass")])
+def test_milder_fading_counts_where_a_few_samples_cannot_be_learned(reached, expected):
+    arms = tuple(
+        OverfitArm(rate_factor=f, learning_rate=f, losses=(1.6,) * 9, reached=reached and f == 10) for f in (0.1, 1, 10)
+    )
+    heart = Overfit(samples=16, batch_size=16, tiled=True, floor=0.0, target=0.1, initial=1.6, arms=arms, fidelity=0.0)
+    assert outcome("vanishing-gradients", gradients(SLOW), updates([1e-4] * 6), frozen(), heart) == expected
+    changed = frozen([loss * 1.1 for loss in SAME])
+    assert outcome("vanishing-gradients", gradients(SLOW), updates([1e-4] * 6), changed, heart) == "pass"
 
 
 def test_even_gradients_pass():

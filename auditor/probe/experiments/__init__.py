@@ -52,6 +52,7 @@ from auditor.probe.experiments.rewind_check import rewind_check
 from auditor.probe.experiments.standardized import standardized_inputs
 from auditor.probe.experiments.standardized_targets import standardized_targets
 from auditor.probe.experiments.token_influence import token_influence
+from auditor.probe.experiments.zero_starts import zero_starts
 from auditor.probe.replay import Experiment
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def plan(probe: Probe) -> list[Planned]:
         ("scale_change", "halve the loss scale", 2, 0.3, scale_change),
         ("underflow", "scale the loss", 16, 0.3, underflow),
         ("graph_cuts", "disturb weights without a gradient", 5, 0.3, graph_cuts),
+        ("zero_starts", "start away from zero", 1, 0.3, zero_starts),
         ("cross_sample", "replace single samples", 1, 0.3, cross_sample),
         ("token_influence", "replace tokens", 1, 0.3, token_influence),
         ("dropout_shifts", "compare with and without dropout", 3, 0.3, dropout_shifts),

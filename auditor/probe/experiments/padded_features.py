@@ -30,8 +30,10 @@ FEWEST_PADDED = 4
 FEWEST_LENGTHS = 3  # that differ, for a mask to be one of lengths
 MOST_ZEROS = 0.5  # share of padded positions that hold something, for it to be left there
 SHARE = 4  # one position is appended for this many
-# Operations that see what is next to a position, by their nature, and how their names start.
-LOCAL = ("conv", "unfold", "avg_pool", "max_pool", "lstm", "gru", "rnn", "_lstm", "_gru")
+# Operations that see what is next to a position, by their nature, and how their names start. A recurrent layer that
+# reads forward sees nothing of what is behind; single cells may be run either way, and so may what is turned round.
+LOCAL = ("conv", "unfold", "avg_pool", "max_pool", "flip", "fliplr", "lstm_cell", "gru_cell", "rnn_tanh_cell",
+         "rnn_relu_cell")  # fmt: skip
 
 
 @dataclass
@@ -119,13 +121,15 @@ def _zeros_behind(features: torch.Tensor) -> torch.Tensor:
 def _answer(probe: Probe, examination: Examination, padded: Padded) -> TokenInfluence:
     with _LocalHeard() as heard:
         base = examination.outputs()
-    heard.names.extend(type(m).__name__ for m in examination.module.modules() if isinstance(m, nn.RNNBase))
+    recurrent = [m for m in examination.module.modules() if isinstance(m, nn.RNNBase)]
+    heard.names.extend(type(m).__name__ for m in recurrent if m.bidirectional)
     answer = TokenInfluence(
         embedding="",
         shape=tuple(padded.run.shape),
         mask=type(examination.module).__name__,
         padded=int(padded.run.sum()),
         local_layer=heard.names[0] if heard.names else "",
+        recurrent=bool(recurrent),
         location=probe.program.location_of(examination.module),
     )
     if heard.names:

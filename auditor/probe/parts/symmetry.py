@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -17,6 +19,10 @@ CLOSE = 1e-6  # relative distance of rows that count as equal after some steps
 
 class SymmetryCollector(Collector):
     name = "symmetry"
+
+    def __init__(self, probe: Any) -> None:
+        super().__init__(probe)
+        self.moved: dict[int, bool] = {}  # id of a weight that began at zero -> it has left, when the observation ended
 
     def part(self) -> Symmetry:
         initial = self.probe.initial
@@ -60,6 +66,9 @@ class SymmetryCollector(Collector):
         self, name: str, own: str, module: nn.Module | None, weight: torch.Tensor, before: torch.Tensor, reached: bool
     ) -> LayerSymmetry:
         after = weight.detach().cpu()
+        zero_start = not bool(before.any())
+        if zero_start:
+            self.moved[id(weight)] = bool(after.any())
         table = isinstance(module, nn.Embedding | nn.EmbeddingBag)
         bias = held(module, own.replace("weight", "bias")) if module is not None else None
         start, end = units_of(before, module), units_of(after, module)
@@ -77,7 +86,7 @@ class SymmetryCollector(Collector):
             duplicates_end=duplicates(end, last, CLOSE),
             gradient_nonzero=reached,
             moved=not torch.equal(before, after),
-            zero_start=not bool(before.any()),
+            zero_start=zero_start,
             table=table,
         )
 

@@ -30,6 +30,7 @@ from auditor.evidence.evaluation import (
 )
 from auditor.evidence.experiments import (
     ClassWeighted,
+    Explained,
     LabelControl,
     LowerRate,
     Overfit,
@@ -208,6 +209,7 @@ __all__ = [
     "EvaluationNoise",
     "EventTrace",
     "Evidence",
+    "Explained",
     "FedFromMemory",
     "FedRows",
     "FoldLoop",

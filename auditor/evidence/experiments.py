@@ -61,6 +61,15 @@ class PairedReplay(Frozen):
     seed_offset: int = 0
 
 
+class Explained(Frozen):
+    """Of what the targets differ in, the share that the loss function has been told (0: the best constant answer), in
+    the median over the last third of the steps: with the terms beside it, and without."""
+
+    steps: int
+    kept: float
+    without: float
+
+
 class PenaltyOff(Part):
     """Replay without weight decay, and without the terms of the loss that depend on the weights alone; and one without
     the terms beside torch's loss functions.
@@ -74,6 +83,9 @@ class PenaltyOff(Part):
     looks: tuple[PairedReplay, ...] = ()
     auxiliary: int = Field(0, description="Terms of the loss beside torch's loss functions, those of weights left out.")
     auxiliary_looks: tuple[PairedReplay, ...] = ()
+    explained: tuple[Explained, ...] = Field((), description="Of the same looks, where the targets are of that kind.")
+    explained_later: float | None = Field(None, description="The same with the terms, after `later_steps`.")
+    later_steps: int = 0
     summed: float = Field(
         0.0, description="Weight of a value summed over the batch over that of one averaged beside it; 0: no such two."
     )

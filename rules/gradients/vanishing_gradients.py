@@ -107,8 +107,8 @@ def vanishing_gradients(
     Without the experiment the finding is a warning. Where the first layers' gradient is below `steep-ratio` of the
     last ones', with a trend of `steep-trend`, the last layers do move (`min-last-update`), and the loss has not come
     down either, the experiment is enough: Adam then moves these layers, but along the noise. So it is below
-    `hopeless-ratio` where, besides, a few samples cannot be learned by heart at any rate tried: larger steps do not help
-    these layers either.
+    `hopeless-ratio` where, besides, a few samples cannot be learned by heart at any rate tried: larger steps do not
+    help these layers either.
 
     ## When it may be wrong
 

@@ -22,6 +22,8 @@ from auditor.paired import Comparison, compare, untrue
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
 
+LONGER = 3  # times a look: the further look at a loop that may wake up late
+
 
 class Limits(Options):
     max_ratio: float = Field(
@@ -52,6 +54,14 @@ class Limits(Options):
     min_fresh: float = Field(
         0.9, gt=0, le=1, description="Share of new samples in a look whose loss stands for that on new data."
     )
+    max_told: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Of what the targets differ in, what a loss told with terms beside it, at most,"
+        " where they keep the outputs constant.",
+    )
+    min_told: float = Field(0.3, gt=0, lt=1, description="The same without the terms, at least.")
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -100,7 +110,10 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
     gradient says little at the start: there, two looks have to agree, and with them the loss function may make at most
     `max-share` of the way that it makes without them. That last condition falls where the loss itself shows the reason:
     such a term is a sum over the samples of the batch, the loss function an average over samples and values, and one
-    value of the sum counts more than `max-summed` times as much as one of the average.
+    value of the sum counts more than `max-summed` times as much as one of the average. And where a loss function
+    compares several numbers of each sample, as a reconstruction does, the best constant answer is the yardstick: it
+    fails when with the terms at most `max-told` of what the targets differ in has been told, in both looks and in one
+    three times as long (any length where sums stand beside averages), and without them `min-told` or more.
 
     ## When it may be wrong
 
@@ -110,7 +123,8 @@ def regularization_dominates(penalty: PenaltyOff, limits: Limits) -> Judgement:
       size of the weights, over 1.
     - Auxiliary losses that are loss functions of torch themselves count as data. So do terms with data of their own,
       such as a log-probability times an advantage: they are not switched off.
-    - Some models wake up late: a divergence may win at first in a sound variational autoencoder, too.
+    - Some models wake up late: a divergence may win at first in a sound variational autoencoder, too. Hence the longer
+      look. Where the weight of a term changes during the training, replays do not go the way that was observed: passed.
     - Where the loss function is written by hand and has a penalty in it, the data's loss is not known: inconclusive.
 
     ## How to fix
@@ -154,9 +168,12 @@ def _divided(penalty: PenaltyOff, limits: Limits) -> bool:
 def _beside(penalty: PenaltyOff, limits: Limits) -> Judgement:
     """Terms beside the loss functions."""
     looks = [look for look in map(compare, penalty.auxiliary_looks) if look.steps >= limits.min_steps]
-    unlike = math.isfinite(penalty.summed) and penalty.summed > limits.max_summed
+    if not looks:
+        return
+    told = _held_constant(penalty, limits)
+    unlike = _unlike(penalty, limits)
     held_up = [look for look in looks if unlike or look.control_fall <= limits.max_share * look.treated_fall]
-    if len(looks) < 2 or not all(look in held_up and _better(look, limits) for look in looks):
+    if len(looks) < 2 or not (told or all(look in held_up and _better(look, limits) for look in looks)):
         return
     shown = looks[0]
     detail = [_story(look, place) for place, look in enumerate(looks, 1)]
@@ -165,6 +182,7 @@ def _beside(penalty: PenaltyOff, limits: Limits) -> Judgement:
             f"a term is summed over the batch, the loss function averaged: a value of the one counts as much as "
             f"{number(penalty.summed)} of the other"
         )
+    detail += told
     keep = "keeps" if penalty.auxiliary == 1 else "keep"
     yield Finding(
         message=(
@@ -181,6 +199,25 @@ def _beside(penalty: PenaltyOff, limits: Limits) -> Judgement:
         fix="Weigh the term so that it is small beside the loss function, and reduce both alike: sums with sums.",
         remedies=(Remedy(kind=RemedyKind.NO_AUXILIARY, site=penalty.loss_location),),
     )
+
+
+def _unlike(penalty: PenaltyOff, limits: Limits) -> bool:
+    return math.isfinite(penalty.summed) and penalty.summed > limits.max_summed
+
+
+def _held_constant(penalty: PenaltyOff, limits: Limits) -> list[str]:
+    """With the terms the loss function never leaves the level of the best constant answer, and without them it does."""
+    later = penalty.explained_later
+    kept = [*(each.kept for each in penalty.explained), math.nan if later is None else later]
+    without = [each.without for each in penalty.explained]
+    if len(without) < 2 or not max(kept) <= limits.max_told or not min(without) >= limits.min_told or later is None:
+        return []
+    if penalty.later_steps < LONGER * penalty.explained[0].steps and not _unlike(penalty, limits):
+        return []  # it may wake up yet
+    return [
+        f"of what the targets differ in, {percent(max(0.0, later))} is told after {count(penalty.later_steps, 'step')} "
+        f"with it, and {percent(min(without))} after {count(penalty.explained[0].steps, 'step')} without"
+    ]
 
 
 def _story(look: Comparison, place: int) -> str:

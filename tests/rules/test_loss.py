@@ -10,6 +10,7 @@ import pytest
 from auditor.evidence import (
     Clipping,
     CrossSample,
+    Explained,
     Loader,
     LoneSoftmax,
     LossSite,
@@ -433,6 +434,26 @@ def test_a_sum_beside_a_mean_may_let_the_data_loss_fall():
     assert penalty(**given, auxiliary_looks=looks).verdict.outcome == "pass"
     assert penalty(**given, auxiliary_looks=looks, summed=2000.0).findings
     assert not penalty(**given, auxiliary_looks=looks, summed=9.0).findings
+
+
+@pytest.mark.parametrize(
+    ("kept", "without", "later", "steps", "summed", "fails"),
+    [
+        (0.02, 0.6, 0.03, 360, 0.0, True),
+        (0.02, 0.6, 0.03, 200, 0.0, False),  # it may wake up yet
+        (0.02, 0.6, 0.03, 200, 600.0, True),
+        (0.02, 0.6, 0.4, 360, 0.0, False),  # it woke up
+        (0.02, 0.6, None, 0, 0.0, False),
+        (0.2, 0.6, 0.03, 360, 0.0, False),
+        (0.02, 0.2, 0.03, 360, 0.0, False),
+    ],
+)
+def test_terms_that_keep_the_outputs_constant_fail(kept, without, later, steps, summed, fails):
+    told = (Explained(steps=120, kept=kept, without=without),) * 2
+    given = {"terms": 0, "ratio": 0.0, "looks": (), "auxiliary": 1, "explained": told, "explained_later": later}
+    looks = (look(control=HALF, treated=HALF),) * 2
+    found = penalty(**given, auxiliary_looks=looks, later_steps=steps, summed=summed).findings
+    assert bool(found) == fails
 
 
 def test_a_penalty_that_holds_the_data_back_fails():

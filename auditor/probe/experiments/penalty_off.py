@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from auditor.evidence import PairedReplay, PenaltyOff
+from auditor.evidence import Explained, PairedReplay, PenaltyOff
 from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.paired import end_level, favours_treatment, hopeless
+from auditor.probe.explained import explained
+from auditor.probe.losscall import LossCall
 from auditor.probe.replay import Experiment, NotRun, Replay
 from auditor.probe.rowprints import row_prints
 
@@ -28,6 +30,9 @@ AUXILIARY_STEPS = 120  # such a term is often small at the start
 PROGRESS = 0.2  # of the first data loss gone: no term beside it keeps it from falling
 FEWEST = 20
 WORTH_A_LOOK = 0.5  # penalty's gradient over that of the data
+TOLD = 0.1  # of what the targets differ in: a loss function that was told less stands with the constant answer
+LATER_STEPS, EACH = 480, 24
+SAME, SAME_STEPS = 0.02, 20  # largest relative difference from the observed losses, and over how many steps
 SUMMED = 100.0  # weight of a value of a sum over that of a mean beside it: the two were reduced in different ways
 ADAPTIVE = ("Adam", "RMSprop", "Adagrad", "Adadelta")
 NEW = 0.9  # of the rows of a step: it shows what has not been learned from yet
@@ -70,8 +75,12 @@ def penalty_off(probe: Probe) -> Experiment:
         found = found.model_copy(update={"looks": tuple(looks), "fresh": fresh, "adaptive": fed is not None})
     elif auxiliary:
         hopeful = found.summed < SUMMED
-        looks = yield from _looks(probe, AUXILIARY_STEPS, explicit=True, off="auxiliary", hopeful=hopeful)
-        found = found.model_copy(update={"auxiliary_looks": tuple(looks)})
+        told: list[Explained] = []
+        looks = yield from _looks(probe, AUXILIARY_STEPS, explicit=True, off="auxiliary", hopeful=hopeful, told=told)
+        found = found.model_copy(update={"auxiliary_looks": tuple(looks), "explained": tuple(told)})
+        if len(told) > 1 and all(each.kept <= TOLD < each.without for each in told):
+            later = yield from _later(probe)
+            found = found.model_copy(update=later)
     return found
 
 
@@ -107,6 +116,44 @@ class _Fed:
 
 def _share_new(rows: torch.Tensor, before: list[torch.Tensor]) -> float:
     return float((~torch.isin(rows, torch.cat(before))).double().mean()) if before else 1.0
+
+
+def _later(probe: Probe) -> Generator[Replay, Trail, dict[str, Any]]:
+    """Some models wake up late: the loop goes on as it is, until its loss function has been told something."""
+    heard: list[torch.Tensor] = []
+
+    def listen(call: LossCall) -> torch.Tensor | None:
+        figure = explained(call)
+        heard.extend([] if figure is None else [figure])
+        return figure
+
+    def awake(losses: list[float]) -> bool:
+        if hopeless(losses) or len(losses) % EACH:
+            return hopeless(losses)
+        return bool(heard) and float(torch.stack(heard[-EACH:]).median()) > TOLD
+
+    recorded, batches = order(probe), max(1, probe.observed - probe.first_recorded)
+    trail = yield Replay(
+        steps=max(AUXILIARY_STEPS, min(LATER_STEPS, probe.director.affordable_steps())),
+        label="with the terms, for longer",
+        fewest=AUXILIARY_STEPS,
+        order=lambda step: recorded(step % batches),
+        measure=listen,
+        stop=awake,
+    )
+    return {"explained_later": _end(trail.measured), "later_steps": len(trail.losses)} if trail.usable else {}
+
+
+def _end(figures: list[float]) -> float | None:
+    known = [each for each in figures[-max(1, len(figures) // 3) :] if math.isfinite(each)]
+    return statistics.median(known) if known else None
+
+
+def _as_observed(probe: Probe, losses: list[float]) -> bool:
+    """The replay goes the way that was observed: no weight of a term has grown in the meantime."""
+    seen = probe.observed_losses()[probe.first_recorded :]
+    pairs = list(zip(losses, seen, strict=False))[:SAME_STEPS]
+    return all(abs(a - b) <= SAME * max(abs(a), abs(b), 1e-12) for a, b in pairs)
 
 
 class _Gradients:
@@ -209,6 +256,7 @@ def _looks(
     off: Literal["penalty", "auxiliary"],
     hopeful: bool = True,
     fed: _Fed | None = None,
+    told: list[Explained] | None = None,
 ) -> Generator[Replay, Trail, list[PairedReplay]]:
     """Paired, as elsewhere; where the penalty is a part of the loss, what is compared are the loss functions alone."""
     looks: list[PairedReplay] = []
@@ -218,6 +266,7 @@ def _looks(
         if looks and probe.director.affordable_steps() < 2 * steps:
             return looks
         pair: list[list[float]] = []
+        shares: list[float | None] = []
         for treated in (False, True):
             request = Replay(
                 steps=steps,
@@ -226,6 +275,7 @@ def _looks(
                 order=_first_backwards(probe, steps) if fresh_only else order(probe, backwards=backwards),
                 seed=seed,
                 stop=hopeless,
+                measure=explained if told is not None else None,
             )
             if treated and off == "penalty":
                 request = replace(request, penalty=False, weight_decay=False)
@@ -241,7 +291,11 @@ def _looks(
             losses = trail.data_losses if explicit else trail.losses
             if explicit and all(math.isnan(loss) for loss in losses):  # none was heard
                 raise NotRun("the loss of the data alone is not known: no loss function of torch was called")
-            if off == "auxiliary" and not treated and hopeful and _falls(losses):
+            shares.append(_end(trail.measured))
+            if off == "auxiliary" and not treated and not looks and not _as_observed(probe, trail.losses):
+                told = None
+            constant = told is not None and shares[0] is not None and shares[0] <= TOLD
+            if off == "auxiliary" and not treated and hopeful and _falls(losses) and not constant:
                 return looks  # a data loss that makes progress needs no comparison
             pair.append(losses)
         if fed is not None and not looks:
@@ -251,6 +305,8 @@ def _looks(
                 steps, fresh_only = leading, True
         look = PairedReplay(start="initial", control=tuple(pair[0]), treated=tuple(pair[1]), seed_offset=seed or 0)
         looks.append(look)
+        if told is not None and None not in shares:
+            told.append(Explained(steps=len(pair[1]), kept=shares[0] or 0.0, without=shares[1] or 0.0))
         if not favours_treatment(look):
             return looks
     return looks

@@ -12,8 +12,10 @@ import torch
 
 from auditor.probe.locate import is_users
 
-HELD_OUT = frozenset({"val", "valid", "validation", "validate", "test", "testing", "heldout", "holdout", "unseen"})
-TRAINED = frozenset({"train", "training", "trained", "fit", "seen"})
+HELD_OUT = frozenset(
+    {"val", "valid", "validation", "validate", "test", "testing", "heldout", "holdout", "unseen", "te", "tst", "va"}
+)
+TRAINED = frozenset({"train", "training", "trained", "fit", "seen", "tr", "trn"})
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _METHOD = re.compile(r"\s*(\(|=(?!=))")  # model.train(), training=True
@@ -58,9 +60,10 @@ def _names(given: torch.Tensor) -> list[list[str]]:
 
 @lru_cache(maxsize=4096)
 def words(name: str) -> frozenset[str]:
-    """'X_test' and 'xTest' hold the word 'test', 'latest' does not."""
+    """'X_test', 'xTest' and 'Xtest' hold the word 'test', 'latest' does not."""
     found = {word.lower() for word in _WORD.findall(name.replace("held_out", "heldout").replace("hold_out", "holdout"))}
-    return frozenset(found)
+    after = {word[1:] for word in found if word[0] in "xy"}
+    return frozenset(found | (after & (HELD_OUT | TRAINED)))
 
 
 def _called(frame: FrameType) -> list[str]:

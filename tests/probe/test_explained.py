@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from auditor.probe.explained import explained
 from auditor.probe.losscall import LossCall
@@ -14,7 +14,7 @@ TARGET = torch.rand(16, 6, generator=GENERATOR)
 
 
 def told(name, given, target, **options):
-    function = getattr(F, name)
+    function = getattr(functional, name)
     call = LossCall.bind(name, function, (given, target), options, function(given, target, **options))
     found = explained(call)
     return None if found is None else float(found)

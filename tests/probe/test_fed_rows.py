@@ -129,6 +129,11 @@ def test_runs_are_found_at_any_place() -> None:
         ("XTest", {"x", "test"}),
         ("latest", {"latest"}),
         ("held_out_x", {"heldout", "x"}),
+        ("Xte", {"xte", "te"}),
+        ("X_te", {"x", "te"}),
+        ("Xtest", {"xtest", "test"}),
+        ("ytr", {"ytr", "tr"}),
+        ("yeast", {"yeast"}),
     ],
 )
 def test_words_of_a_name(name: str, expected: set[str]) -> None:

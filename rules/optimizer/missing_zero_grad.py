@@ -65,6 +65,8 @@ def missing_zero_grad(resets: GradientResets, ownership: Ownership | None, limit
 
     - Gradient accumulation passes: several backward passes feed *one* step, and the gradients of that step are gone at
       the next one.
+    - Updates that a loop makes by itself, without an optimizer of torch, are told by the weights; what is left over
+      counts there only where it is the very gradient of the step before.
     - `set_to_none=True`, `p.grad = None`, `p.grad.zero_()`, `model.zero_grad()` and closures pass, because the buffer
       is what counts.
     - In a GAN the generator's backward pass also fills the discriminator; that is no reuse, and clearing it before the

@@ -73,7 +73,7 @@ def test_zero_grad_on_half_of_the_weights(zygote):
     assert reset.stale_steps == 5
 
 
-@pytest.mark.parametrize(("clear", "stale"), [("optimizer.zero_grad()", 0), ("pass", 4)])
+@pytest.mark.parametrize(("clear", "stale"), [("optimizer.zero_grad()", 0), ("pass", 5)])
 def test_accumulation_is_no_stale_gradient(zygote, clear, stale):
     script = f"""
 import torch
@@ -87,7 +87,7 @@ for micro in range(20):
         {clear}
 """
     [reset] = zygote.probe(script)["gradient_resets"].optimizers
-    assert (reset.steps_checked, reset.stale_steps) == (4, stale)
+    assert (reset.steps_checked, reset.stale_steps) == (5, stale)
 
 
 GAN = """
@@ -146,8 +146,7 @@ for step in range(6):
     assert seen["program"].closure
 
 
-def test_manual_updates_have_no_optimizer_to_judge(zygote):
-    script = """
+BY_HAND = """
 import torch
 torch.manual_seed(0)
 model = torch.nn.Linear(3, 1)
@@ -158,9 +157,17 @@ for step in range(6):
     with torch.no_grad():
         for p in model.parameters():
             p -= 0.1 * p.grad
-            p.grad = None
+            CLEAR
 """
-    seen = zygote.probe(script)
-    assert seen.absent("gradient_resets").startswith("not-applicable")
+
+
+@pytest.mark.parametrize(
+    ("clear", "stale"),
+    [("p.grad = None", 0), ("p.grad.zero_()", 0), ("p.grad *= 0.9", 0), ("pass", 5)],
+)
+def test_updates_by_hand(zygote, clear, stale):
+    seen = zygote.probe(BY_HAND.replace("CLEAR", clear))
+    [reset] = seen["gradient_resets"].optimizers
+    assert (reset.steps_checked, reset.stale_steps) == (5, stale)
     assert seen["program"].manual_updates
     assert seen["trajectory"].losses[:5] == tuple(seen.noted("loss")[:5])

@@ -72,6 +72,7 @@ from auditor.evidence.loss import (
     LossSite,
     LossSites,
     LossTerm,
+    PickedClass,
     RawLoss,
     TwiceSquashed,
 )
@@ -293,6 +294,7 @@ __all__ = [
     "Part",
     "PenaltyOff",
     "Phase",
+    "PickedClass",
     "Program",
     "RandomDraw",
     "RankPrint",

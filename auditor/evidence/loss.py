@@ -117,6 +117,16 @@ class RawLoss(Frozen):
     location: Location | None = None
 
 
+class PickedClass(Frozen):
+    """A cross entropy by hand: one class a sample is picked from a table of log-probabilities."""
+
+    shape: tuple[int, ...]
+    normalised: int = Field(description="Axis along which the probabilities add up to 1.")
+    classes: int = Field(description="Axis along which one entry a row is picked.")
+    calls: int = Field(1, description="At sampled steps.")
+    location: Location | None = Field(None, description="The backward call.")
+
+
 class LossSites(Part):
     """What each loss received, and how the value that backward() was called on is put together."""
 
@@ -133,6 +143,7 @@ class LossSites(Part):
     )
     twice: tuple[TwiceSquashed, ...] = ()
     raw: RawLoss | None = None
+    picked: PickedClass | None = Field(None, description="Where that is all that the loss is.")
     covered: bool = Field(False, description="backward() gets a fixed multiple of what torch's loss functions return.")
     multiple: float = Field(
         1.0,

@@ -17,7 +17,7 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import CrossSample, Location, LoneSoftmax, LossSite, LossSites, Remedy, RemedyKind
+from auditor.evidence import CrossSample, Location, LoneSoftmax, LossSite, LossSites, PickedClass, Remedy, RemedyKind
 
 from ..symptoms import NOT_LEARNING
 from ..words import count, number, percent
@@ -68,6 +68,8 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     - As the input of a loss, by identity: the last operation is a softmax along axis 0 of (samples, classes). Or
       `nll_loss` gets what a log-softmax made, or the logarithm of a softmax, and the probabilities of a sample's
       classes do not add up to 1: log-sum-exp is off 0 by more than `max-row-error`.
+    - In a cross entropy written by hand, by identity, from the autograd graph: one class of each sample is picked
+      along one axis of a table of log-probabilities that are normalised along the other.
     - Inside the model, by experiment: one sample of a batch is replaced by another in evaluation mode. The outputs
       of *other* samples move by more than `max-moved`, and stay where they are once the results of the softmax along
       the batch are held fixed. So the mixing goes through it and through nothing else.
@@ -98,6 +100,7 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     ```
     """
     direct = [site for site in sites.sites if _along_samples(site, sites.batch_size)]
+    picked = sites.picked if sites.picked is not None and _picked_across(sites.picked) else None
     other = [site for site in sites.sites if site not in direct and _along_another(site, limits)]
     moved = mixed is not None and mixed.mixing > 0 and abs(mixed.moved) > limits.max_moved
     inside = moved and mixed is not None and mixed.through in THROUGH
@@ -105,12 +108,14 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
     lone = [softmax for softmax in sites.lone_softmaxes if softmax.calls > 1]
     alone = f", {len(lone)} over one entry that weigh a sum" if lone else ""
     yield Measured(
-        float(len(direct) + len(other) + inside + len(lone) + len(crossed)),
+        float(len(direct) + len(other) + inside + len(lone) + len(crossed) + (picked is not None)),
         0.0,
         f"{count(sites.batch_softmaxes, 'softmax call')} along the batch seen, "
         f"{len(direct) + len(other)} as the input of a loss"
         f"{alone}",
     )
+    if picked is not None:
+        yield _picked(picked)
     for softmax in lone:
         yield _over_one(softmax)
     for softmax in crossed:
@@ -121,7 +126,7 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
         yield _not_classes(site)
     if mixed is not None and inside and not direct and not other:
         yield _inside(sites, mixed)
-    if direct or other or inside or lone or crossed:
+    if direct or other or inside or lone or crossed or picked:
         return
     if sites.batch_softmaxes == 0:
         raise NotApplicable("no softmax along the samples of the batch was seen")
@@ -129,6 +134,28 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
         raise Inconclusive("a softmax runs along the first axis, and whether that axis counts samples was not tested")
     if moved:
         raise Inconclusive("samples depend on each other, but not through a softmax along the batch alone")
+
+
+def _picked_across(picked: PickedClass) -> bool:
+    """No square of similarities, whose rows and columns may both be normalised."""
+    return picked.normalised != picked.classes and len(set(picked.shape)) == len(picked.shape) and picked.calls > 1
+
+
+def _picked(picked: PickedClass) -> Finding:
+    return Finding(
+        message=(
+            f"the loss picks one of {picked.shape[picked.classes]} classes of each sample, and its probabilities add "
+            f"up to 1 over the {picked.shape[picked.normalised]} samples of the batch (axis {picked.normalised}), not "
+            "over the classes"
+        ),
+        where="loss",
+        location=picked.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix=f"Sum the exponentials over the classes: `torch.logsumexp(logits, dim={picked.classes}, keepdim=True)`.",
+        remedies=(),
+    )
 
 
 def _along_samples(site: LossSite, batch: int) -> bool:

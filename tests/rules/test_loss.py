@@ -21,6 +21,7 @@ from auditor.evidence import (
     Optimizer,
     PairedReplay,
     PenaltyOff,
+    PickedClass,
     Program,
     RawLoss,
     Source,
@@ -550,3 +551,12 @@ def test_weights_that_are_normalized_along_the_other_axis():
     assert "along axis 2" in finding.message
     once = LossSites(crossed_softmaxes=(seen.model_copy(update={"calls": 1}),))
     assert judge("softmax-wrong-dim", once).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "normalised", "calls", "fails"),
+    [((50, 8), 0, 5, True), ((50, 8), 1, 5, False), ((8, 8), 0, 5, False), ((50, 8), 0, 1, False)],
+)
+def test_a_class_picked_from_a_table_that_is_normalised_over_the_samples(shape, normalised, calls, fails):
+    sites = LossSites(picked=PickedClass(shape=shape, normalised=normalised, classes=1, calls=calls))
+    assert bool(judge("softmax-wrong-dim", sites).findings) == fails

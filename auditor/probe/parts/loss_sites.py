@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import Location, LoneSoftmax, LossSite, LossSites, LossTerm, RawLoss, TwiceSquashed
+from auditor.evidence import (
+    Location,
+    LoneSoftmax,
+    LossSite,
+    LossSites,
+    LossTerm,
+    PickedClass,
+    RawLoss,
+    TwiceSquashed,
+)
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.consumers import Consumers
@@ -21,6 +30,7 @@ from auditor.probe.loneweights import crossed, lone_softmaxes, weighs
 from auditor.probe.losscall import LossCall
 from auditor.probe.lossgraph import Term, bounds, differences_in, kind, size, softmax_axis, sole_softmax, terms
 from auditor.probe.normalised import CLAMPING, normalizer_of, raw_output, squashed_twice, squasher
+from auditor.probe.pickedclass import picked_class
 from auditor.probe.steps import StepSeen
 
 ELEMENTS = 2**20  # of one tensor that are looked at, whole rows from the front
@@ -79,6 +89,7 @@ class LossSitesCollector(Collector):
         self._crossed: dict[Location | None, LoneSoftmax] = {}
         self._twice: dict[tuple[str, str, Location | None], TwiceSquashed] = {}
         self._raw: RawLoss | None = None
+        self._picked: PickedClass | None = None
 
     # -------------------------------------------------------------------------------------------------------- events
 
@@ -209,6 +220,16 @@ class LossSitesCollector(Collector):
                 location=known.location if known is not None else made.location,
                 loss_location=self.probe.loss_facts().location,
             )
+        picked = picked_class(root)
+        if picked is not None:
+            same = self._picked is not None and self._picked.normalised == picked.normalised
+            self._picked = PickedClass(
+                shape=picked.shape,
+                normalised=picked.normalised,
+                classes=picked.classes,
+                calls=self._picked.calls + 1 if self._picked is not None and same else 1,
+                location=user_location(),
+            )
         raw = raw_output(root)
         # Of several optimizers, another one may train the layer: a generator is judged by raw outputs of its critic.
         if raw is not None and len(self.probe.program.optimizers) < 2:
@@ -280,6 +301,7 @@ class LossSitesCollector(Collector):
             crossed_softmaxes=tuple(self._crossed.values()),
             twice=tuple(self._twice.values()),
             raw=self._raw,
+            picked=self._picked,
             covered=facts.covers_loss(),
             multiple=facts.calls_in_loss() if facts.covers_loss() else 1.0,
         )

@@ -9,16 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import (
-    Location,
-    LoneSoftmax,
-    LossSite,
-    LossSites,
-    LossTerm,
-    PickedClass,
-    RawLoss,
-    TwiceSquashed,
-)
+from auditor.evidence import Location, LoneSoftmax, LossSite, LossSites, LossTerm, PickedClass, RawLoss, TwiceSquashed
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.consumers import Consumers

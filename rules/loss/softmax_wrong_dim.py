@@ -138,7 +138,8 @@ def softmax_wrong_dim(sites: LossSites, mixed: CrossSample | None, limits: Limit
 
 def _picked_across(picked: PickedClass) -> bool:
     """No square of similarities, whose rows and columns may both be normalised."""
-    return picked.normalised != picked.classes and len(set(picked.shape)) == len(picked.shape) and picked.calls > 1
+    apart = {picked.normalised, picked.classes} == {0, 1} and len(set(picked.shape)) == len(picked.shape) == 2
+    return apart and picked.calls > 1
 
 
 def _picked(picked: PickedClass) -> Finding:

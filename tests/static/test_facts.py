@@ -510,6 +510,27 @@ for LOOP:
 BY_HAND = "rest, held = torch.cat([part for i, part in enumerate(parts) if i != fold]), parts[fold]"
 
 
+FUNCTION = """
+def fit(net, rows, optimizer):
+    START
+    for epoch in range(3):
+        (net(x[rows]) - y[rows]).square().mean().backward()
+        optimizer.step()
+model = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for rest, held in KFold(5).split(x):
+    fit(model, rest, optimizer)
+"""
+
+
+def test_one_model_for_all_folds_that_a_function_trains(read):
+    (found,) = read(FUNCTION.replace("START", "net.train()")).fold_loops
+    assert found.model == "model"
+    assert not read(FUNCTION.replace("START", "pass").replace("(model.p", "(other.p")).fold_loops  # it stays frozen
+    for start in ("net = copy.deepcopy(net)", "net.load_state_dict(first)", "reset(net)"):
+        assert not read(FUNCTION.replace("START", start)).fold_loops
+
+
 def folds(read, loop, start="pass", setup="pass"):
     return read(FOLDS.replace("LOOP", loop).replace("START", start).replace("SETUP", setup)).fold_loops
 
@@ -520,6 +541,8 @@ def folds(read, loop, start="pass", setup="pass"):
         ("rest, held in KFold(5).split(x)", "pass"),
         ("fold, (rest, held) in enumerate(kf.split(x))", "pass"),
         ("fold in range(5)", BY_HAND),
+        ("fold, (train, held) in enumerate(k_fold(len(x), 5))", "rest = train"),
+        ("fold in range(5)", "start = fold * 20\n    rest = torch.cat([order[:start], order[start + 20:]])"),
     ],
 )
 def test_one_model_for_all_folds(read, loop, start):
@@ -539,6 +562,9 @@ def test_one_model_for_all_folds(read, loop, start):
         ("fold in range(5)", "rest, held = train, test"),
         ("rest, held in TimeSeriesSplit(5).split(x)", "pass"),
         ("name in text.split()", "pass"),
+        ("train, held in KFold(5).split(x)", "if held[0]: break"),
+        ("part, held in zip(x_folds, y_folds)", "pass"),
+        ("task, (train, held) in enumerate(tasks)", "pass"),
     ],
 )
 def test_models_that_begin_anew(read, loop, start):

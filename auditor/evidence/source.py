@@ -48,6 +48,10 @@ class Accumulator(Frozen):
 
     name: str
     divisor: str
+    together: bool = Field(
+        False,
+        description="The divisor goes on as well, over the same data in every epoch, which are not trained on there.",
+    )
     location: Location = Field(description="Where it is added to.")
     started: Location | None = Field(None, description="Where it is set before the loops.")
     used: Location = Field(description="Where it is divided.")

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from auditor.evidence import Accumulator, Location
-from auditor.static.names import LOOPS, assigned, scopes, statements
+from auditor.static.names import LOOPS, assigned, scopes, statements, used
 
 _VALUES = ("item", "sum", "tolist", "numpy", "mean")  # methods that make a number of a batch's loss or of its hits
 _Loop = ast.For | ast.AsyncFor | ast.While
@@ -44,6 +44,8 @@ def _of_loop(path: str, body: list[ast.stmt], epochs: _Loop) -> Iterator[Accumul
         if not any(_sets(other, name) for other in statements(epochs.body) if not _added(other))
     }
     counter = set(assigned(epochs))
+    for loop in batches:
+        yield from _of_evaluation(path, body, epochs, loop, carried)
     for name, added in carried.items():
         started = next(
             (
@@ -58,6 +60,70 @@ def _of_loop(path: str, body: list[ast.stmt], epochs: _Loop) -> Iterator[Accumul
         for statement in outer:
             if statement.lineno > added.lineno and not isinstance(statement, LOOPS):
                 yield from _divided(path, name, added, started, statement, {*carried, *counter})
+
+
+def _of_evaluation(
+    path: str, body: list[ast.stmt], epochs: _Loop, loop: _Loop, carried: dict[str, ast.stmt]
+) -> Iterator[Accumulator]:
+    """Hits and samples that both go on, over the same data under the same model, while that is trained in between: the
+    score of an epoch is a mean of all so far. In training such a mean may be meant."""
+    inside = {id(each) for each in statements(loop.body)}
+    added = {name: each for each in statements(loop.body) for name in _added(each)}
+    bound = {name for each in [epochs, *statements(epochs.body)] if id(each) not in inside for name in assigned(each)}
+    read = used(loop.iter) if isinstance(loop, ast.For | ast.AsyncFor) else bound
+    fed = {call.func.id for call in _calls(loop) if isinstance(call.func, ast.Name)}
+    if not bound.isdisjoint({*read, *fed} - set(assigned(loop))) or any(name not in carried for name in added):
+        return
+    if not _over_data(loop) or _trains(loop) or not _trains(epochs):
+        return
+    after = [each for each in statements(epochs.body) if id(each) not in inside and each.lineno > loop.lineno]
+    for name, other in ((a, b) for a in added for b in added if a != b and _is_metric(added[a])):
+        started = _started(body, epochs, name)
+        used_at = next((node for each in after if (node := _ratio(each, name, other)) is not None), None)
+        if started is not None and _started(body, epochs, other) is not None and used_at is not None:
+            yield Accumulator(
+                name=name,
+                divisor=other,
+                together=True,
+                location=Location(file=path, line=added[name].lineno),
+                started=Location(file=path, line=started.lineno),
+                used=Location(file=path, line=used_at.lineno),
+            )
+            return
+
+
+def _started(body: list[ast.stmt], epochs: _Loop, name: str) -> ast.stmt | None:
+    earlier = (each for each in statements(body) if each.lineno < epochs.lineno)
+    return next((each for each in earlier if name in assigned(each)), None)
+
+
+def _calls(loop: _Loop) -> list[ast.Call]:
+    return [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
+
+
+def _trains(loop: _Loop) -> bool:
+    return any(isinstance(call.func, ast.Attribute) and call.func.attr == "backward" for call in _calls(loop))
+
+
+def _over_data(loop: _Loop) -> bool:
+    """A loader, or slices up to a length; not so many steps of a game."""
+    if not isinstance(loop, ast.For | ast.AsyncFor):
+        return False
+    called = loop.iter if isinstance(loop.iter, ast.Call) else None
+    counts = called is not None and ast.unparse(called.func) in ("range", "trange")
+    return not counts or called is None or len(called.args) == 3 or "len(" in ast.unparse(called)
+
+
+def _ratio(statement: ast.stmt, name: str, other: str) -> ast.BinOp | None:
+    """`name / other`, maybe times 100."""
+    if isinstance(statement, LOOPS):
+        return None
+    for node in ast.walk(statement):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and ast.unparse(node.right) == other:
+            left = {ast.unparse(each) for each in ast.walk(node.left) if isinstance(each, ast.expr)}
+            if name in left and ast.unparse(node.left).count(other) == 0:
+                return node
+    return None
 
 
 def _base(name: str) -> str:

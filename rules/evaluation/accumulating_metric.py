@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Severity, rule
-from auditor.evidence import Source
+from auditor.evidence import Accumulator, Source
 
 from ..words import listing
 
@@ -36,12 +36,14 @@ def accumulating_metric(source: Source) -> Judgement:
 
     From the source alone: the sum is added to inside a loop within the loop over epochs, no statement of that loop sets
     it, and the division after the inner loop has a divisor that does not grow with the epochs. In a class, the sum is
-    an attribute that only `__init__` sets.
+    an attribute that only `__init__` sets. Where hits and samples both go on, it fails if they are those of a loop over
+    batches without `backward()` beside one with it, over the same data and with the same model in every epoch: the
+    score then is a mean over all epochs.
 
     ## When it may be wrong
 
     - A running average over everything so far, divided by a count that grows as well or by the number of epochs so far,
-      is deliberate and passes.
+      is deliberate in training and passes. So does one in an evaluation that counts per epoch besides.
     - A sum that is reset inside a function which the loop calls is not seen, if the function sets it as a global.
     - Metric objects with `reset()` are not looked into.
 
@@ -63,10 +65,7 @@ def accumulating_metric(source: Source) -> Judgement:
     for found in source.accumulators:
         started = f"{found.name} is set before the loop over epochs only"
         yield Finding(
-            message=(
-                f"{found.name} is added to in every batch and divided by {found.divisor} after every epoch, but never "
-                "set back to zero in between: the average of epoch 10 is ten times too large"
-            ),
+            message=_message(found),
             where=found.name,
             location=found.location,
             measured=1.0,
@@ -77,3 +76,15 @@ def accumulating_metric(source: Source) -> Judgement:
                 f"divided at line {found.used.line}",
             ),
         )
+
+
+def _message(found: Accumulator) -> str:
+    if found.together:
+        return (
+            f"{found.name} and {found.divisor} are added to in every batch of the evaluation and never set back to "
+            "zero between the epochs: the score of epoch 10 is the mean over ten epochs"
+        )
+    return (
+        f"{found.name} is added to in every batch and divided by {found.divisor} after every epoch, but never "
+        "set back to zero in between: the average of epoch 10 is ten times too large"
+    )

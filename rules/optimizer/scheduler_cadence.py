@@ -35,6 +35,11 @@ class Limits(Options):
     max_decay: float = Field(
         1e-3, gt=0, lt=1, description="A rate that falls below this share within one epoch has fallen by mistake."
     )
+    max_early: int = Field(
+        3,
+        ge=1,
+        description="Epochs, at most a quarter of those planned, within which it must not fall below it either.",
+    )
     min_steps: int = Field(10, ge=3, description="Optimizer steps that have to be seen.")
 
 
@@ -77,8 +82,9 @@ def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
     - it is stepped at every micro-batch of an accumulating loop, and its length is in optimizer steps;
     - an epoch has ended without a call, and nothing in the source steps it;
     - the rate, lowered per step by any schedule or by hand, is below `max-decay` of its peak for the whole last
-      quarter of the observed steps, or comes there within an epoch (a quarter of a loop without epochs) by the
-      exponential or staircase course that it has taken, with at least three stairs of one height.
+      quarter of the observed steps, or comes there within an epoch, within `max-early` epochs of four times as many
+      (a quarter of a loop without epochs), by the exponential or staircase course that it has taken, with at least
+      three stairs of one height.
 
     Two lesser findings are notes: a first call before the first optimizer step, which skips the first rate, and a
     cosine or one-cycle schedule whose length differs from that of the run by more than `max-mismatch`.
@@ -248,6 +254,8 @@ def _dies(pace: _Pace, limits: Limits) -> Finding | None:
         first = next(index for index, rate in enumerate(rates) if rate <= limits.max_decay * max(rates))
         return _dead(pace, f"after {count(first + 1, 'step')} {number(late[0] / max(rates))}", left, limits)
     ahead = pace.steps_per_epoch if pace.epochs is None or pace.epochs > 1 else None
+    if ahead is not None and pace.epochs is not None:
+        ahead *= max(1, min(limits.max_early, pace.epochs // 4))
     if ahead is None and pace.seen.planned_steps:
         ahead = pace.seen.planned_steps // 4
     fall = _fall_per_call(rates) if pace.schedule.kind in ENDLESS else None  # others may stop at a least rate

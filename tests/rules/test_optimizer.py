@@ -436,6 +436,13 @@ def test_schedules_at_another_pace_are_warnings(changes, words):
     assert (answer.findings[0].severity, answer.findings[0].confidence) == ("warning", "confirmed")
 
 
+def test_a_rate_that_is_gone_after_a_few_of_many_epochs():
+    decaying = {"kind": "ExponentialLR", "gamma": 0.93, "rates": tuple(0.1 * 0.93**i for i in range(60)), **PER_BATCH}
+    answer = judge("scheduler-cadence", scheduled({"planned_epochs": 16}, **decaying))
+    assert "after 150 steps" in answer.findings[0].message
+    assert outcome("scheduler-cadence", scheduled({"planned_epochs": 3}, **decaying)) == "pass"
+
+
 def test_a_schedule_that_may_be_stepped_later_passes():
     assert outcome("scheduler-cadence", scheduled(calls=0, per_epoch=0.0)) == "pass"
     assert outcome("scheduler-cadence", scheduled({"epochs_seen": 0}, calls=0, mentioned=False)) == "pass"

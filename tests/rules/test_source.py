@@ -58,6 +58,10 @@ def test_a_sum_that_goes_on_fails():
     (finding,) = judge("accumulating-metric", read(accumulators=(found,))).findings
     assert finding.location.line == 20
     assert "line 14" in finding.detail[0]
+    (finding,) = judge(
+        "accumulating-metric", read(accumulators=(found.model_copy(update={"together": True}),))
+    ).findings
+    assert "mean over ten epochs" in finding.message
 
 
 @pytest.mark.parametrize(

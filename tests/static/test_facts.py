@@ -377,6 +377,44 @@ def test_sums_that_start_anew_or_mean_to_go_on(read, body):
     assert not read(body).accumulators
 
 
+EVALUATED = """
+hits, seen = 0, 0
+for epoch in range(9):
+    BEFORE
+    for x, y in train_dl:
+        loss(net(x), y).backward()
+    for x, y in VAL:
+        hits += (net(x) == y).sum().item()
+        seen += len(y)
+        BESIDE
+    print(hits / seen)
+"""
+
+
+def evaluated(read, before="pass", val="val_dl", beside="pass"):
+    return read(EVALUATED.replace("BEFORE", before).replace("VAL", val).replace("BESIDE", beside)).accumulators
+
+
+def test_hits_and_samples_of_an_evaluation_that_both_go_on(read):
+    (found,) = evaluated(read)
+    assert (found.name, found.divisor, found.together) == ("hits", "seen", True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"before": "hits = seen = 0"},
+        {"before": "net = build()"},  # a model a fold, whose scores are pooled
+        {"before": "val_dl = fold(epoch)"},
+        {"before": "part = 0", "beside": "part += len(y)"},  # there is one per epoch besides
+        {"val": "range(9)"},
+        {"beside": "loss(net(x), y).backward()"},
+    ],
+)
+def test_scores_that_mean_to_go_on(read, changes):
+    assert not evaluated(read, **changes)
+
+
 # ------------------------------------------------------------------------------------------------------ intent, files
 
 

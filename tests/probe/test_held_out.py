@@ -83,6 +83,28 @@ def test_a_part_drawn_anew(zygote):
     assert loader.changed == 0
 
 
+@pytest.mark.parametrize(
+    ("rebuilt", "compared"), [("pass", 30), ("optimizer = torch.optim.SGD(net.parameters(), lr=0.1)", 0)]
+)
+def test_the_folds_of_a_cross_validation_are_not_compared(zygote, rebuilt, compared):
+    script = f"""
+net = torch.nn.Linear(5, 3)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+data = Items(90)
+for fold in range(3):
+    {rebuilt}
+    val_loader = DataLoader(Subset(data, range(30 * fold, 30 * fold + 30)), batch_size=10)
+    for x, y in train_loader:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        print(sum(torch.nn.functional.cross_entropy(net(x), y).item() for x, y in val_loader))
+"""
+    (loader,) = zygote.probe(SETUP + script, steps=18, parts=("held_out_passes",))["held_out_passes"].loaders
+    assert (loader.compared, loader.found) == (compared, 0)
+
+
 def test_a_held_out_stream(zygote):
     stream = """DataLoader(type("S", (IterableDataset,), {"__iter__": lambda self: iter(data)})(), batch_size=10)"""
     loader = passes(zygote, f"(data := [(torch.randn(5), 1) for _ in range(20)]) and {stream}")

@@ -47,6 +47,7 @@ class HeldOutPassesCollector(Collector):
         self._datasets: dict[int, Callable[[], Any]] = {}  # id of a loader's record -> its dataset, while it lives
         # ids of records whose pass under way is over another set, by the same line, while the first one lives
         self._elsewhere: set[int] = set()
+        self._optimizers: dict[int, int] = {}  # id of a loader's record -> how many had been built by its latest pass
         self._seconds = 0.0
         self._reread: dict[int, tuple[int, int]] = {}  # id of a loader's record -> what reading again gave
 
@@ -62,6 +63,10 @@ class HeldOutPassesCollector(Collector):
             return
         if known is None:
             self._datasets[id(seen)] = _reference(dataset)
+            # Another training with other samples, as in the next fold of a cross-validation.
+            if self._optimizers.get(id(seen), 0) != len(self.probe.program.optimizers):
+                passes.clear()
+        self._optimizers[id(seen)] = len(self.probe.program.optimizers)
         passes.append(_Pass(self.step))
         del passes[1:-1]  # the first and the latest are compared
 

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from auditor.evidence import Accumulator, Location
+from auditor.static.folds import kept
 from auditor.static.names import LOOPS, assigned, scopes, statements, used
 
 _VALUES = ("item", "sum", "tolist", "numpy", "mean")  # methods that make a number of a batch's loss or of its hits
@@ -75,6 +76,8 @@ def _of_evaluation(
     if not bound.isdisjoint({*read, *fed} - set(assigned(loop))) or any(name not in carried for name in added):
         return
     if not _over_data(loop) or _trains(loop) or not _trains(epochs):
+        return
+    if not fed or not all(kept(each, epochs.body) for each in fed):  # or a training of its own in every round
         return
     after = [each for each in statements(epochs.body) if id(each) not in inside and each.lineno > loop.lineno]
     for name, other in ((a, b) for a in added for b in added if a != b and _is_metric(added[a])):

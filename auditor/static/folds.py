@@ -143,18 +143,25 @@ def _trains(body: list[ast.stmt]) -> bool:
 
 def _is_the_model(name: str, body: list[ast.stmt], optimized: bool) -> bool:
     """It is put into training mode or its parameters are optimized, and nothing there sets it back."""
+    return kept(name, body) and (optimized or bool(_methods(name, body) & {"train", "parameters"}))
+
+
+def kept(name: str, body: list[ast.stmt]) -> bool:
+    """Nothing there builds that model anew or sets its weights back."""
     calls = _calls(body)
     bound = {each for statement in statements(body) for each in assigned(statement)}
     if any(each.partition(".")[0] == name for each in bound):
         return False
-    methods = {
-        call.func.attr
-        for call in calls
-        if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value).partition(".")[0] == name
-    }
     given = [call for call in calls if any(name in used(each) for each in call.args)]
     names = {ast.unparse(call.func).lower() for call in given}
     anew = any(word in each for each in names for word in ANEW)
     looped = any(isinstance(node, ast.For) and name in used(node.iter) for inner in body for node in ast.walk(inner))
-    trained = optimized or bool(methods & {"train", "parameters"})
-    return trained and methods <= set(HARMLESS) and not anew and not looped
+    return _methods(name, body) <= set(HARMLESS) and not anew and not looped
+
+
+def _methods(name: str, body: list[ast.stmt]) -> set[str]:
+    return {
+        call.func.attr
+        for call in _calls(body)
+        if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value).partition(".")[0] == name
+    }

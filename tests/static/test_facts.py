@@ -405,6 +405,7 @@ def test_hits_and_samples_of_an_evaluation_that_both_go_on(read):
     [
         {"before": "hits = seen = 0"},
         {"before": "net = build()"},  # a model a fold, whose scores are pooled
+        {"before": "net.reset_parameters()"},
         {"before": "val_dl = fold(epoch)"},
         {"before": "part = 0", "beside": "part += len(y)"},  # there is one per epoch besides
         {"val": "range(9)"},

@@ -44,7 +44,8 @@ class LoaderSeen:
     updates: dict[int, int] = field(default_factory=dict)  # id(optimizer) -> its steps on batches of this loader alone
     waited: float = 0.0  # seconds that the loop spent in waiting for its batches
     passes: list[list[Any]] = field(default_factory=list)  # of the first ones: the indices of each batch, in order
-    # id(module) called with its batches -> ids of that module's parameters; later folds may train another model
+    # id(module) called with batches of the loader at hand -> ids of that module's parameters: each fold of a
+    # cross-validation builds loaders and a model of its own
     models: dict[int, frozenset[int]] = field(default_factory=dict)
 
     def fed(self, module: nn.Module) -> None:
@@ -143,7 +144,7 @@ class ProgramSeen:
                 return seen
         for seen in self.loaders:
             if location is not None and seen.fetches and seen.location == location and _twins(seen.loader, loader):
-                seen.loader = loader
+                seen.loader, seen.models = loader, {}
                 return seen
         seen = LoaderSeen(loader, location, self._new_name(variable_at(location)))
         self.loaders.append(seen)

@@ -330,3 +330,35 @@ def test_a_held_out_loader_that_is_trained_on(zygote, second, trained):
     part = seen.gathered.parts.get("leakage")
     found = part.trained if part is not None else ()
     assert [(each.name, each.training) for each in found] == ([("test_loader", "train_loader")] if trained else [])
+
+
+FOLDS = """
+data, parts = TensorDataset(x, y), torch.arange(60).chunk(4)
+
+def evaluate(model, rows):
+    with torch.no_grad():
+        for a, b in DataLoader(Subset(data, rows), batch_size=10):
+            model(a)
+
+BUILT_ONCE
+for fold in range(4):
+    BUILT_ANEW
+    rest = [int(row) for part in range(4) if part != fold for row in parts[part]]
+    loader = DataLoader(Subset(data, rest), batch_size=5, shuffle=True)
+    for epoch in range(2):
+        for a, b in loader:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(a), b).backward()
+            optimizer.step()
+    evaluate(model, parts[fold].tolist())
+"""
+BUILT = "model = torch.nn.Linear(5, 3); optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_loaders_of_another_fold_have_fed_another_model(zygote, anew):
+    """Those of all folds are built at the same two lines. The probe ends amid the third fold."""
+    script = FOLDS.replace("BUILT_ANEW" if anew else "BUILT_ONCE", BUILT)
+    script = script.replace("BUILT_ONCE" if anew else "BUILT_ANEW", "pass")
+    found = zygote.probe(SETUP + script, steps=40, parts=("leakage",))["leakage"]
+    assert bool(found.overlaps) is not anew

@@ -19,24 +19,25 @@ FORMAT = "gitlab"
 SUFFIXES: tuple[str, ...] = ()
 
 _SEVERITIES = {"error": "major", "warning": "minor", "note": "info"}
-_UNKNOWN = "unknown.py"
+_UNKNOWN, _UNNAMED = "unknown.py", "finding"
 
 
 def render(audit: Audit) -> str:
-    """Suppressed findings are left out. Every entry needs a path: without one, it is the script's first line."""
+    """Suppressed findings are left out. Every entry needs a path and a name: without a path, it is the script's first
+    line."""
     rooted, (audit, _) = Rooted(audit), with_short_texts(audit)
     marked = zip(audit.findings, fingerprints(audit.findings, rooted), strict=True)
     return json.dumps([_entry(*each, rooted) for each in marked], indent=2, ensure_ascii=False) + "\n"
 
 
 def _entry(finding: ReportedFinding, fingerprint: str, rooted: Rooted) -> dict[str, Any]:
-    path = rooted.path(finding.location.file) if finding.location else ""
+    path = clean.line(rooted.path(finding.location.file), 1_000) if finding.location else ""
     line = finding.location.line if finding.location and path else 1
     code = clean.name(finding.code, 60)
     return {
         "description": f"{code}: {clean.line(finding.message)}",  # the name of the check is not shown
-        "check_name": clean.name(finding.rule) or code,
+        "check_name": clean.name(finding.rule) or code or _UNNAMED,
         "fingerprint": fingerprint.replace(":", ""),
         "severity": _SEVERITIES[finding.severity],
-        "location": {"path": clean.line(path or rooted.script or _UNKNOWN, 1_000), "lines": {"begin": line}},
+        "location": {"path": path or clean.line(rooted.script, 1_000) or _UNKNOWN, "lines": {"begin": line}},
     }

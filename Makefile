@@ -6,7 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TESTS ?= tests
-JOBS ?= 2
+# One more than the cores of a small machine: many tests wait for their scripts.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint format schema bench corpus test-other-pythons clean

@@ -237,20 +237,23 @@ def test_a_file_with_a_model_alone(warm_shell):
 # ------------------------------------------------------------------------------------------------------------- findings
 
 
-def test_a_finding_and_the_gate(shell):
+def test_a_finding_and_the_gate(warm_shell):
     script = loop().replace("    optimizer.zero_grad()\n", "")
-    ended = shell.run(script)
+    ended = warm_shell.run(script)
     assert (ended.code, ended.status) == (1, "completed")
     [finding] = ended.audit["findings"]
     assert finding["rule"] == "missing-zero-grad"
-    ended = shell.run(script, options=("--fail-on", "never"))
+    ended = warm_shell.run(script, options=("--fail-on", "never"))
     assert ended.code == 0
     assert len(ended.audit["findings"]) == 1
 
 
 def test_everything_at_once(shell):
     """All rules, all experiments, reports of every kind, and not a file more in the folder."""
-    shell.write(loop("torch.save(model.state_dict(), 'model.pt')"))
+    learnable = loop("torch.save(model.state_dict(), 'model.pt')").replace(
+        "torch.randint(0, 2, (800,))", "(x[:, 0] > 0).long()"
+    )
+    shell.write(learnable.replace("x, y = torch.randn(800, 4), ", "x = torch.randn(800, 4)\ny = "))
     ended = shell.audit("run", "--steps", "20", "-o", "a.json", "-o", "b.md", "train.py")
     assert ended.code in (0, 1), ended.err
     assert sorted(path.name for path in shell.folder.iterdir()) == [".audit", "a.json", "b.md", "train.py"]

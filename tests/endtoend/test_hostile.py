@@ -462,6 +462,12 @@ FURTHER = {  # much like one of the others
     "deletes TMPDIR",
     "closes every descriptor",
     "binary output",
+    "os._exit replaced",
+    "no standard streams",
+    "changes the folder",
+    "kills its own group",
+    "asks where nobody can answer",
+    "an exception that cannot be printed",
 }
 
 

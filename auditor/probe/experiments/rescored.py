@@ -32,9 +32,8 @@ def rescored(probe: Probe, found: Contamination, start: Start) -> Generator[Repl
     as a share of the latter; `treated`, without the known ones, is 0. Raises NotRun where it cannot be measured.
     """
     size = _require(probe, found)
-    rows = min(size, len(found.known) // PAIRS, len(found.others) // PAIRS)
-    pairs = found.batches(probe, rows, PAIRS)
-    held = [_filled(batch, size) for pair in pairs for batch in pair]
+    rows = min(_room(probe, size), len(found.known) // PAIRS, len(found.others) // PAIRS)
+    held = [batch for pair in found.batches(probe, rows, PAIRS) for batch in pair]
     trained = max(FEWEST_TRAINED, min(TRAINED, probe.director.affordable_steps() // 2 - len(held)))
     request = Replay(
         steps=trained + len(held),
@@ -42,7 +41,9 @@ def rescored(probe: Probe, found: Contamination, start: Start) -> Generator[Repl
         fewest=FEWEST_TRAINED + len(held),
         rate=lambda step: 1.0 if step < trained else 0.0,
         mode=lambda step: step < trained,
-        batch_change=lambda batch, step: batch if step < trained else held[min(step - trained, len(held) - 1)],
+        batch_change=lambda batch, step: (
+            batch if step < trained else _filled(held[min(step - trained, len(held) - 1)], size)
+        ),
         stop=hopeless,
         **start.interventions,
     )
@@ -79,6 +80,12 @@ def _require(probe: Probe, found: Contamination) -> int:
     if len(found.known) < PAIRS:
         raise NotRun(f"{len(found.known)} samples of {found.held_out.name} are concerned, and it needs {PAIRS}")
     return size
+
+
+def _room(probe: Probe, size: int) -> int:
+    """Rows of a batch, up to its size, of which all pairs stay within the memory that batches may take."""
+    allowed = probe.spec.batch_memory * 2**20
+    return max(1, min(size, allowed * size // max(1, 2 * PAIRS * probe.feed.largest)))
 
 
 def _filled(batch: Any, size: int) -> Any:

@@ -69,9 +69,10 @@ class Contamination:
 
 
 def keep(probe: Probe, kind: RemedyKind, held_out: LoaderSeen, known: Collection[int], every: Collection[int]) -> None:
-    """`every`: positions of all samples that were compared."""
-    if known:
-        places = set(known)
+    """`every`: positions of all samples compared. With several training loaders, what any of them has is known."""
+    before = probe.contaminated.get((kind, held_out.name))
+    places = {*known, *(before.known if before is not None else ())}
+    if places:
         others = tuple(position for position in every if position not in places)
         probe.contaminated[kind, held_out.name] = Contamination(held_out, tuple(sorted(places)), others)
 

@@ -64,7 +64,7 @@ from auditor.evidence.leakage import (
     Split,
     TwinPair,
 )
-from auditor.evidence.learning import HeldWeights, HigherRate, RateLook
+from auditor.evidence.learning import HeldWeights, HigherRate, RateAhead, RateLook
 from auditor.evidence.loss import (
     LoneSoftmax,
     LossInput,
@@ -299,6 +299,7 @@ __all__ = [
     "RandomDraw",
     "RankPrint",
     "Ranks",
+    "RateAhead",
     "RateLook",
     "RateSweep",
     "RawLoss",

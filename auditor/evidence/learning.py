@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from auditor.evidence.base import Frozen, Location, Part
+from auditor.evidence.experiments import PairedReplay
 
 
 class RateLook(Frozen):
@@ -22,6 +23,19 @@ class HigherRate(Part):
     learning_rate: float
     optimizer: str = ""
     looks: tuple[RateLook, ...]
+    fidelity: float | None = None
+    location: Location | None = None
+
+
+class RateAhead(Part):
+    """Replay in which the rate rises to what the schedule will reach at its end, beside one at the rate of today."""
+
+    learning_rate: float = Field(description="The highest of the observed steps.")
+    peak: float = Field(description="The highest to come, at the end of the loop's plan.")
+    calls: int = Field(description="Calls of the scheduler until then.")
+    schedule: str
+    optimizer: str = ""
+    looks: tuple[PairedReplay, ...] = Field(description="`control`: the rate rises; `treated`: it stays.")
     fidelity: float | None = None
     location: Location | None = None
 

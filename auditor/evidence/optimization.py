@@ -176,6 +176,11 @@ class Schedule(Frozen):
     gamma: float | None = Field(None, description="Factor of a StepLR, MultiStepLR or ExponentialLR.")
     milestones: tuple[int, ...] = ()
     rates: tuple[float, ...] = Field((), description="Rate of the first group after each call; the first 200.")
+    calls_ahead: int = Field(0, description="Calls that the plan of the loop has left, 0 where no plan was found.")
+    last_call: int | None = Field(None, description="Calls that the scheduler had counted when it was asked for them.")
+    ahead: tuple[float, ...] = Field(
+        (), description="Rates after those calls, by a copy of the scheduler: at most 200, evenly apart to the last."
+    )
     mentioned: bool = Field(True, description="The source that builds it may step it: a call of its step() is there.")
 
 

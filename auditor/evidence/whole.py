@@ -25,7 +25,7 @@ from auditor.evidence.experiments import (
 )
 from auditor.evidence.initialization import InitialLoss, Symmetry, ZeroStarts
 from auditor.evidence.leakage import Groups, Leakage, NearDuplicates
-from auditor.evidence.learning import HeldWeights, HigherRate
+from auditor.evidence.learning import HeldWeights, HigherRate, RateAhead
 from auditor.evidence.loss import LossInputs, LossSites
 from auditor.evidence.model import (
     CrossSample,
@@ -93,6 +93,7 @@ class Evidence(Frozen):
     lower_rate: LowerRate | None = None
     standardized_inputs: StandardizedInputs | None = None
     higher_rate: HigherRate | None = None
+    rate_ahead: RateAhead | None = None
     held_weights: HeldWeights | None = None
     label_control: LabelControl | None = None
     class_weighted: ClassWeighted | None = None

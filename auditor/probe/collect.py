@@ -136,6 +136,7 @@ BUILDS_ON = {
     "label_control": "labels",
     "class_weighted": "labels",
     "order_control": "sample_order",
+    "rate_ahead": "schedules",
 }
 
 # What remedies are worked out from.

@@ -16,8 +16,9 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LowerRate, RateSweep, Remedy, RemedyKind
+from auditor.evidence import LowerRate, RateAhead, RateSweep, Remedy, RemedyKind
 from auditor.paired import Comparison, compare, settles, untrue
+from auditor.series import middle
 
 from ..symptoms import NOT_LEARNING, UNSTABLE
 from ..words import count, number, percent
@@ -27,6 +28,9 @@ class Limits(Options):
     min_gain: float = Field(
         0.4, gt=0, lt=1, description="Share of your end loss that the lower rate has to remove. Healthy: up to 0.34."
     )
+    min_slight_gain: float = Field(
+        0.1, gt=0, lt=1, description="The same in both looks, for a note where your rate does make progress."
+    )
     min_fall: float = Field(
         0.1, gt=0, lt=1, description="A loss that falls by this share at your rate is making progress: no error."
     )
@@ -35,6 +39,11 @@ class Limits(Options):
     )
     min_agreeing: int = Field(3, ge=2, description="Looks, near and longer ones together, that favour the lower rate.")
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
+    max_rise: float = Field(
+        0.2,
+        gt=0,
+        description="Share by which the loss may end higher at a rate that the schedule has yet to reach.",
+    )
     min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
@@ -56,7 +65,7 @@ class Limits(Options):
         (RemedyKind.CLIP, 1.0),
     ),
 )
-def lr_too_high(lower: LowerRate, sweep: RateSweep | None, limits: Limits) -> Judgement:
+def lr_too_high(lower: LowerRate, sweep: RateSweep | None, ahead: RateAhead | None, limits: Limits) -> Judgement:
     """The learning rate is too high: the loss stalls or diverges, and falls at a lower rate.
 
     ## What it does
@@ -82,6 +91,13 @@ def lr_too_high(lower: LowerRate, sweep: RateSweep | None, limits: Limits) -> Ju
     thousands. It is a warning when the sixteenth ends lower in them all the same, by `min-far-gain`, significantly, and
     `min-agreeing` looks in all favour a lower rate. A script that lowers its rate as it goes gets one more replay, in
     which the rate comes down to zero over the same steps: where that ends no higher than the sixteenth, it passes.
+
+    It is a note when your rate makes progress, and the lower one is ahead all the same in both looks, by
+    `min-slight-gain`: within so few steps a lower rate is behind in nearly all healthy programs.
+
+    A schedule that keeps rising until the loop's plan ends, to several times of what was seen, is asked for the rate
+    that it will reach. It is a warning when, in replays, a rate that rises there makes the loss end higher than the
+    rate of today does, by `max-rise`, and no lower than it was before the rise, significantly and in two looks.
 
     A loss that is not finite at your rate, while it falls at the lower one, decides by itself. If your rate does make
     progress, but both looks are far better at the lower one *and* a sweep over rates diverges at or below yours, that
@@ -130,6 +146,10 @@ def lr_too_high(lower: LowerRate, sweep: RateSweep | None, limits: Limits) -> Ju
         yield _overtaken_finding(overtaken, lower, limits)
     elif all(look.control_diverged and look.treated_diverged for look in looks):
         yield from _both_diverged(looks[0], looks, lower, sweep, limits)
+    elif ahead is not None and _runs_away(ahead, limits):
+        yield _ahead_finding(ahead, limits)
+    elif len(looks) > 1 and all(_slightly_better(look, limits) for look in looks) and not lower.comes_down:
+        yield _finding(shown, looks, lower, sweep, limits, sure=True, severity=Severity.NOTE)
 
 
 def _ends(look: Comparison, lower: LowerRate) -> str:
@@ -143,6 +163,12 @@ def _better(look: Comparison, limits: Limits) -> bool:
     """The lower rate is clearly better, and really learns."""
     clear = look.gain >= limits.min_gain and look.p_value <= limits.max_p_value
     return clear and not look.treated_diverged and look.treated_fall > limits.min_fall
+
+
+def _slightly_better(look: Comparison, limits: Limits) -> bool:
+    """Ahead within few steps, which is when a lower rate is behind by nature."""
+    ahead = look.gain >= limits.min_slight_gain and look.p_value <= limits.max_p_value
+    return ahead and not look.treated_diverged and look.treated_fall > limits.min_fall
 
 
 def _no_progress(look: Comparison, limits: Limits) -> bool:
@@ -248,6 +274,48 @@ def _finding(
         detail=tuple(detail),
         fix=f"Lower the learning rate: `lr={number(suggested)}`, or warm it up if the schedule needs its height.",
         remedies=_remedies(lower, suggested),
+    )
+
+
+def _runs_away(ahead: RateAhead, limits: Limits) -> bool:
+    """The loss goes back up where the schedule will go, in two looks."""
+    looks = list(map(compare, ahead.looks))
+    before = [middle(look.treated[: len(look.treated) // 4][-12:]) for look in ahead.looks]
+    worse = [
+        not look.treated_diverged
+        and (look.control_diverged or (look.gain >= _share(limits.max_rise) and look.p_value <= limits.max_p_value))
+        and look.control_end >= level
+        for look, level in zip(looks, before, strict=True)
+    ]
+    return len(worse) > 1 and all(worse) and not untrue(ahead.fidelity, limits.max_fidelity)
+
+
+def _share(rise: float) -> float:
+    """A rise of one value by that share, as a share of the risen one."""
+    return rise / (1 + rise)
+
+
+def _ahead_finding(ahead: RateAhead, limits: Limits) -> Finding:
+    shown = compare(ahead.looks[0])
+    return Finding(
+        message=(
+            f"{ahead.schedule} raises the rate until the loop ends, from {number(ahead.learning_rate)} so far "
+            f"to {number(ahead.peak)} in {count(ahead.calls, 'more call')}; there the loss ends at "
+            f"{number(shown.control_end)}, at the rate of today at {number(shown.treated_end)}"
+        ),
+        where=ahead.optimizer,
+        location=ahead.location,
+        measured=shown.gain,
+        limit=_share(limits.max_rise),
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(
+            f"look {place}: loss {number(look.control_end)} at a rate that rises there, {number(look.treated_end)} at "
+            f"{number(ahead.learning_rate)} (p = {number(look.p_value)})"
+            for place, look in enumerate(map(compare, ahead.looks), 1)
+        ),
+        fix="End the warm-up: a factor of `min(1.0, (step + 1) / warmup_steps)` stays at the rate that was meant.",
+        remedies=(Remedy(kind=RemedyKind.HOLD_RATE, site=ahead.location),),
     )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from pydantic import Field
 
@@ -21,11 +20,9 @@ from auditor.declare import (
 )
 from auditor.evidence import Remedy, RemedyKind, Schedule, Schedules
 
+from ..rate_course import left_after, left_at
 from ..symptoms import NOT_LEARNING
 from ..words import count, number
-
-# Schedules that go on falling; those of others may end at a least rate.
-ENDLESS = frozenset({"ExponentialLR", "StepLR", "MultiplicativeLR"})
 
 
 class Limits(Options):
@@ -83,8 +80,9 @@ def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
     - an epoch has ended without a call, and nothing in the source steps it;
     - the rate, lowered per step by any schedule or by hand, is below `max-decay` of its peak for the whole last
       quarter of the observed steps, or comes there within an epoch, within `max-early` epochs of four times as many
-      (a quarter of a loop without epochs), by the exponential or staircase course that it has taken, with at least
-      three stairs of one height.
+      (a quarter of a loop without epochs), and stays there: as a copy of the scheduler goes, or by the exponential or
+      staircase course that it has taken, with at least three stairs of one height;
+    - a copy of the scheduler goes below zero in the first half of what the loop plans.
 
     Two lesser findings are notes: a first call before the first optimizer step, which skips the first rate, and a
     cosine or one-cycle schedule whose length differs from that of the run by more than `max-mismatch`.
@@ -175,7 +173,7 @@ def _judge(pace: _Pace, limits: Limits) -> Iterator[Finding]:
                 fix="Step it after each epoch: `scheduler.step()`, or remove it.",
             )
         return
-    looked = (_micro(pace), _batchwise(pace, limits), _epochwise(pace), _dies(pace, limits))
+    looked = (_micro(pace), _batchwise(pace, limits), _epochwise(pace), _negative(pace), _dies(pace, limits))
     fault = next((found for found in looked if found), None)
     if fault is not None:
         yield fault
@@ -230,7 +228,7 @@ def _batchwise(pace: _Pace, limits: Limits) -> Finding | None:
             1.0,
             fix=f"Step it once per epoch, or use `{schedule.period_name}={pace.epochs} * len(loader)`.",
         )
-    left = _left_after(schedule, calls)
+    left = left_after(schedule, calls)
     if left is not None and left < limits.max_decay and (pace.epochs or 2) > 1:
         return _finding(
             pace,
@@ -241,6 +239,24 @@ def _batchwise(pace: _Pace, limits: Limits) -> Finding | None:
             fix="Step it once per epoch, after the loop over the batches: `scheduler.step()`.",
         )
     return None
+
+
+def _negative(pace: _Pace) -> Finding | None:
+    """The rate crosses zero: from there on, each step climbs."""
+    ahead = pace.schedule.ahead
+    below = next((place for place, rate in enumerate(ahead) if rate < 0), None)
+    if below is None or below >= len(ahead) / 2:
+        return None
+    calls = math.ceil(pace.schedule.calls_ahead * (below + 1) / len(ahead))
+    return _finding(
+        pace,
+        f"{pace.schedule.kind} goes on below zero: in {count(calls, 'more call')} the learning rate will be "
+        f"{number(ahead[below])}, and {number(ahead[-1])} when the loop ends; steps then climb the loss",
+        ahead[-1],
+        0.0,
+        severity=Severity.ERROR,
+        fix="Step it at the pace that its formula counts in, and bound it below: `max(0.0, 1 - step / total_steps)`.",
+    )
 
 
 def _dies(pace: _Pace, limits: Limits) -> Finding | None:
@@ -258,13 +274,12 @@ def _dies(pace: _Pace, limits: Limits) -> Finding | None:
         ahead *= max(1, min(limits.max_early, pace.epochs // 4))
     if ahead is None and pace.seen.planned_steps:
         ahead = pace.seen.planned_steps // 4
-    fall = _fall_per_call(rates) if pace.schedule.kind in ENDLESS else None  # others may stop at a least rate
-    if ahead is None or fall is None or ahead <= len(rates):
+    if ahead is None or ahead <= len(rates):
         return None
-    left = math.exp(max(-700.0, fall * ahead))
-    if left >= limits.max_decay:
+    later = left_at(pace.schedule, rates, ahead)
+    if later is None or later >= limits.max_decay:
         return None
-    return _dead(pace, f"at this pace, after {count(ahead, 'step')} {number(left)}", left, limits)
+    return _dead(pace, f"at this pace, after {count(ahead, 'step')} {number(later)}", later, limits)
 
 
 def _dead(pace: _Pace, text: str, left: float, limits: Limits) -> Finding:
@@ -275,36 +290,6 @@ def _dead(pace: _Pace, text: str, left: float, limits: Limits) -> Finding:
         limits.max_decay,
         fix="Lower the rate once per epoch, or make the schedule as long as the run has optimizer steps.",
     )
-
-
-def _fall_per_call(rates: Sequence[float]) -> float | None:
-    """Logarithm of the factor per call: of an exponential decay, exactly; of a staircase with steps of one height (a
-    rate that is lowered on plateaus), as seen so far. None for other courses, whose end cannot be told."""
-    if min(rates) <= 0:
-        return None
-    factors = [b / a for a, b in pairwise(rates)]
-    changes = [factor for factor in factors if factor != 1]
-    if not changes or max(changes) >= 1 or max(changes) - min(changes) > 1e-6 * max(changes):
-        return None
-    if len(changes) == len(factors):
-        return math.log(changes[0])
-    return math.log(changes[0]) * len(changes) / len(factors) if len(changes) > 2 else None
-
-
-def _left_after(schedule: Schedule, calls: float) -> float | None:
-    """Share of the rate that a decaying schedule leaves after so many calls; None for other kinds."""
-    gamma = schedule.gamma
-    if gamma is None or not 0 < gamma < 1:
-        return None
-    if schedule.kind == "StepLR" and schedule.per_period and schedule.per_period > 0:
-        times = math.floor(calls / schedule.per_period)
-    elif schedule.kind == "MultiStepLR" and schedule.milestones:
-        times = sum(1 for mark in schedule.milestones if mark <= calls)
-    elif schedule.kind == "ExponentialLR":
-        times = math.floor(min(calls, 1e6))
-    else:
-        return None
-    return math.exp(max(-700.0, times * math.log(gamma)))
 
 
 def _epochwise(pace: _Pace) -> Finding | None:

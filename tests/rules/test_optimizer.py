@@ -497,3 +497,25 @@ def test_the_course_of_the_rate(rates, facts, expected):
 def test_a_rate_that_may_end_at_a_least_one_is_not_followed_any_further():
     schedule = Schedule(kind="LambdaLR", calls=60, per_step=1.0, rates=SLOW)
     assert outcome("scheduler-cadence", Schedules(steps=60, schedules=(schedule,), planned_steps=4000)) == "pass"
+
+
+LINEAR = {"kind": "LambdaLR", **PER_BATCH, "rates": tuple(0.1 * (1 - i / 10) for i in range(10)), "last_call": 10}
+
+
+def test_a_rate_that_goes_below_zero():
+    ahead = {"calls_ahead": 490, "ahead": tuple(0.1 * (1 - i / 10) for i in range(11, 501, 5))}
+    (finding,) = judge("scheduler-cadence", scheduled(**LINEAR, **ahead)).findings
+    assert finding.severity == "error"
+    assert "below zero" in finding.message
+    late = {"calls_ahead": 490, "ahead": (*(0.05,) * 60, *(-0.01,) * 38)}
+    assert outcome("scheduler-cadence", scheduled(**LINEAR, **late)) == "pass"
+
+
+@pytest.mark.parametrize(("left", "expected"), [(1e-5, "fail"), (0.02, "pass")])
+def test_a_copy_of_the_scheduler_tells_that_the_rate_will_be_gone(left, expected):
+    course = {"rates": tuple(0.1 * 0.97**i for i in range(60)), "last_call": 60}
+    ahead = {"calls_ahead": 440, "ahead": (*(0.01,) * 8, *(0.1 * left,) * 80)}
+    scheduler = scheduled({"planned_epochs": 10}, **{"kind": "LambdaLR", **PER_BATCH, **course, **ahead})
+    assert outcome("scheduler-cadence", scheduler) == expected
+    again = scheduled({"planned_epochs": 10}, **{"kind": "LambdaLR", **PER_BATCH, **course, "calls_ahead": 440})
+    assert outcome("scheduler-cadence", again) == "pass"  # a course like any other: where it ends is not known

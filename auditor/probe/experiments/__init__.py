@@ -45,6 +45,7 @@ from auditor.probe.experiments.nonfinite import trace_nonfinite
 from auditor.probe.experiments.order_control import order_control
 from auditor.probe.experiments.overfit import overfit
 from auditor.probe.experiments.penalty_off import penalty_off
+from auditor.probe.experiments.rate_ahead import rate_ahead
 from auditor.probe.experiments.rate_sweep import rate_sweep
 from auditor.probe.experiments.reinitialized import reinitialized
 from auditor.probe.experiments.repeats import step_repeats
@@ -97,6 +98,7 @@ def plan(probe: Probe) -> list[Planned]:
         ("order_control", "replay with mixed batches", 152, 0.7, order_control),
         ("class_weighted", "replay with class weights", 480, 0.6, class_weighted),
         ("higher_rate", "replay at higher rates", 120, 0.6, higher_rate),
+        ("rate_ahead", "replay at the rate to come", 480, 0.6, rate_ahead),
         ("held_weights", "hold the weights", 120, 0.7, held_weights),
         ("label_control", "learn shuffled labels", 600, 0.5, label_control),
         ("rate_sweep", "sweep the learning rate", 100, 1.0, rate_sweep),

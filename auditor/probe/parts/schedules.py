@@ -17,6 +17,7 @@ from auditor.probe.epochs import passes_over_the_loader
 from auditor.probe.locate import user_location
 from auditor.probe.nested import Around, loops_around
 from auditor.probe.questions import rate_of
+from auditor.probe.rates_ahead import rates_ahead
 
 PERIODS = ("total_steps", "T_max", "T_0", "step_size", "total_iters", "total_size")
 MOST_RATES = 200
@@ -97,7 +98,8 @@ class SchedulesCollector(Collector):
             batches, epochs, planned_steps = self._nested(self._loops, k)
             if batches is not None:
                 starts = list(range(max(1, batches // k), probe.observed, max(1, batches // k)))
-        described = [self._schedule(scheduler, location, starts) for scheduler, location in outer]
+        steps = epochs * batches // k if epochs and batches else planned_steps
+        described = [self._schedule(scheduler, location, starts, epochs, steps) for scheduler, location in outer]
         by_hand = self._by_hand() if not outer else None
         return Schedules(
             steps=probe.observed,
@@ -112,7 +114,10 @@ class SchedulesCollector(Collector):
             loop="loader" if training is not None else "other",
         )
 
-    def _schedule(self, scheduler: Any, location: Location | None, starts: list[int]) -> Schedule:
+    def _schedule(
+        self, scheduler: Any, location: Location | None, starts: list[int], epochs: int | None, steps: int | None
+    ) -> Schedule:
+        """`epochs`, `steps`: how many the whole run plans, None where that is not known."""
         calls = self._calls.get(id(scheduler)) or _Calls(scheduler)
         optimizer = getattr(scheduler, "optimizer", None)
         name = next((name for name in PERIODS if isinstance(getattr(scheduler, name, None), int)), "")
@@ -122,20 +127,26 @@ class SchedulesCollector(Collector):
             marks = tuple(sorted(int(mark) for mark in milestones))
         except (TypeError, ValueError):
             marks = ()
+        per_step, per_epoch = self._per_step(calls, starts), self._per_epoch(calls, starts)
+        planned = steps if (per_step or 0.0) >= 0.9 else epochs if per_epoch is not None and per_epoch >= 0.5 else None
+        ahead = (planned or 0) - int(getattr(scheduler, "last_epoch", 0))
         used = optimizer is None or any(record.optimizer is optimizer for record in self.probe.program.stepped())
         return Schedule(
             kind=type(scheduler).__name__,
             location=location,
             step_location=calls.location,
             calls=len(calls.at),
-            per_step=self._per_step(calls, starts),
-            per_epoch=self._per_epoch(calls, starts),
+            per_step=per_step,
+            per_epoch=per_epoch,
             before_update=calls.before_update,
             per_period=getattr(scheduler, name) if name else None,
             period_name=name,
             gamma=float(gamma) if isinstance(gamma, int | float) else None,
             milestones=marks,
             rates=tuple(calls.rates),
+            calls_ahead=max(0, ahead),
+            last_call=getattr(scheduler, "last_epoch", None),
+            ahead=rates_ahead(scheduler, ahead),
             mentioned=not used or self._mentioned(location),
         )
 

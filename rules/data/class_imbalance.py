@@ -18,8 +18,8 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ClassWeighted, Labels, RemedyKind, Trajectory
-from auditor.paired import untrue
+from auditor.evidence import ClassWeighted, Labels, PairedReplay, RemedyKind, Trajectory
+from auditor.paired import compare, untrue
 from auditor.series import middle, tail
 
 from ..words import count, listing, number, percent
@@ -34,6 +34,10 @@ class Limits(Options):
         0.05, ge=0, lt=1, description="Dense labels: mean recall, from guessing (0) to perfect (1), that means nothing."
     )
     min_found: float = Field(0.5, gt=0, lt=1, description="Dense labels: the same, with class weights, for a warning.")
+    min_difference: float = Field(
+        0.2, gt=0, lt=1, description="How much more of that way class weights have to come for a note."
+    )
+    max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test for that note.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
     min_steps: int = Field(20, ge=1, description="Steps of training before predictions are held against it.")
 
@@ -79,7 +83,8 @@ def class_imbalance(
       errors, than always answering with the most frequent class.
 
     Of dense labels: in replays of some hundred steps the mean recall of the classes stays within `max-found` of
-    guessing as the loss is, and comes `min-found` of the way to perfect with class weights.
+    guessing as the loss is, and comes `min-found` of the way to perfect with class weights. Of either kind, a mean
+    recall that class weights bring `min-difference` nearer to perfect, significantly, is a note.
 
     ## When it may be wrong
 
@@ -153,6 +158,8 @@ def class_imbalance(
             limit=limits.max_ratio,
             detail=_detail(judged, labels, counts),
         )
+        return
+    yield from _outweighed(weighted, labels, limits)
 
 
 def _dense(weighted: ClassWeighted, labels: Labels, limits: Limits) -> Judgement:
@@ -161,13 +168,8 @@ def _dense(weighted: ClassWeighted, labels: Labels, limits: Limits) -> Judgement
         raise Inconclusive("the replay of your own loop gave other losses than were observed")
     if weighted.classes < 2:
         raise NotApplicable("fewer than two classes occur in the training labels")
-    chance = 1 / weighted.classes
-    own, found = ((middle(tail(arm)) - chance) / (1 - chance) for arm in (weighted.control, weighted.weighted))
-    steps = count(len(weighted.control), "step")
-    text = (
-        f"after {steps} the mean recall of the classes lies {percent(max(own, 0.0))} of the way from guessing to "
-        f"perfect, and {percent(max(found, 0.0))} with class weights"
-    )
+    own, found = _ways(weighted)
+    text = _recalls(weighted)
     yield Measured(own, limits.max_found, text)
     if own <= limits.max_found and found >= limits.min_found:
         yield Finding(
@@ -179,6 +181,45 @@ def _dense(weighted: ClassWeighted, labels: Labels, limits: Limits) -> Judgement
             confidence=Confidence.CONFIRMED,
             detail=(f"labels seen per class: {listing([str(n) for n in labels.counts])}",),
         )
+        return
+    yield from _outweighed(weighted, labels, limits)
+
+
+def _outweighed(weighted: ClassWeighted | None, labels: Labels, limits: Limits) -> Judgement:
+    """Rare classes are found, and much more of them with class weights."""
+    if weighted is None or untrue(weighted.fidelity, limits.max_fidelity):
+        return
+    own, found = _ways(weighted)
+    apart = compare(PairedReplay(start="initial", control=weighted.weighted, treated=weighted.control))
+    if found - own >= limits.min_difference and apart.p_value <= limits.max_p_value:
+        yield Finding(
+            message=f"rare classes are missed more often than they would have to be: {_recalls(weighted)}",
+            where="loss",
+            location=labels.location,
+            measured=found - own,
+            limit=limits.min_difference,
+            severity=Severity.NOTE,
+            confidence=Confidence.CONFIRMED,
+            detail=(
+                f"labels seen per class: {listing([str(n) for n in labels.counts])}",
+                "class weights trade false alarms for misses; which of the two costs more is for you to say",
+            ),
+        )
+
+
+def _ways(weighted: ClassWeighted) -> tuple[float, float]:
+    """How far the mean recall of the classes has come from guessing (0) to perfect (1): as they are, weighted."""
+    chance = 1 / weighted.classes
+    own, found = ((middle(tail(arm)) - chance) / (1 - chance) for arm in (weighted.control, weighted.weighted))
+    return own, found
+
+
+def _recalls(weighted: ClassWeighted) -> str:
+    own, found = _ways(weighted)
+    return (
+        f"after {count(len(weighted.control), 'step')} the mean recall of the classes lies {percent(max(own, 0.0))} of "
+        f"the way from guessing to perfect, and {percent(max(found, 0.0))} with class weights"
+    )
 
 
 def _ratio(most: int, least: int, complete: bool) -> float:

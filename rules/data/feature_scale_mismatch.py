@@ -31,6 +31,9 @@ class Limits(Options):
     min_gain: float = Field(
         0.3, gt=0, lt=1, description="Share of the end loss that equal scales have to remove to confirm the finding."
     )
+    min_slight_gain: float = Field(
+        0.15, gt=0, lt=1, description="The same for a note, where your loop learns, though more slowly."
+    )
     min_gain_stuck: float = Field(
         0.04, gt=0, lt=1, description="The same where your loop does not get below the start with equal scales."
     )
@@ -90,7 +93,8 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
     same random numbers, as they are, standardized, and with equal scales alone (offsets kept). The finding is
     confirmed, and an error, when equal scales remove at least `min-gain` of the end loss (or `min-gain-stuck`, where
     your loop ends no lower than the one with equal scales *begins*), significantly by a paired test, and bring at least
-    `min-share` of what full standardization brings. Without the experiment, the rule is inconclusive.
+    `min-share` of what full standardization brings. A gain of `min-slight-gain` is a note. Without the experiment, the
+    rule is inconclusive.
 
     ## When it may be wrong
 
@@ -124,7 +128,8 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
         raise Inconclusive(f"{text}: needs {limits.min_steps} steps with equal scales, saw {scaled.steps}")
     shown = f"{text}; loss after {count(scaled.steps, 'step')}: {_ends(scaled)}"
     yield Measured(scaled.gain, _due(scaled, limits), shown)
-    if _helps(scaled, limits) and scaled.gain >= limits.min_share * full.gain:
+    slight = not _helps(scaled, limits)
+    if (not slight or _helps_slightly(scaled, limits)) and scaled.gain >= limits.min_share * full.gain:
         yield Finding(
             message=(
                 f"{text}: with equal scales the loss after {count(scaled.steps, 'step')} is "
@@ -134,7 +139,7 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
             location=inputs.location or inputs.model_location,
             measured=ratio,
             limit=limits.max_ratio,
-            severity=Severity.ERROR,
+            severity=Severity.NOTE if slight else Severity.ERROR,
             confidence=Confidence.CONFIRMED,
             detail=(f"same batches, same weights: {_ends(scaled)} (p = {number(scaled.p_value)})",),
         )
@@ -144,6 +149,10 @@ def _helps(look: Comparison, limits: Limits) -> bool:
     if look.treated_diverged:
         return False
     return look.control_diverged or (look.p_value <= limits.max_p_value and look.gain >= _due(look, limits))
+
+
+def _helps_slightly(look: Comparison, limits: Limits) -> bool:
+    return not look.treated_diverged and look.p_value <= limits.max_p_value and look.gain >= limits.min_slight_gain
 
 
 def _due(look: Comparison, limits: Limits) -> float:

@@ -34,6 +34,9 @@ class Limits(Options):
     min_gain: float = Field(
         0.3, gt=0, lt=1, description="Share of the end loss that standardizing has to remove to confirm the finding."
     )
+    min_slight_gain: float = Field(
+        0.15, gt=0, lt=1, description="The same for a note, where your loop learns, though more slowly."
+    )
     min_gain_stuck: float = Field(
         0.04, gt=0, lt=1, description="The same where your loop does not get below the standardized start."
     )
@@ -86,8 +89,8 @@ def uncentered_inputs(inputs: Inputs, experiment: StandardizedInputs | None, lim
     Then the experiment decides: the same batches from the same weights with the same random numbers, once as they are
     and once standardized. The finding is confirmed, and an error, when standardizing removes at least `min-gain` of the
     end loss (or `min-gain-stuck`, where your loop ends no lower than the standardized one *begins*), significantly by
-    a paired test and in two looks; one look is enough for extreme inputs. If it does not help, the rule passes.
-    Without the experiment only extreme inputs are reported, as a warning.
+    a paired test and in two looks; one look is enough for extreme inputs. A gain of `min-slight-gain` in two looks is
+    a note. If it does not help, the rule passes. Without the experiment only extreme inputs are reported, as a warning.
 
     ## When it may be wrong
 
@@ -172,6 +175,10 @@ def _helped(look: Comparison, limits: Limits) -> bool:
     return look.control_diverged or (look.p_value <= limits.max_p_value and look.gain >= _due(look, limits))
 
 
+def _helped_slightly(look: Comparison, limits: Limits) -> bool:
+    return not look.treated_diverged and look.p_value <= limits.max_p_value and look.gain >= limits.min_slight_gain
+
+
 def _due(look: Comparison, limits: Limits) -> float:
     """The gain that counts: little where the raw arm never gets below the level at which the other one begins."""
     return limits.min_gain_stuck if look.stuck else limits.min_gain
@@ -184,9 +191,10 @@ def _by_experiment(looks: Sequence[Comparison], inputs: Inputs, text: str, extre
     shown = min(first, key=lambda look: look.gain)
     ends = f"{number(shown.control_end)} as they are, {number(shown.treated_end)} standardized"
     yield Measured(shown.gain, _due(shown, limits), f"{text}; loss after {count(shown.steps, 'step')}: {ends}")
-    if not all(_helped(look, limits) for look in first):
+    slight = not all(_helped(look, limits) for look in first)
+    if slight and not (len(looks) > 1 and all(_helped_slightly(look, limits) for look in looks)):
         return
-    sure = extreme or len(helped) > 1
+    sure = slight or extreme or len(helped) > 1
     yield Finding(
         message=(
             f"with standardized inputs the loss after {count(shown.steps, 'step')} is {number(shown.treated_end)} "
@@ -197,7 +205,7 @@ def _by_experiment(looks: Sequence[Comparison], inputs: Inputs, text: str, extre
         location=inputs.location or inputs.model_location,
         measured=shown.gain,
         limit=_due(shown, limits),
-        severity=Severity.ERROR if sure else Severity.WARNING,
+        severity=Severity.NOTE if slight else Severity.ERROR if sure else Severity.WARNING,
         confidence=Confidence.CONFIRMED if sure else Confidence.SUSPECTED,
         detail=(
             *(

@@ -85,15 +85,15 @@ def unscaled_targets(targets: Targets, experiment: StandardizedTargets | None, l
     `max-std`. Then the experiment decides: the same batches from the same weights with the same random numbers, with
     the targets as they are and standardized, both losses in units of the targets' spread. The finding is confirmed,
     and an error, when your loop has not come below `min-level` by then, and standardizing removes at least `min-gain`
-    of the end loss, significantly by a paired test and in two looks. Without the experiment, the rule is
-    inconclusive.
+    of the end loss, significantly by a paired test and in two looks. Where your loop has come below that level, the
+    same gain is a note. Without the experiment, the rule is inconclusive.
 
     ## When it may be wrong
 
     - An output layer that starts at the targets' mean, or scales its output, learns as well without; such programs
       pass.
     - The horizon is short: a program that merely starts late looks worse than it ends. Once the loss is below that of
-      the mean as an answer, the scale has been found, and the rule passes.
+      the mean as an answer, the scale has been found, and no more than a note is made of it.
     - Losses written by hand are not seen; the targets have to go through mse_loss, l1_loss or a relative of theirs.
 
     ## How to fix
@@ -123,7 +123,8 @@ def unscaled_targets(targets: Targets, experiment: StandardizedTargets | None, l
     yield Measured(
         shown.gain, limits.min_gain, f"{text}; loss in units of their spread after {count(shown.steps, 'step')}: {ends}"
     )
-    if not all(_helps(look, limits) for look in looks):
+    slight = not all(_helps(look, limits) for look in looks)
+    if slight and not (len(looks) > 1 and all(_faster(look, limits) for look in looks)):
         return
     sure = len(looks) > 1
     yield Finding(
@@ -135,7 +136,7 @@ def unscaled_targets(targets: Targets, experiment: StandardizedTargets | None, l
         location=targets.location,
         measured=shown.gain,
         limit=limits.min_gain,
-        severity=Severity.ERROR if sure else Severity.WARNING,
+        severity=Severity.NOTE if slight else Severity.ERROR if sure else Severity.WARNING,
         confidence=Confidence.CONFIRMED if sure else Confidence.SUSPECTED,
         detail=(
             f"values from {number(targets.min)} to {number(targets.max)}",
@@ -146,6 +147,10 @@ def unscaled_targets(targets: Targets, experiment: StandardizedTargets | None, l
             ),
         ),
     )
+
+
+def _faster(look: Comparison, limits: Limits) -> bool:
+    return not look.treated_diverged and look.p_value <= limits.max_p_value and look.gain >= limits.min_gain
 
 
 def _helps(look: Comparison, limits: Limits) -> bool:

@@ -83,6 +83,13 @@ def test_no_clear_help_passes(pair):
     assert "standardized" in answer.verdict.reason
 
 
+def test_slower_learning_is_a_note():
+    slower = look((1.6, 0.50), (1.6, 0.40))
+    assert [finding.severity for finding in uncentered(inputs(), slower, slower).findings] == ["note"]
+    assert not uncentered(inputs(), slower).findings
+    assert not uncentered(inputs(), slower, SLIGHT).findings
+
+
 def test_a_diverged_raw_arm_is_clear():
     gone = PairedReplay(start="initial", control=(5.0, 90.0) + (math.nan,) * 58, treated=falling(1.4, 0.4))
     assert uncentered(inputs(), gone, gone).findings[0].severity == "error"
@@ -168,14 +175,21 @@ def test_a_class_that_is_never_predicted_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("control", "weighted", "outcome"),
-    [(0.502, 0.9, "fail"), (0.62, 0.9, "pass"), (0.5, 0.55, "pass")],
+    ("control", "weighted", "severities"),
+    [(0.502, 0.9, [None]), (0.62, 0.9, ["note"]), (0.62, 0.68, []), (0.5, 0.55, [])],
 )
-def test_masks_whose_rare_class_class_weights_find(control, weighted, outcome):
+def test_masks_whose_rare_class_class_weights_find(control, weighted, severities):
     arms = ClassWeighted(control=(control,) * 120, weighted=(weighted,) * 120, classes=2, fidelity=0.0)
     answer = judge("class-imbalance", labels(per_position=True), arms)
-    assert answer.verdict.outcome == outcome
-    assert all((each.confidence, each.severity) == ("confirmed", None) for each in answer.findings)
+    assert [finding.severity for finding in answer.findings] == severities
+    assert all(finding.confidence == "confirmed" for finding in answer.findings)
+
+
+@pytest.mark.parametrize(("weighted", "severities"), [(0.95, ["note"]), (0.65, [])])
+def test_a_rare_class_that_is_found_now_and_then(weighted, severities):
+    arms = ClassWeighted(control=(0.6,) * 120, weighted=(weighted,) * 120, classes=2, fidelity=0.0)
+    answer = judge("class-imbalance", labels(hits=(2440, 50), predicted=(2500, 60)), arms)
+    assert [finding.severity for finding in answer.findings] == severities
 
 
 def test_a_class_that_is_only_predicted_wrongly():

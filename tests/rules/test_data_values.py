@@ -34,6 +34,7 @@ def look(control, treated):
 
 
 HELPED, SAME, WORSE = look((2.0, 1.6), (0.9, 0.3)), look((2.0, 0.5), (2.0, 0.5)), look((2.0, 0.5), (2.0, 1.5))
+FASTER = look((2.0, 0.6), (2.0, 0.3))
 
 
 def table(**changes):
@@ -61,6 +62,11 @@ def test_equal_scales_that_help_confirm_it():
     assert finding.severity == "error"
     assert "feature 1" in finding.message
     assert "feature 4" in finding.message
+
+
+def test_scales_that_slow_the_loop_are_a_note():
+    slower = PairedReplay(start="initial", control=falling(1.6, 0.50), treated=falling(1.6, 0.40))
+    assert [finding.severity for finding in mismatch(table(), slower, slower).findings] == ["note"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,14 @@ def scaled(*looks, fidelity=0.0):
 
 @pytest.mark.parametrize(
     ("looks", "severity"),
-    [((HELPED, HELPED), "error"), ((HELPED,), "warning"), ((HELPED, SAME), None), ((WORSE,), None)],
+    [
+        ((HELPED, HELPED), "error"),
+        ((HELPED,), "warning"),
+        ((HELPED, SAME), None),
+        ((WORSE,), None),
+        ((FASTER, FASTER), "note"),
+        ((FASTER,), None),
+    ],
 )
 def test_the_experiment_decides_on_targets(looks, severity):
     findings = judge("unscaled-targets", targets(), scaled(*looks)).findings

@@ -1,4 +1,4 @@
-"""Replay with class weights: is the rare class of a mask or a sequence out of reach, or merely outweighed?"""
+"""Replay with class weights: is a rare class out of reach, or merely outweighed?"""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 STEPS = 240
 FEWEST = 80
 UNEQUAL = 10  # times as many of the most frequent class as of the rarest
-RECOGNISED = 0.05  # share of the rarest class at the end of the observation: above it, it is found without weights
+# Share of the rarest class at the end of the observation: above it, it is found without weights.
+RECOGNISED = 0.05
+RECOGNISED_OF_SAMPLES = 0.3  # the same where each sample has one label
 FEWEST_SEEN = 20
 
 
 def class_weighted(probe: Probe) -> Experiment:
     labels = _labels(probe)
-    if not labels.per_position or labels.weighted_loss:
-        raise NotRun("the loss has one label for each sample, or weights already", "not-applicable")
+    if labels.weighted_loss or labels.weighted_sampler:
+        raise NotRun("the loss has weights already, or a sampler with weights", "not-applicable")
     counted = {c: n for c, n in enumerate(labels.counts) if n > 0 and c != labels.ignore_index}
     if len(counted) < 2 or max(counted.values()) < UNEQUAL * min(counted.values()):
         raise NotRun("the classes are about equally frequent", "not-applicable")
     rarest = min(counted, key=counted.__getitem__)
     seen, hits = (table[rarest] if rarest < len(table) else 0 for table in (labels.seen, labels.hits))
-    if seen < FEWEST_SEEN or hits > RECOGNISED * seen:
+    recognised = RECOGNISED if labels.per_position else RECOGNISED_OF_SAMPLES
+    if seen < FEWEST_SEEN or hits > recognised * seen:
         raise NotRun("the rarest class is recognised without weights, or was hardly seen", "not-applicable")
     require_rewindable(probe)
     treated = class_weights(probe, Remedy(kind=RemedyKind.CLASS_WEIGHTS))

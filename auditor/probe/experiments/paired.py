@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WORTH_A_SECOND_LOOK = 0.97  # treated over control, median of the last third
 ARRANGEMENTS = ((None, False), (20_011, True))  # seed and order of the batches: as recorded, and another one
 CHECKED = 2  # steps of a control that is there already that are taken again
+MOVED = 0.1  # of the first loss gone
 SAME = 1e-3  # relative difference of a loss from the one that it repeats
 Looks = Generator[Replay, Trail, list[PairedReplay]]
 Arm = Generator[Replay, Trail, Trail]
@@ -47,16 +48,39 @@ def paired_trails(
     fewest: int,
     interesting: Callable[[Pair], bool],
     start: Start = Start(),
+    longer: int = 0,
     **interventions: Any,
 ) -> Generator[Replay, Trail, list[Pair]]:
     """One look at control and treatment; a second one, with the batches in reverse and other random numbers, when the
     first is interesting, that is, favours the treatment: one look has a false alarm in some thirty healthy programs.
 
+    `longer`: steps to take instead, where neither arm has moved within `steps`, and all looks fit into the time.
     `interventions`: fields of the treated arm's Replay.
     """
-    pairs: list[Pair] = []
     # Both arms of the first look must fit into the time; the second look repeats it, if there is time for that.
     steps = max(fewest, min(steps, probe.director.affordable_steps() // 2))
+    pairs = yield from _pairs(probe, label, steps, fewest, interesting, start, interventions)
+    if longer > steps and pairs and _unmoved(pairs[0]) and probe.director.affordable_steps() >= 4 * longer:
+        pairs = yield from _pairs(probe, label, longer, fewest, interesting, start, interventions)
+    return pairs
+
+
+def _unmoved(pair: Pair) -> bool:
+    """Neither arm has learned anything yet."""
+    ends = [(arm.losses[0], end_level(arm.losses)) for arm in (pair.control, pair.treated)]
+    return all(math.isfinite(end) and first - end < MOVED * abs(first) for first, end in ends)
+
+
+def _pairs(
+    probe: Probe,
+    label: str,
+    steps: int,
+    fewest: int,
+    interesting: Callable[[Pair], bool],
+    start: Start,
+    interventions: Mapping[str, Any],
+) -> Generator[Replay, Trail, list[Pair]]:
+    pairs: list[Pair] = []
     for seed, backwards in ARRANGEMENTS:
         if pairs and probe.director.affordable_steps() < 2 * steps:
             return pairs
@@ -86,17 +110,17 @@ def paired_trails(
 
 
 def paired_looks(
-    probe: Probe, label: str, steps: int, fewest: int, *, unit: float = 1.0, **interventions: Any
+    probe: Probe, label: str, steps: int, fewest: int, *, unit: float = 1.0, longer: int = 0, **interventions: Any
 ) -> Looks:
-    """The losses of `paired_trails`. `unit`: what the control's losses are divided by, where the treatment changes the
-    unit of the loss."""
+    """The losses of `paired_trails`, to which `longer` goes. `unit`: what the control's losses are divided by, where
+    the treatment changes the unit of the loss."""
 
     def look(pair: Pair) -> PairedReplay:
         control = tuple(loss / unit for loss in pair.control.losses)
         return PairedReplay(start="initial", control=control, treated=tuple(pair.treated.losses), seed_offset=pair.seed)
 
     pairs = yield from paired_trails(
-        probe, label, steps, fewest, lambda pair: favours_treatment(look(pair)), **interventions
+        probe, label, steps, fewest, lambda pair: favours_treatment(look(pair)), longer=longer, **interventions
     )
     return [look(pair) for pair in pairs]
 

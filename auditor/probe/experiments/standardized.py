@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STEPS = 60
 FEWEST = 20
+PATIENCE = 240  # steps, where neither arm moves in fewer
 
 
 def standardized_inputs(probe: Probe) -> Experiment:
@@ -44,7 +45,7 @@ def standardized_inputs(probe: Probe) -> Experiment:
             return {"call_change": at_place(stream.place, change)}
         return {"input_change": change, "changed_layer": layer}
 
-    looks = yield from paired_looks(probe, "standardized inputs", STEPS, FEWEST, **intervention(mean))
+    looks = yield from paired_looks(probe, "standardized inputs", STEPS, FEWEST, longer=PATIENCE, **intervention(mean))
     rescaled = None
     if looks and favours_treatment(looks[0]) and (inputs.scale_ratio or 0.0) > MISMATCH:
         rescaled = yield from _rescaled(probe, looks[0], intervention(0 * mean))

@@ -30,6 +30,7 @@ SETTLE = 0.5  # seconds kept for the last words
 PROGRESS_SECONDS = 0.2
 EARLY_SHARE = 0.005  # of the time may go into that
 EARLY_STEP, EARLY_SECONDS = 3, 3.0  # when what was seen is sent before the end of the observation
+NEW_START_SHARE = 0.1  # of the time that is left, at most, for the way to the first experiment of another start
 FEWEST_STEPS = 20  # of a loop whose end is known, for one more experiment
 
 
@@ -56,6 +57,7 @@ class Director:
         self._now: Planned | None = None
         self._experiment: Experiment | None = None
         self._steps_done = 0
+        self._began_at = 0  # steps that the script had taken when the running experiment began
         self._last_progress = 0.0
         self._send_early_at = time.monotonic() + EARLY_SECONDS
         self._script_over = False
@@ -191,7 +193,7 @@ class Director:
             left = self._probe.spec.deadline - SETTLE - time.monotonic()
             self._until = time.monotonic() + self._now.share * left
             self._experiment = self._now.start()
-            self._steps_done = 0
+            self._steps_done, self._began_at = 0, self._probe.steps_taken
             if self._advance(None):
                 self._probe.sink.write("run", tried=True)
                 return
@@ -230,6 +232,9 @@ class Director:
                 self._not_run(NotRun(f"it failed inside the audit: {type(bug).__name__}: {bug}"), "failed")
                 break
             affordable = self.affordable_steps()
+            if more and affordable < request.steps and self._better_in_a_new_start():
+                self._postpone()
+                return False
             if more and affordable >= request.fewest:
                 self.player.start(request, min(request.steps, affordable))
                 return True
@@ -240,6 +245,28 @@ class Director:
             )
         self._experiment = None
         return False
+
+    def _better_in_a_new_start(self) -> bool:
+        """The end of the script's loop leaves fewer steps than the running experiment asks for, since others came
+        before it; a start of its own costs little."""
+        assert self._now is not None
+        begins = [phase.seconds for phase in self.phases if phase.name in ("start-up", "observe")]
+        cheap = sum(begins) < NEW_START_SHARE * (self._probe.spec.deadline - time.monotonic())
+        return (
+            bool(self._now.part)
+            and self._has_time(True) is False
+            and self._began_at > self.observed + FEWEST_STEPS
+            and cheap
+        )
+
+    def _postpone(self) -> None:
+        """The running experiment, and all that are planned, are for a further start of the script."""
+        assert self._now is not None
+        reason = f"the script's loop has too few steps left before its end, after {self._probe.spec.loop_steps}"
+        self._phase(self._now.name, "skipped", self._steps_done, f"{reason}: it is for another start")
+        self._planned.insert(0, self._now)
+        self._experiment = None
+        self._turn_down(reason, pending=True)
 
     def _not_run(self, why: NotRun, status: Literal["skipped", "failed"] = "skipped") -> None:
         assert self._now is not None

@@ -41,7 +41,8 @@ def broadcast_in_loss(sites: LossSites) -> Judgement:
     ## How it is measured
 
     By identity: the two shapes are equal but for axes of size 1, they have different numbers of axes, and
-    broadcasting makes more entries than either has. No limits.
+    broadcasting makes more entries than either has. Or the same has happened inside the model: there is one target a
+    sample, and the prediction is a sum or product of shape (B, B). No limits.
 
     ## When it may be wrong
 
@@ -72,6 +73,8 @@ def broadcast_in_loss(sites: LossSites) -> Judgement:
 
 
 def _finding(site: LossSite) -> Finding:
+    if site.input_shape == 2 * site.target_shape:
+        return _inside(site)
     values = max(1, math.prod(site.input_shape))
     whole = values**2
     names = {"-": "a difference in the loss", "*": "a product in the loss"}
@@ -88,6 +91,25 @@ def _finding(site: LossSite) -> Finding:
         confidence=Confidence.CONFIRMED,
         detail=(f"in {site.broadcasts} of {count(site.calls, 'call')} looked at",),
         remedies=(Remedy(kind=RemedyKind.MATCH_SHAPES, amount=_axes_lacking(site), site=site.location),),
+    )
+
+
+def _inside(site: LossSite) -> Finding:
+    """The prediction is one for each pair of samples already."""
+    values = math.prod(site.target_shape)
+    return Finding(
+        message=(
+            f"the model gives a prediction of shape {_shape(site.input_shape)} for targets of shape "
+            f"{_shape(site.target_shape)}: inside it, terms of shape ({values},) and ({values}, 1) have been added or "
+            f"multiplied into {values * values} pairs, of which {values} belong together"
+        ),
+        where="loss",
+        location=site.location,
+        measured=float(site.broadcasts),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"in {site.broadcasts} of {count(site.calls, 'call')} looked at",),
+        fix="Give all terms of the prediction one shape before they meet: `bias(u).squeeze(-1)`.",
     )
 
 

@@ -116,6 +116,32 @@ def test_shapes_that_fit(zygote, loss):
     assert all(site.broadcasts == 0 for site in part.sites)
 
 
+BIASED = """
+class Biased(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 1), nn.Linear(5, 1)
+    def forward(self, x):
+        return TERMS
+net = Biased()
+loader ="""
+
+
+@pytest.mark.parametrize(
+    ("terms", "calls"),
+    [
+        ("self.a(x).squeeze(1) + self.b(x)", 2),
+        ("self.a(x).squeeze(1) * self.b(x)", 2),
+        ("self.a(x) @ self.b(x).T", 0),  # pairs that are meant
+        ("self.a(x).squeeze(1) + self.b(x).squeeze(1)", 0),
+    ],
+)
+def test_terms_that_spread_inside_the_model(zygote, terms, calls):
+    model = BIASED.replace("TERMS", terms)
+    part, _ = sites(zygote, REAL, "nn.Linear(6, 1)", "((out - yb) ** 2).mean()", **{"loader =": model})
+    assert only(part, "-").broadcasts == calls
+
+
 def test_products_written_by_hand(zygote):
     part, _ = sites(zygote, REAL, "nn.Linear(6, 1), nn.LogSigmoid()", "-(out * yb).mean()")
     assert only(part, "*").broadcasts == 2

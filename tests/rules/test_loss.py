@@ -198,6 +198,13 @@ def test_shapes_that_spread_fail(function):
     assert "4096 pairs, of which 64" in finding.message
 
 
+def test_terms_that_spread_inside_the_model_fail():
+    (finding,) = spread(site("-", broadcasts=2, input_shape=(64, 64), target_shape=(64,))).findings
+    assert "(64, 1)" in finding.message
+    assert "4096 pairs, of which 64" in finding.message
+    assert "squeeze(-1)" in finding.fix
+
+
 def test_equal_shapes_pass():
     assert spread(site(input_shape=(64,), target_shape=(64,))).verdict.outcome == "pass"
     assert spread(site("backward", target_shape=())).verdict.outcome == "not-applicable"

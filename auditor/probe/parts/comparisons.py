@@ -20,7 +20,7 @@ from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.forward import gradients_wanted
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
-from auditor.probe.parts.loss_sites import spread_over_each_other
+from auditor.probe.spreading import spread_over_each_other
 from auditor.probe.program import LoaderSeen
 
 LARGEST = 2**20  # values of an output or of labels that are kept until the next ones

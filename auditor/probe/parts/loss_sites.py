@@ -22,6 +22,7 @@ from auditor.probe.losscall import LossCall
 from auditor.probe.lossgraph import Term, bounds, differences_in, kind, size, softmax_axis, sole_softmax, terms
 from auditor.probe.normalised import CLAMPING, normalizer_of, raw_output, squashed_twice, squasher
 from auditor.probe.pickedclass import picked_class
+from auditor.probe.spreading import spread_before, spread_over_each_other
 from auditor.probe.steps import StepSeen
 
 ELEMENTS = 2**20  # of one tensor that are looked at, whole rows from the front
@@ -239,7 +240,8 @@ class LossSitesCollector(Collector):
 
     def _add(self, site: _Site, input: torch.Tensor, target: torch.Tensor, spreads: bool) -> None:
         site.calls += 1
-        if spreads and spread_over_each_other(tuple(input.shape), tuple(target.shape)):
+        spread = spread_over_each_other(tuple(input.shape), tuple(target.shape)) or spread_before(input, target)
+        if spreads and spread:
             if not site.broadcasts:
                 site.input_shape, site.target_shape = tuple(input.shape), tuple(target.shape)
             site.broadcasts += 1
@@ -302,19 +304,6 @@ def _maker(input: torch.Tensor) -> Any:
     """The operation that computed the values. A limit that keeps probabilities off 0 and 1 is not what made them."""
     node = producing_node(input)
     return squasher(node) if node is not None and kind(node) in CLAMPING and squasher(node) is not None else node
-
-
-def spread_over_each_other(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """True for (B, 1) and (B,): equal but for axes of size 1, and broadcasting makes all pairs of them."""
-    if len(one) == len(other) or [side for side in one if side != 1] != [side for side in other if side != 1]:
-        return False
-    rank = max(len(one), len(other))
-    padded = [(1,) * (rank - len(shape)) + shape for shape in (one, other)]
-    sides = list(zip(*padded, strict=True))
-    if any(a != b and 1 not in (a, b) for a, b in sides):
-        return False
-    whole: int = math.prod(max(a, b) for a, b in sides)
-    return whole > max(math.prod(one), math.prod(other))
 
 
 def _front(tensor: torch.Tensor) -> torch.Tensor:

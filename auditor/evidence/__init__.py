@@ -82,6 +82,8 @@ from auditor.evidence.model import (
     CustomFunction,
     CustomFunctions,
     CutRecurrence,
+    EmbeddingLookups,
+    EmbeddingRows,
     GradientReach,
     GraphCut,
     GraphCuts,
@@ -92,6 +94,7 @@ from auditor.evidence.model import (
     LayerChains,
     LinearPair,
     Unreached,
+    UnreadPlaces,
 )
 from auditor.evidence.norms import BatchNorm, BatchNorms, DropoutShift, DropoutShifts
 from auditor.evidence.optimization import (
@@ -206,6 +209,8 @@ __all__ = [
     "DropoutCall",
     "DropoutShift",
     "DropoutShifts",
+    "EmbeddingLookups",
+    "EmbeddingRows",
     "EmptyMean",
     "EvaluationNoise",
     "EventTrace",
@@ -346,6 +351,7 @@ __all__ = [
     "Underflow",
     "UnitActivity",
     "Unreached",
+    "UnreadPlaces",
     "UnscaledShare",
     "Updates",
     "ValueClipping",

@@ -121,6 +121,33 @@ class IgnoredInput(Frozen):
     shape: tuple[int, ...] = ()
 
 
+class EmbeddingLookups(Frozen):
+    """What one embedding was asked for in the sampled steps."""
+
+    name: str
+    rows: int
+    lowest: int
+    highest: int
+    lookups: int
+    location: Location | None = None
+
+
+class EmbeddingRows(Part):
+    """The embeddings, and the rows of them that training asks for."""
+
+    layers: tuple[EmbeddingLookups, ...]
+    fractions_only: bool = Field(description="The model is called with no integers: the ids are made from fractions.")
+
+
+class UnreadPlaces(Frozen):
+    """An input of which the outputs depend on a few places along an axis only."""
+
+    name: str = Field("", description="What the model's forward() calls it.")
+    shape: tuple[int, ...]
+    axis: int
+    read: tuple[int, ...] = Field(description="Places along the axis that an output depends on.")
+
+
 class InputUse(Part):
     """The same pinned batch with its inputs, and with one sample's inputs in place of everybody's."""
 
@@ -137,6 +164,10 @@ class InputUse(Part):
     ignored: tuple[IgnoredInput, ...] = Field(
         (), description="Of several inputs, those without any effect by themselves."
     )
+    one_row: tuple[EmbeddingLookups, ...] = Field(
+        (), description="Embeddings asked for one row alone, in a model that is called with no integers."
+    )
+    unread: tuple[UnreadPlaces, ...] = Field((), description="Inputs of which little is read.")
     same_targets: bool | None = Field(None, description="Both arms were given the same targets; None: not known.")
     refused: str = Field("", description="Why the model could not be called with one sample's inputs for all.")
     distinct_inputs: bool = Field(True, description="The samples' inputs differ from each other.")

@@ -30,6 +30,7 @@ from auditor.evidence.loss import LossInputs, LossSites
 from auditor.evidence.model import (
     CrossSample,
     CustomFunctions,
+    EmbeddingRows,
     GradientReach,
     GraphCuts,
     HiddenModules,
@@ -138,6 +139,7 @@ class Evidence(Frozen):
     graph_cuts: GraphCuts | None = None
     cross_sample: CrossSample | None = None
     input_use: InputUse | None = None
+    embedding_rows: EmbeddingRows | None = None
     layer_chains: LayerChains | None = None
     custom_functions: CustomFunctions | None = None
     batch_norms: BatchNorms | None = None

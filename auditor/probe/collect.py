@@ -125,6 +125,7 @@ ALWAYS = frozenset({"program", "trajectory", "gradients", "nonfinite", "inputs"}
 # What an experiment builds on besides: part of the experiment -> part of the collector.
 BUILDS_ON = {
     "mode_effect": "modes",
+    "input_use": "embedding_rows",
     "graph_cuts": "gradient_reach",
     "zero_starts": "symmetry",
     "token_influence": "token_labels",

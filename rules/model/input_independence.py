@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from pydantic import Field
 
@@ -17,7 +18,17 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import GradientReach, IgnoredInput, InputUse, Overfit, PairedReplay, RemedyKind, Unreached
+from auditor.evidence import (
+    EmbeddingLookups,
+    GradientReach,
+    IgnoredInput,
+    InputUse,
+    Overfit,
+    PairedReplay,
+    RemedyKind,
+    Unreached,
+    UnreadPlaces,
+)
 from auditor.paired import Comparison, compare, untrue
 from auditor.series import diverged, finite, middle, tail, width
 
@@ -37,6 +48,8 @@ class Limits(Options):
     )
     max_p_value: float = Field(0.05, gt=0, lt=1, description="Largest p-value of the paired test for that.")
     min_arm_steps: int = Field(100, ge=20, description="Steps of both arms before no difference means anything.")
+    min_rows: int = Field(4, ge=2, description="Rows of an embedding of which one alone is asked for.")
+    min_lookups: int = Field(256, ge=1, description="Lookups in which no other row was asked for.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
 
@@ -79,6 +92,12 @@ def input_independence(
     Of a model with several inputs, each is exchanged by itself too. It fails when that changes no output by one bit,
     and weights that an optimizer holds never had a gradient: what was computed from that input is used nowhere.
 
+    So are the places along each axis of an input, by halves. It is a warning when no output changes by one bit but for
+    one place in eight, or fewer: one step of a sequence is all that is read.
+
+    An embedding of `min-rows` rows or more that was asked for one and the same row in `min-lookups` lookups is a
+    warning where the model is called with no integers: what it is asked for was cut from fractions.
+
     Otherwise the two arms are compared by a paired one-sided test (`max-p-value`) and an effect size (`min-gain`). When
     the inputs do not help within `min-arm-steps`, the loss did fall (`min-fall`), and a few samples could not be
     learned by heart at any learning rate either, that is a warning.
@@ -88,6 +107,7 @@ def input_independence(
     - Zero-initialised heads and gates do not see their input at first: the model is trained before it is looked at.
     - Targets that the model makes from its inputs (autoencoders inside the model, self-supervision, contrastive losses)
       are not applicable, as they change with the inputs.
+    - A model that is meant to read the last step alone, of windows that hold more, is warned of.
     - A model that is given the target besides (teacher forcing) may pass, as one of its inputs does help.
     - If nothing is learned within the steps, with or without inputs, it is inconclusive.
 
@@ -101,6 +121,11 @@ def input_independence(
     assert (a - b).abs().max() > 0              # does the output depend on the input?
     ```
     """
+    lone = [each for each in use.one_row if each.rows >= limits.min_rows and each.lookups >= limits.min_lookups]
+    if lone:
+        yield Measured(1.0, float(lone[0].rows), f"{named(lone[0].name)} is asked for one of its {lone[0].rows} rows")
+        yield from map(_one_row, lone)
+        return
     _require_usable(use, limits)
     change = use.output_change if use.output_change is not None and math.isfinite(use.output_change) else None
     if change is not None and change <= limits.max_change and use.examined + 1 >= limits.min_steps:
@@ -114,6 +139,9 @@ def input_independence(
     if ignored and lost and use.examined + 1 >= limits.min_steps:
         yield Measured(0.0, limits.max_change, f"exchanging {_called(ignored[0])} does not change the outputs")
         yield _ignored(use, ignored, lost)
+        return
+    if use.examined + 1 >= limits.min_steps and (unread := list(_unread(use))):
+        yield from unread
         return
     if use.refused and not use.constant:
         raise Inconclusive(f"the model cannot be called with one sample's inputs for all: {use.refused}")
@@ -195,6 +223,56 @@ def _independent(use: InputUse, change: float, limits: Limits) -> Finding:
         confidence=Confidence.CONFIRMED,
         detail=tuple(_arms(use)),
     )
+
+
+def _one_row(each: EmbeddingLookups) -> Finding:
+    return Finding(
+        message=(
+            f"{named(each.name)} has {each.rows} rows and is asked for row {each.lowest} in all of "
+            f"{count(each.lookups, 'lookup')}: its ids are cut from numbers with fractions, and nothing of them is left"
+        ),
+        where=each.name,
+        location=each.location,
+        measured=1.0,
+        limit=float(each.rows),
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        fix="Keep the columns of codes as integers, and scale the others only: `codes = rows[:, CODES].long()` before "
+        "any scaling.",
+    )
+
+
+def _unread(use: InputUse) -> Iterator[Measured | Finding]:
+    """Little of an input is read; of inputs that tell of others, little may be enough."""
+    each = next((each for each in use.unread if not _tells_about_others(each.name)), None)
+    if each is None:
+        return
+    whole = each.shape[each.axis]
+    noun = _place(each)
+    read = listing([str(place) for place in each.read], 6)
+    called = repr(each.name) if each.name else f"the input of shape {'x'.join(map(str, each.shape))}"
+    text = f"of the {count(whole, noun)} of {called} the outputs depend on {noun} {read} alone"
+    yield Measured(len(each.read) / whole, 0.125, text)
+    yield Finding(
+        message=(
+            f"{text}: after {count(use.examined, 'training step')} no output changes when every sample gets another "
+            "one's values everywhere else"
+        ),
+        where=use.module,
+        location=use.model_location or use.location,
+        measured=len(each.read) / whole,
+        limit=0.125,
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        fix="Look where the input is indexed: a loop over steps that reads `x[:, 0]` and not `x[:, t]`, the output of "
+        "a causal layer at the first position, a slice that was meant for another axis.",
+    )
+
+
+def _place(each: UnreadPlaces) -> str:
+    if len(each.shape) == 2:
+        return "column"
+    return "step" if len(each.shape) == 3 and each.axis == 1 else "place"
 
 
 def _tells_about_others(name: str) -> bool:

@@ -114,3 +114,46 @@ def test_one_of_two_inputs_without_effect(zygote):
     part = run(zygote, "self.net(x)", script)["input_use"]
     assert [(each.name, each.shape) for each in part.ignored] == [("other", (32, 6))]
     assert run(zygote, "self.net(x + other)", script)["input_use"].ignored == ()
+
+
+SEQUENCES = SCRIPT.replace("x = torch.randn(256, 6)", "x = torch.randn(256, 12, 6)").replace("x[:, 0]", "x[:, 0, 0]")
+SEQUENCES = SEQUENCES.replace("x[:, 1]", "x[:, 0, 1]")
+
+
+@pytest.mark.parametrize(
+    ("forward", "read"),
+    [
+        ("self.net(sum(x[:, 0] for t in range(x.shape[1])))", [((32, 12, 6), 1, (0,))]),
+        ("self.net(x[:, -1])", [((32, 12, 6), 1, (11,))]),
+        ("self.net(x.mean(1))", []),
+        ("self.net(x[:, 6:].mean(1))", []),  # half of it
+    ],
+)
+def test_steps_that_are_not_read(zygote, forward, read):
+    part = run(zygote, forward, SEQUENCES)["input_use"]
+    assert [(each.shape, each.axis, each.read) for each in part.unread] == read
+
+
+CODES = """
+        codes = CODES
+        return self.net(x[:, 1:] + self.table(codes[:, 0]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("codes", "given", "found"),
+    [
+        ("x.sigmoid().long()", "x", [("table", 9, 0)]),
+        ("(4 * x.sigmoid()).long()", "x", []),
+        ("x.sigmoid().long()", "x, y", []),  # integers among the arguments
+    ],
+)
+def test_embeddings_that_are_asked_for_one_row(zygote, codes, given, found):
+    script = SCRIPT.replace("        return FORWARD\n", CODES.replace("CODES", codes)).replace(
+        "nn.Linear(6", "nn.Linear(5"
+    )
+    script = script.replace("        self.net =", "        self.table = nn.Embedding(9, 5)\n        self.net =")
+    script = script.replace("def forward(self, x)", "def forward(self, x, y=None)").replace("net(x)", f"net({given})")
+    script = script.replace("self.net(x, y)", "self.net(x)")
+    part = run(zygote, "", script)["input_use"]
+    assert [(each.name, each.rows, each.lowest) for each in part.one_row] == found

@@ -12,6 +12,7 @@ from auditor.evidence import (
     CustomFunction,
     CustomFunctions,
     CutRecurrence,
+    EmbeddingLookups,
     GradientReach,
     GraphCut,
     GraphCuts,
@@ -24,6 +25,7 @@ from auditor.evidence import (
     Overfit,
     OverfitArm,
     Unreached,
+    UnreadPlaces,
 )
 from auditor.testing import judge, place
 
@@ -208,6 +210,29 @@ def test_one_of_several_inputs_without_effect():
     assert all("images" not in each.message for each in judge("input-independence", ignored).findings)
     masked = use(ignored=(IgnoredInput(name="attention_mask", shape=(16, 8)),))
     assert all("mask" not in each.message for each in judge("input-independence", masked, lost).findings)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "named"),
+    [((16, 24, 5), 1, "24 steps of 'x'"), ((16, 40), 1, "40 columns of 'x'"), ((16, 3, 32, 32), 2, "32 places of 'x'")],
+)
+def test_an_input_of_which_one_place_is_read(shape, axis, named):
+    part = use(unread=(UnreadPlaces(name="x", shape=shape, axis=axis, read=(0,)),))
+    (finding,) = judge("input-independence", part).findings
+    assert (finding.severity, finding.confidence) == ("warning", "confirmed")
+    assert named in finding.message
+
+
+def test_little_that_is_read_of_a_mask_says_nothing():
+    part = use(real=LEARNED, unread=(UnreadPlaces(name="attention_mask", shape=(16, 24), axis=1, read=(0,)),))
+    assert judge("input-independence", part).verdict.outcome == "pass"
+
+
+@pytest.mark.parametrize(("rows", "lookups", "found"), [(25, 540, True), (2, 540, False), (25, 60, False)])
+def test_an_embedding_that_is_asked_for_one_row(rows, lookups, found):
+    lone = EmbeddingLookups(name="store", rows=rows, lowest=0, highest=0, lookups=lookups, location=place(12))
+    answer = judge("input-independence", use(real=LEARNED, one_row=(lone,)))
+    assert [finding.location.line for finding in answer.findings] == ([12] if found else [])
 
 
 @pytest.mark.parametrize(

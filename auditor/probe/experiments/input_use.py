@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from auditor.evidence import IgnoredInput, InputUse
+from auditor.evidence import EmbeddingLookups, IgnoredInput, InputUse, UnreadPlaces
 from auditor.probe.batches import equal, map_tensors, tensors
+from auditor.probe.collect import Unavailable
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.unread import unread_places
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -69,6 +71,7 @@ class _Arms:
         self._changed = 0
         self._module: torch.nn.Module | None = None
         self._ignored: tuple[IgnoredInput, ...] = ()
+        self._unread: tuple[UnreadPlaces, ...] = ()
         self._refused = ""  # why the model cannot be called with one sample's inputs for all
 
     def take(self, steps: int, both: bool = True) -> Generator[Replay, Trail, None]:
@@ -152,6 +155,8 @@ class _Arms:
         self._change, self._examined = moved, step
         if self._changed > 1 and moved > 0:
             self._ignored = tuple(self._without_effect(examination, before, after))
+        if moved > 0:
+            self._unread = tuple(unread_places(examination, self._size, _argument))
 
     def _without_effect(
         self, examination: Examination, before: list[torch.Tensor], after: list[torch.Tensor]
@@ -200,6 +205,8 @@ class _Arms:
             same_targets=equal(mine, others) if mine and others else None,
             distinct_inputs=self._distinct,
             ignored=self._ignored,
+            unread=self._unread,
+            one_row=_one_row(self._probe),
             refused=self._refused,
             distinct_targets=_differ(mine[0], self._size) if mine else None,
             fidelity=self._probe.fidelity,
@@ -207,6 +214,14 @@ class _Arms:
             location=facts.location,
             model_location=self._probe.program.location_of(module),
         )
+
+
+def _one_row(probe: Probe) -> tuple[EmbeddingLookups, ...]:
+    try:
+        seen = probe.collectors.find("embedding_rows").part()
+    except Unavailable:
+        return ()
+    return tuple(each for each in seen.layers if seen.fractions_only and each.lowest == each.highest)
 
 
 def _replaced(given: Any, tensor: torch.Tensor, other: torch.Tensor) -> Any:

@@ -20,8 +20,8 @@ from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.forward import gradients_wanted
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
-from auditor.probe.spreading import spread_over_each_other
 from auditor.probe.program import LoaderSeen
+from auditor.probe.spreading import spread_over_each_other
 
 LARGEST = 2**20  # values of an output or of labels that are kept until the next ones
 LARGEST_RESULT = 2**24  # elements of a comparison that is counted

@@ -51,6 +51,8 @@ from auditor.evidence.initialization import (
     ZeroStarts,
 )
 from auditor.evidence.leakage import (
+    CopiedTarget,
+    CopiedTargets,
     FedRows,
     GroupOverlap,
     Groups,
@@ -198,6 +200,8 @@ __all__ = [
     "ClearedGradients",
     "Clipping",
     "Comparisons",
+    "CopiedTarget",
+    "CopiedTargets",
     "CopiedWeights",
     "Crash",
     "CrossSample",

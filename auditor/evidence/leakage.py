@@ -154,3 +154,20 @@ class NearDuplicates(Part):
     ordered: bool = Field(False, description="Neighbours in the data set's order are alike: frames, windows, tracks.")
     pairs: tuple[TwinPair, ...] = ()
     location: Location | None = None
+
+
+class CopiedTarget(Frozen):
+    """A target that is, bit for bit, one place of the input in all samples that were compared."""
+
+    shape: tuple[int, ...] = Field(description="Of the input, samples first.")
+    place: tuple[int, ...] = Field(description="In one sample of the input: a column, or a step and a feature.")
+    samples: int
+    distinct: int = Field(description="Different values of the target among those that were looked at.")
+    location: Location | None = None
+
+
+class CopiedTargets(Part):
+    """Targets with few values a sample, beside the inputs of numbers that the model was called with."""
+
+    samples: int = Field(description="Samples that were compared, of the target with the most.")
+    copies: tuple[CopiedTarget, ...] = ()

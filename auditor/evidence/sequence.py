@@ -107,6 +107,7 @@ class TokenInfluence(Part):
     own: float | None = Field(None, description="Change at a position when its own token alone was replaced.")
     noise: float = Field(0.0, description="Difference of two equal calls, and rounding.")
     mask: str = Field("", description="Name of the module that was given a mask marking the padding.")
+    told_unused: bool = Field(False, description="No output changes when each row is told the padding of another one.")
     mask_made: bool = Field(False, description="Or that makes one itself, and lays it over its hidden states.")
     pad: int | None = None
     padded: int = Field(0, description="Padded positions in the batch.")

@@ -24,7 +24,7 @@ from auditor.evidence.experiments import (
     StepRepeats,
 )
 from auditor.evidence.initialization import InitialLoss, Symmetry, ZeroStarts
-from auditor.evidence.leakage import Groups, Leakage, NearDuplicates
+from auditor.evidence.leakage import CopiedTargets, Groups, Leakage, NearDuplicates
 from auditor.evidence.learning import HeldWeights, HigherRate, RateAhead
 from auditor.evidence.loss import LossInputs, LossSites
 from auditor.evidence.model import (
@@ -122,6 +122,7 @@ class Evidence(Frozen):
     selection: Selection | None = None
     groups: Groups | None = None
     near_duplicates: NearDuplicates | None = None
+    copied_targets: CopiedTargets | None = None
     step_repeats: StepRepeats | None = None
     scaler_use: ScalerUse | None = None
     scale_change: ScaleChange | None = None

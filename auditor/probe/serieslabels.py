@@ -27,20 +27,21 @@ class Series:
     length: int
     offset: int  # target i is the value so many positions on; 0: it is at no certain one
     location: Location | None
+    first: int = 0  # position of the first prediction that has a target
     model: int = 0  # id of the module that was given it
 
 
 def shifted_series(given: list[torch.Tensor], call: LossCall, first: int) -> Series | None:
     """None where the target is no shifted input. `first`: position of the first row of predictions."""
     target = call.target.detach()
-    if call.name not in LOSSES or call.target.requires_grad or first or target.numel() > LARGEST:
+    if call.name not in LOSSES or call.target.requires_grad or first < 0 or target.numel() > LARGEST:
         return None
     for place, tensor in enumerate(given):
         for axis, values in by_time(tensor):
             for _, wanted in by_time(target):
-                offset = _offset(values, wanted)
+                offset = _offset(values, wanted, first)
                 if offset:
-                    return Series(place, axis, values.shape[1], offset, call.location)
+                    return Series(place, axis, values.shape[1], offset, call.location, first)
     return None
 
 
@@ -59,10 +60,12 @@ def by_time(tensor: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
     return [*found, (2, values.transpose(1, 2))] if values.shape[2] >= SHORTEST else found
 
 
-def _offset(values: torch.Tensor, target: torch.Tensor) -> int:
+def _offset(values: torch.Tensor, target: torch.Tensor, first: int) -> int:
     """By how many positions the target is ahead, each of its channels a channel of the input; 0 where it is not."""
+    values = values[:, first:]
     length, rows = values.shape[1], target.shape[1]
-    if target.shape[0] != values.shape[0] or not length - 1 <= rows <= length or target.device != values.device:
+    fits = length >= SHORTEST and length - 1 <= rows <= length
+    if target.shape[0] != values.shape[0] or not fits or target.device != values.device:
         return 0
     channels = target[..., :CHANNELS]
     for offset in range(min(FARTHEST, length // 4) + 1):

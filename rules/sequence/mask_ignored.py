@@ -76,7 +76,9 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     - Convolutions and layers that read both ways see the padding next to a text by their nature: not applicable. A
       recurrent layer that reads forward does not: where padding behind a text changes the output, the last position
       was read instead of the text's own. That is a warning, as a decoder may make up for it.
-    - Sequences that are padded to one length in all batches are not judged by appending.
+    - Sequences that are padded to one length in all batches are not judged by appending. A model that is told their
+      lengths, or given a mask, and of which no output changes by one bit when each row is told those of another one,
+      is warned of all the same; it may have the argument for the sake of others.
     - What a mask marks may be meant to be used, as what is known of the future in a forecast: waive it in place.
     - A model that neither gets nor makes a mask, and takes padding for a word, is consistent with itself: not
       applicable.
@@ -91,6 +93,10 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     """
     if not influence.mask:
         raise NotApplicable("no mask that marks the padding is given to a module, or laid over hidden states")
+    if influence.told_unused:
+        yield Measured(0.0, 0.0, "other lengths or another mask change no output")
+        yield _unused(influence)
+        return
     if influence.local_layer:
         raise NotApplicable(f"a layer of kind {influence.local_layer} sees the padding next to a text by its nature")
     if influence.pad_change is None or influence.real_change is None or influence.padded < limits.min_padded:
@@ -148,6 +154,24 @@ def _inverted(influence: TokenInfluence, change: float) -> Finding:
         limit=0.0,
         confidence=Confidence.CONFIRMED,
         detail=(_replaced(influence),),
+    )
+
+
+def _unused(influence: TokenInfluence) -> Finding:
+    return Finding(
+        message=(
+            f"{influence.mask} is told where the padding of its sequences begins, and not one output changes when each "
+            f"row is told that of another one: what stands in {count(influence.padded, 'padded position')} is read "
+            "like the rest"
+        ),
+        where=influence.mask,
+        location=influence.location,
+        measured=0.0,
+        limit=0.0,
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        fix="Use it: `h[torch.arange(len(h)), lengths - 1]` instead of `h[:, -1]`, `pack_padded_sequence(x, lengths)`, "
+        "or `key_padding_mask=mask`.",
     )
 
 

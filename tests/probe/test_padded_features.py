@@ -68,12 +68,12 @@ def test_convolutions_see_it_by_their_nature(zygote):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"variety": 1}, {"given": "lengths.clamp(max=9)"}],
+    ("pool", "changes"),
+    [(MASKED, {"variety": 1}), ("h = h.mean(1)", {"given": "lengths.clamp(max=9)"})],
     ids=["all batches of one length", "not the lengths"],
 )
-def test_where_it_is_not_judged(zygote, changes):
-    assert look(zygote, "h = h.mean(1)", **changes).absent("token_influence").startswith("not-applicable")
+def test_where_it_is_not_judged(zygote, pool, changes):
+    assert look(zygote, pool, **changes).absent("token_influence").startswith("not-applicable")
 
 
 LEFT = LOOP.replace("return x * (torch.arange(longest) < lengths[:, None])[..., None], lengths", "return x, lengths")
@@ -121,3 +121,13 @@ def recurrent(zygote, pool, both):
     script = script.replace("POOL", f"h = self.mix(x)[0]\n        {pool}").replace("VARIETY", "3")
     script = script.replace("GIVEN", "lengths")
     return zygote.probe(script, steps=10, experiments=True, parts=("token_influence",))["token_influence"]
+
+
+@pytest.mark.parametrize(("pool", "unused"), [("h = h[:, -1]", True), (MASKED, False)])
+def test_lengths_that_are_told_and_not_used(zygote, pool, unused):
+    seen = look(zygote, pool, variety=1)
+    if unused:
+        assert seen["token_influence"].told_unused
+    else:
+        assert "padded to the same length" in seen.absent("token_influence")
+    assert look(zygote, pool)["token_influence"].told_unused == unused

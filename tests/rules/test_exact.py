@@ -7,6 +7,8 @@ import math
 import pytest
 
 from auditor.evidence import (
+    CopiedTarget,
+    CopiedTargets,
     FedRows,
     FoldLoop,
     GradientReset,
@@ -427,3 +429,34 @@ def test_unread_samples_are_inconclusive():
     answer = judge("test-set-leakage", Leakage(splits=some))
     assert answer.verdict.outcome == "inconclusive"
     assert "needs 20" in answer.verdict.reason
+
+
+# ----------------------------------------------------------------------------------------------------- target-in-inputs
+
+
+def copied(samples=504, **changes):
+    given = {"shape": (56, 18), "place": (17,), "samples": samples, "distinct": 380, "location": place(66)}
+    return judge("target-in-inputs", CopiedTargets(samples=samples, copies=(CopiedTarget(**{**given, **changes}),)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({}, "column 17, the last one, of"),
+        ({"place": (3,)}, "column 3 of"),
+        ({"shape": (56, 18, 4), "place": (17, 2)}, "the last step (feature 2)"),
+    ],
+)
+def test_a_target_among_the_inputs(changes, where):
+    (finding,) = copied(**changes).findings
+    assert (finding.confidence, finding.location.line) == ("confirmed", 66)
+    assert where in finding.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"distinct": 1}, {"shape": (56, 18, 4), "place": (0, 2)}],  # constant; an early value that is to be remembered
+)
+def test_targets_that_may_be_among_the_inputs(changes):
+    assert copied(**changes).verdict.outcome == "pass"
+    assert copied(samples=60).verdict.outcome == "inconclusive"

@@ -211,6 +211,12 @@ def test_padding_that_decides_fails():
     assert mask(recurrent=True).findings[0].severity == "warning"
 
 
+def test_lengths_that_no_output_depends_on_warn():
+    (finding,) = mask(told_unused=True, pad_change=None, local_layer="LSTM").findings
+    assert (finding.severity, finding.confidence) == ("warning", "confirmed")
+    assert "not one output changes" in finding.message
+
+
 @pytest.mark.parametrize("change", [0.0, 1e-4])
 def test_a_mask_that_works_passes(change):
     assert mask(pad_change=change).verdict.outcome == "pass"

@@ -50,11 +50,14 @@ def padded_features(probe: Probe) -> Experiment:
     widths: set[int] = set()
     found: list[TokenInfluence] = []
     stale: list[bool] = []
+    unused = True
 
     def look(examination: Examination, step: int) -> None:
+        nonlocal unused
         padded = declared(examination)
         if padded is None:
             return
+        unused = unused and _is_unused(examination, padded)
         stale.append(padded.stale)
         widths.add(padded.features.shape[1])
         if not found:
@@ -66,9 +69,9 @@ def padded_features(probe: Probe) -> Experiment:
     trail.require(STEPS)
     if not found:
         raise NotRun("no padded sequences were seen when the step was replayed")
-    if len(widths) < 2 and not stale[0]:  # padded to one length always, so that no other padding ever occurs
+    if len(widths) < 2 and not stale[0] and not unused:  # padded to one length always: no other padding ever occurs
         raise NotRun("the batches are all padded to the same length", "not-applicable")
-    return found[0]
+    return found[0].model_copy(update={"told_unused": unused})
 
 
 def declared(examination: Examination) -> Padded | None:
@@ -168,6 +171,22 @@ def with_other_padding(examination: Examination, padded: Padded) -> list[torch.T
 def _called(examination: Examination, padded: Padded, change: Any) -> list[torch.Tensor]:
     args, kwargs = map_tensors(examination.args, change), map_tensors(examination.kwargs, change)
     return examination.outputs(args, kwargs)
+
+
+def _is_unused(examination: Examination, padded: Padded) -> bool:
+    """No output changes by one bit when every row is told the padding of another one."""
+    other = padded.told.detach().roll(1, 0)
+    if torch.equal(other, padded.told):
+        return False
+    for training in (False, True):
+        args, kwargs = (
+            map_tensors(given, lambda tensor: other if tensor is padded.told else tensor)
+            for given in (examination.args, examination.kwargs)
+        )
+        usual, now = examination.outputs(training=training), examination.outputs(args, kwargs, training=training)
+        if len(usual) != len(now) or not all(torch.equal(a, b) for a, b in zip(usual, now, strict=True)):
+            return False
+    return True
 
 
 def _others(padded: Padded) -> torch.Tensor:

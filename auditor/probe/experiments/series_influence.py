@@ -56,12 +56,13 @@ class _Look:
             return None
         noise = max(float(_moved(base, again).max()), 64 * torch.finfo(base.dtype).eps)
         changes = []
-        for cut in (min(series.length - 2, int(share * series.length)) for share in CUTS):
+        counted = series.length - series.first  # positions whose prediction has a target
+        for cut in (min(series.length - 2, series.first + int(share * counted)) for share in CUTS):
             now = self._outputs(self._replaced(cut + 1))
             if now is None or now.shape != base.shape:
                 return None
             moved = _moved(base, now)
-            changes.append((float(moved[: cut + 1].max()), float(moved[cut + 1 :].max()), cut))
+            changes.append((float(moved[series.first : cut + 1].max()), float(moved[cut + 1 :].max()), cut))
         worst = max(changes)
         module = self._examination.module
         found = TokenInfluence(
@@ -128,7 +129,7 @@ class _Look:
         for (module, was), (same, now) in zip(before, after, strict=False):
             if module is not same or was.shape != now.shape:
                 break
-            if float(_moved(was, now)[: cut + 1].max()) > noise:
+            if float(_moved(was, now)[self._series.first : cut + 1].max()) > noise:
                 names, program = self._probe.program.module_names(), self._probe.program
                 name = names.get(id(module), type(module).__name__)
                 return {"layer": name, "layer_location": program.location_of(module)}

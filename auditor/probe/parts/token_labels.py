@@ -16,7 +16,7 @@ from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import REARRANGING
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
-from auditor.probe.lossgraph import kind, size
+from auditor.probe.lossgraph import kind
 from auditor.probe.picked import picked_labels
 from auditor.probe.serieslabels import Series, inputs, shifted_series
 from auditor.probe.tokens import Stream, behind_the_first, declared_padding, marks, padding_run, stream_of
@@ -352,7 +352,7 @@ def _slices(node: Any) -> tuple[dict[int, int], dict[int, int]]:
         first, axis = getattr(node, "_saved_start", None), getattr(node, "_saved_dim", None)
         if kind(node) == "Slice" and isinstance(first, int) and axis in found:
             given = tuple(node._saved_self_sym_sizes)
-            found[axis] += first if 0 < first < size(node)[axis] else 0
+            found[axis] += first if len(given) > axis and 0 < first < int(given[axis]) else 0
             whole[axis] = int(given[axis]) if len(given) > axis else 0
         node = node.next_functions[0][0]
     return found, whole

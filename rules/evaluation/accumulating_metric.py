@@ -45,7 +45,8 @@ def accumulating_metric(source: Source) -> Judgement:
     - A running average over everything so far, divided by a count that grows as well or by the number of epochs so far,
       is deliberate in training and passes. So does one in an evaluation that counts per epoch besides.
     - A sum that is reset inside a function which the loop calls is not seen, if the function sets it as a global.
-    - Metric objects with `reset()` are not looked into.
+    - Of metric objects, those of a class of the script are followed, that the evaluation adds to and nothing resets,
+      where another object of that class is reset. Those of libraries are not looked into.
 
     ## How to fix
 

@@ -321,7 +321,9 @@ def _ahead_finding(ahead: RateAhead, limits: Limits) -> Finding:
 
 def _remedies(lower: LowerRate, suggested: float) -> tuple[Remedy, ...]:
     """A quarter of the rate first, which the experiment has tried; then what the sweep suggests, or less still."""
-    further = suggested / lower.learning_rate if 0 < suggested < lower.learning_rate * lower.factor else lower.factor**2
+    further = lower.factor * lower.factor
+    if 0 < suggested < lower.learning_rate * lower.factor:
+        further = suggested / lower.learning_rate
     return (
         _slower(lower, lower.factor),
         _slower(lower, float(f"{further:.2g}")),

@@ -13,6 +13,7 @@ import torch
 
 from auditor.evidence import Location
 from auditor.probe.locate import user_location
+from auditor.probe.slots import inherit, put
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -66,9 +67,9 @@ class DifferenceWatch:
             if vars(owner).get(name) is not ours:
                 continue  # the script has put its own on top: ours only passes on from now
             if before is INHERITED:
-                delattr(owner, name)
+                inherit(owner, name)
             else:
-                setattr(owner, name, before)
+                put(owner, name, before)
         self._replaced = []
 
     def clear(self) -> None:
@@ -90,7 +91,7 @@ class DifferenceWatch:
             return result
 
         self._replaced.append((owner, name, vars(owner).get(name, INHERITED), ours))
-        setattr(owner, name, ours)
+        put(owner, name, ours)
 
     def _listens(self) -> bool:
         return not self._probe.updating and threading.get_ident() == self._thread and self._probe.alive()

@@ -28,6 +28,32 @@ def test_recording_for_experiments_is_bit_identical_too(zygote, name):
     assert seen.notes == bare.notes
 
 
+SCALARS = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+losses = []
+for step in range(8):
+    optimizer.zero_grad()
+    loss = model(torch.randn(4, 3)[1:]).square().mean()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.detach())
+note(
+    joined=torch.tensor(losses).tolist() == [float(each) for each in losses],
+    nested=torch.as_tensor([[losses[0]], [losses[1]]]).shape == (2, 1),
+    parameter=torch.tensor([torch.nn.Parameter(losses[0])]).shape == (1,),
+)
+"""
+
+
+def test_scalars_can_be_joined_while_subscripts_are_listened_to(zygote):
+    """A `__getitem__` in Python makes a tensor a sequence for C, and `torch.tensor` asks sequences for their length."""
+    seen = zygote.probe(SCALARS, experiments=True)
+    assert seen.noted("joined") == seen.noted("nested") == seen.noted("parameter") == [True], seen.output
+
+
 LOOP = """
 import os, pathlib, torch
 torch.manual_seed(0)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from auditor.probe.slots import put
+
 _REPLACED: list[tuple[Any, str, Any, Any]] = []  # owner, name, original, ours
 
 
@@ -14,7 +16,7 @@ def replace(owner: Any, name: str, ours: Callable[..., Any]) -> None:
     """Put `ours` at `owner.name`."""
     original = vars(owner).get(name, getattr(owner, name))  # a class method as such, not bound to its class
     _REPLACED.append((owner, name, original, ours))
-    setattr(owner, name, ours)
+    put(owner, name, ours)
 
 
 def wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -27,9 +29,9 @@ def wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..
 def originals() -> Iterator[None]:
     """Torch as it came, inside: for measuring what the taps cost."""
     for owner, name, original, _ in reversed(_REPLACED):
-        setattr(owner, name, original)
+        put(owner, name, original)
     try:
         yield
     finally:
         for owner, name, _, ours in _REPLACED:
-            setattr(owner, name, ours)
+            put(owner, name, ours)

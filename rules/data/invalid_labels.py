@@ -19,6 +19,9 @@ OUT_OF_BOUNDS = ("out of bounds", "between 0 and 1", "t >= 0 && t < n_classes", 
 
 class Limits(Options):
     min_labels: int = Field(200, ge=10, description="Training labels to see before a class counts as missing.")
+    min_of_each: int = Field(
+        20, ge=5, description="Training labels of the rarest other class, for a missing first one to be no chance."
+    )
     min_held_out: int = Field(5, ge=1, description="Held-out samples of a class that is missing in training.")
 
 
@@ -54,11 +57,14 @@ def invalid_labels(labels: Labels | None, sites: LossSites | None, run: Run, lim
     By identity: targets of a binary cross entropy outside [0, 1], or of 0 and 1 in a loss of margins
     (`soft_margin_loss`, `hinge_embedding_loss`), whose formula is constant for a target of 0; a training set of one
     class, over at least `min-labels` labels; classes with `min-held-out` held-out samples and none in the whole
-    training set. A script that ended because a label was out of bounds is reported at its line.
+    training set. A class 0 that never occurs, in training nor in held-out data, where all the others do (`min-of-each`
+    times), is a note: labels that are counted from one leave the first output without a meaning, and whatever
+    translates answers back by their number is one off. A script that ended because a label was out of bounds is reported at its line.
 
     ## When it may be wrong
 
     - `ignore_index`, soft labels within [0, 1], mixed labels and label smoothing pass.
+    - Class 0 may be kept free on purpose, for what is unknown or a background: hence the note.
     - A single class is legitimate for one-class detection and for a dummy target; waive it there.
     - Classes missing in training are only reported where the labels of the whole training set are known.
 
@@ -92,6 +98,7 @@ def invalid_labels(labels: Labels | None, sites: LossSites | None, run: Run, lim
             yield _unsigned(site)
     if labels is not None:
         yield from _missing(labels, _from_data(labels, sites), limits)
+        yield from _from_one(labels, _from_data(labels, sites), limits)
 
 
 def _out_of_range(site: LossSite) -> Finding:
@@ -128,6 +135,31 @@ def _unsigned(site: LossSite) -> Finding:
 def _from_data(labels: Labels, sites: LossSites | None) -> bool:
     """Whether the labels are those of the data: a GAN calls its loss with all ones, and elsewhere with all zeros."""
     return labels.complete or (sites is not None and len(sites.sites) == 1 and sites.sites[0].calls > 0)
+
+
+def _from_one(labels: Labels, from_data: bool, limits: Limits) -> Judgement:
+    """Class 0 alone never occurs: classes that are counted from one."""
+    others = labels.counts[1:]
+    unknown = labels.per_position or labels.ignore_index == 0 or (labels.class_weights or (1.0,))[0] == 0
+    if unknown or not from_data or len(others) < 2 or labels.counts[0] or sum(labels.held_out_counts[:1]):
+        return
+    if sum(others) < limits.min_labels or min(others) < limits.min_of_each:
+        return
+    yield Finding(
+        message=(
+            f"class 0 never occurs in {count(sum(others), 'training label')}, and each of the classes 1 to "
+            f"{len(others)} does: are they counted from one? Then the first output means nothing, and answers that are "
+            "translated by their number are one off"
+        ),
+        where="class 0",
+        location=labels.data_location or labels.location,
+        measured=0.0,
+        limit=float(limits.min_of_each),
+        severity=Severity.NOTE,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"labels per class: {listing([str(each) for each in labels.counts])}",),
+        remedies=(),
+    )
 
 
 def _missing(labels: Labels, from_data: bool, limits: Limits) -> Judgement:

@@ -284,6 +284,26 @@ def test_one_class_and_a_class_that_only_the_test_has():
     assert judge("invalid-labels", partly).verdict.outcome == "pass"
 
 
+def test_labels_that_are_counted_from_one():
+    (finding,) = judge("invalid-labels", labels((0, 300, 40, 25))).findings
+    assert (finding.severity, finding.where) == ("note", "class 0")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        labels((0, 300, 40, 5)),  # one that is rare may be absent by chance, and so may class 0
+        labels((0, 300, 0, 250)),
+        labels((0, 300, 40, 25), (6, 90, 20, 10)).model_copy(update={"complete": False}),
+        labels((0, 300, 40, 25), per_position=True),
+        labels((0, 300, 40, 25), ignore_index=0),
+        labels((0, 300, 40, 25), class_weights=(0.0, 1.0, 1.0, 1.0)),
+    ],
+)
+def test_class_0_may_be_absent(part):
+    assert all(each.where != "class 0" for each in judge("invalid-labels", part).findings)
+
+
 def test_a_label_out_of_bounds_that_ended_the_script():
     crash = Crash(kind="IndexError", message="Target 10 is out of bounds.", location=place(61))
     (finding,) = judge("invalid-labels", Run(target="train.py", crash=crash)).findings

@@ -192,6 +192,7 @@ class LinearPair(Frozen):
     needed: int = Field(0, description="Elements of the weight of one layer that computes the same.")
     dropout: bool = Field(False, description="A dropout lies between them.")
     averaged: bool = Field(False, description="An average pooling lies between them.")
+    norm: bool = Field(False, description="A batch norm lies between them, which is linear in evaluation.")
     location: Location | None = Field(None, description="Where the second layer is built.")
 
 

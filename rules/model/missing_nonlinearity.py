@@ -23,7 +23,7 @@ from ..words import count, named
     ),
 )
 def missing_nonlinearity(chains: LayerChains) -> Judgement:
-    """Two linear layers follow each other with nothing in between, so together they are one linear layer.
+    """Two linear layers follow each other without a nonlinearity in between, so together they are one linear layer.
 
     ## What it does
 
@@ -44,11 +44,15 @@ def missing_nonlinearity(chains: LayerChains) -> Judgement:
     the first layer may be a projection on purpose. But where no other weights take part, so that the whole network is
     one linear map, only an inner width below both outer ones is a purpose.
 
+    A batch norm that keeps running statistics is a scale and a shift of each feature in evaluation, so what lies around
+    it is one linear layer there as well. With one in between, only an inner width of at least both outer ones fails:
+    a linear bottleneck with its norm is built on purpose.
+
     ## When it may be wrong
 
     - Low-rank factorisations (LoRA, bottlenecks), depthwise and grouped convolutions, and kernels split by direction
       or size (1x3 and 3x1, 3x3 and 1x1) pass.
-    - Anything else between the layers passes: norms, attention, max pooling, pixel shuffling, residual additions.
+    - Anything else between the layers passes: norms of each sample, attention, max pooling, pixel shuffling, residual additions.
     - Frozen layers pass: a new head on a pretrained last layer is linear, but cheap.
     - Overparameterised linear networks, studied for their own sake, are reported. Waive them.
 
@@ -79,15 +83,25 @@ def _is_wide(pair: LinearPair) -> bool:
 
 def _is_useless(pair: LinearPair, whole: bool) -> bool:
     """One layer does the same with fewer weights; a rank below both widths is a bottleneck, and does something."""
+    if pair.norm:
+        return _is_wide(pair)
     if whole or pair.averaged:
         return (whole and pair.inner >= min(pair.before, pair.after)) or (_is_wide(pair) and "Conv" in pair.second_kind)
     return _is_wide(pair) or (pair.inner >= min(pair.before, pair.after) and pair.weights > pair.needed > 0)
 
 
+def _between(pair: LinearPair) -> str:
+    if pair.norm:
+        return "only a batch norm" + (" and a dropout" if pair.dropout else "")
+    return "only an average" if pair.averaged else "only a dropout" if pair.dropout else "nothing"
+
+
 def _finding(pair: LinearPair, whole: bool, remedy: Remedy) -> Finding:
-    between = "only an average" if pair.averaged else "only a dropout" if pair.dropout else "nothing"
+    between = _between(pair)
     detail = [f"widths: {pair.before} in, {pair.inner} between, {pair.after} out"]
-    if pair.weights > pair.needed > 0:
+    if pair.norm:
+        detail.append("in evaluation the norm is a scale and a shift of each feature, and so a part of that one layer")
+    elif pair.weights > pair.needed > 0:
         detail.append(f"one layer with {pair.needed} weights does what these {pair.weights} do")
     return Finding(
         message=(

@@ -77,10 +77,15 @@ def test_biases_in_front_of_norms(part):
         ("nn.Conv2d(4, 16, 3), nn.PixelShuffle(2)", "nn.Conv2d(4, 4, 3)", 0),
         ("nn.Linear(4, 8), nn.Identity(), nn.Unflatten(1, (2, 4)), nn.Flatten()", "nn.Linear(8, 4)", 1),
         ("nn.Linear(4, 8), nn.LayerNorm(8)", "nn.Linear(8, 4)", 0),
+        ("nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.1)", "nn.Linear(8, 4)", 1),
+        ("nn.Linear(4, 8), nn.BatchNorm1d(8).eval()", "nn.Linear(8, 4)", 1),
+        ("nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=False)", "nn.Linear(8, 4)", 0),
+        ("nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8)", "nn.Conv2d(8, 4, 3)", 1),
+        ("nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.ReLU()", "nn.Conv2d(8, 4, 3)", 0),
     ],
 )
 def test_what_counts_as_a_pair(zygote, first, second, pairs):
-    size = "4, 9, 9" if "2d" in first else "4, 9" if "1d" in first else "4"
+    size = "4, 9, 9" if "Conv2d" in first else "4, 9" if "Conv1d" in first else "4"
     script = f"""
     import torch
     from torch import nn

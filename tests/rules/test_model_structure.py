@@ -360,6 +360,13 @@ def test_an_average_between_two_convolutions(second, found):
     assert len(judge("missing-nonlinearity", chains(averaged)).findings) == found
 
 
+@pytest.mark.parametrize(("widths", "found"), [((27, 64, 32), 1), ((96, 16, 96), 0), ((64, 32, 1), 0)])
+def test_a_batch_norm_is_no_nonlinearity(widths, found):
+    findings = judge("missing-nonlinearity", chains(pair(*widths, norm=True, dropout=True))).findings
+    assert len(findings) == found
+    assert all("only a batch norm and a dropout" in each.message and each.severity is None for each in findings)
+
+
 def test_no_pairs_pass():
     assert judge("missing-nonlinearity", chains()).verdict.outcome == "pass"
 

@@ -48,6 +48,7 @@ class _Way:
     passed: list[Any] = field(default_factory=list)  # nodes from here to there
     dropout: bool = False
     averaged: bool = False  # by a pooling
+    norm: bool = False  # by a batch norm with running statistics
 
 
 class LayerChainsCollector(Collector):
@@ -58,7 +59,7 @@ class LayerChainsCollector(Collector):
         self._root: tuple[Any, Any] | None = None
         self._calls: dict[Any, _Call] = {}  # by the node of the output
         self._norms: list[tuple[_BatchNorm, Any]] = []  # with the node of the input
-        self._through: dict[Any, Any] = {}  # node of a dropout's output -> node of its input
+        self._through: dict[Any, tuple[Any, bool]] = {}  # node of an output -> of the input; of a batch norm?
         self._linear: set[int] = set()
         self._batch_norms: set[int] = set()
         self._pairs: dict[tuple[int, int], LinearPair] = {}
@@ -91,8 +92,10 @@ class LayerChainsCollector(Collector):
             if module.training or module.running_mean is None:
                 self._batch_norms.add(id(module))
                 self._norms.append((module, source))
+            if made is not None and module.running_mean is not None:  # in evaluation, a scale and a shift
+                self._through[made] = source, True
         elif isinstance(module, _DropoutNd) and made is not None and made is not source:
-            self._through[made] = source
+            self._through[made] = source, False
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         if self.step >= WATCHED or not self._calls:
@@ -127,7 +130,8 @@ class LayerChainsCollector(Collector):
                 way.before = self._calls[node]
                 break
             if node in self._through:
-                node, way.dropout = self._through[node], True
+                node, norm = self._through[node]
+                way.norm, way.dropout = way.norm or norm, way.dropout or not norm
             elif kind(node) in REARRANGING | AVERAGING and node.next_functions:
                 way.averaged |= kind(node) in AVERAGING
                 node = node.next_functions[0][0]
@@ -168,6 +172,7 @@ class LayerChainsCollector(Collector):
             needed=_needed(first, second, before, call) if not way.averaged else 0,
             dropout=way.dropout,
             averaged=way.averaged,
+            norm=way.norm,
             location=self.probe.program.location_of(second),
         )
 

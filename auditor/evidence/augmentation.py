@@ -22,6 +22,10 @@ class Augmentation(Part):
     chance: float = Field(0.0, description="Share of independent draws of one random sample that are equal.")
     turned: int = Field(0, description="Pairs of draws of one sample that differ by a flip or a turn of image or mask.")
     torn: int = Field(0, description="Of these, such with only one of the two turned so, and the other as it was.")
+    collated: int = Field(
+        0, description="Rows of a batch of these samples that are known to be one of them, from each collated alone."
+    )
+    mispaired: int = Field(0, description="Of these, such that have the label of another one of them beside them.")
     worker_items: int = Field(0, description="Random samples that two workers were asked for.")
     worker_equal: int = Field(0, description="Those that both workers drew alike.")
     epoch_items: int = Field(0, description="Random samples that the workers of two epochs were asked for.")

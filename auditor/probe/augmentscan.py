@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from auditor.evidence import Augmentation
 from auditor.probe.batches import tensors
+from auditor.probe.mispaired import mispaired
 from auditor.probe.program import LoaderSeen
 from auditor.probe.randomness import RandomState
 from auditor.probe.samples import content
@@ -62,6 +63,7 @@ def scan_augmentation(probe: Probe) -> None:
 def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
     places = _places(seen)
     kept: list[Any] = []
+    firsts: list[Any] = []
     pairs = equal = turned = alone = 0
     until, drawn = time.monotonic() + SECONDS, 0
     for place in places:
@@ -69,6 +71,7 @@ def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
             break
         items = [dataset[place] for _ in range(DRAWS)]
         draws = [_digest(item) for item in items]
+        firsts.append(items[0])
         drawn += 1
         if len(set(draws)) > 1:
             kept.append(place)
@@ -83,6 +86,7 @@ def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
         "chance": equal / pairs if pairs else 0.0,
         "turned": turned,
         "torn": alone,
+        **_collated(seen.loader, firsts),
     }
     if kept and workers:
         found |= _in_workers(seen.loader, dataset, kept, min(workers, MOST_WORKERS))
@@ -91,6 +95,18 @@ def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
     if kept or found.get("seeded"):
         found |= _delivered(probe, seen)
     return Augmentation(loader=seen.name, workers=workers, location=seen.location, **found)
+
+
+def _collated(loader: Any, items: list[Any]) -> dict[str, int]:
+    """What the loader's own collate function makes of them, together and each alone."""
+    collate = getattr(loader, "collate_fn", None)
+    if collate is None or getattr(loader, "batch_sampler", None) is None:
+        return {}
+    try:
+        rows, apart = mispaired(items, collate)
+    except Exception:  # the user's own code, which may not take a single sample
+        return {}
+    return {"collated": rows, "mispaired": apart}
 
 
 def _places(seen: LoaderSeen) -> list[Any]:

@@ -59,7 +59,8 @@ def invalid_labels(labels: Labels | None, sites: LossSites | None, run: Run, lim
     class, over at least `min-labels` labels; classes with `min-held-out` held-out samples and none in the whole
     training set. A class 0 that never occurs, in training nor in held-out data, where all the others do (`min-of-each`
     times), is a note: labels that are counted from one leave the first output without a meaning, and whatever
-    translates answers back by their number is one off. A script that ended because a label was out of bounds is reported at its line.
+    translates answers back by their number is one off. A script that ended because a label was out of bounds is
+    reported at its line.
 
     ## When it may be wrong
 

@@ -31,6 +31,9 @@ class Limits(Options):
     min_torn: int = Field(
         3, ge=1, description="Draws of one sample with only one of image and mask flipped or turned that are proof."
     )
+    min_mispaired: int = Field(
+        3, ge=1, description="Rows of a collated batch with the label of another sample that are proof."
+    )
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
 
@@ -71,10 +74,13 @@ def shuffled_labels(
     or too little learned, is inconclusive. In 15 healthy programs the true labels had between 17 and 97 % of the fall
     as their advantage.
 
-    And exactly, for images with a target for each place: samples are drawn several times, and of two draws only one
-    of image and mask is flipped or turned, the other one bit for bit as it was, `min-torn` times or more. Those that
-    look the same when they are turned do not count. From the source: inputs and targets of one scope that are used
-    together, each shuffled by a call of its own (`shuffle(x)`, `shuffle(y)`), with no seed set in between.
+    And exactly, of a collate function of your own: it is given two dozen samples together and each alone. Where every
+    row of an input is, up to padding, one certain sample, and the labels are those of the samples in another order,
+    `min-mispaired` rows with another sample's label are proof. And exactly as well, for images with a target for each
+    place: samples are drawn several times, and of two draws only one of image and mask is flipped or turned, the other
+    one bit for bit as it was, `min-torn` times or more. Those that look the same when they are turned do not count.
+    From the source: inputs and targets of one scope that are used together, each shuffled by a call of its own
+    (`shuffle(x)`, `shuffle(y)`), with no seed set in between.
 
     ## When it may be wrong
 
@@ -94,6 +100,10 @@ def shuffled_labels(
     pairs = [(images[name], labels[name]) for name in names]    # one key for both
     ```
     """
+    if augmentation is not None and augmentation.mispaired >= limits.min_mispaired:
+        yield Measured(float(augmentation.mispaired), 0.0, _mispaired_text(augmentation))
+        yield _mispaired(augmentation)
+        return
     if augmentation is not None and augmentation.torn >= limits.min_torn:
         yield Measured(float(augmentation.torn), 0.0, _torn_text(augmentation))
         yield _torn(augmentation)
@@ -141,6 +151,28 @@ def shuffled_labels(
             f"in training the loss ended at {number(control.observed)}, where a constant answer has "
             f"{number(control.level)}",
         ),
+    )
+
+
+def _mispaired_text(augmentation: Augmentation) -> str:
+    return (
+        f"{augmentation.mispaired} of {count(augmentation.collated, 'row')} that the collate function makes have "
+        "another sample's label or length beside them"
+    )
+
+
+def _mispaired(augmentation: Augmentation) -> Finding:
+    return Finding(
+        message=f"inputs and labels are collated in different orders: {_mispaired_text(augmentation)}",
+        where=augmentation.loader,
+        location=augmentation.location,
+        measured=float(augmentation.mispaired),
+        limit=0.0,
+        severity=Severity.ERROR,
+        confidence=Confidence.CONFIRMED,
+        detail=("each sample was also collated alone, and is known in the batch by that",),
+        fix="Sort the samples first, and take everything from them in that order: "
+        "`samples.sort(key=lambda s: len(s.x), reverse=True)`.",
     )
 
 

@@ -52,7 +52,8 @@ def missing_nonlinearity(chains: LayerChains) -> Judgement:
 
     - Low-rank factorisations (LoRA, bottlenecks), depthwise and grouped convolutions, and kernels split by direction
       or size (1x3 and 3x1, 3x3 and 1x1) pass.
-    - Anything else between the layers passes: norms of each sample, attention, max pooling, pixel shuffling, residual additions.
+    - Anything else between the layers passes: norms of each sample, attention, max pooling, pixel shuffling, residual
+      additions.
     - Frozen layers pass: a new head on a pretrained last layer is linear, but cheap.
     - Overparameterised linear networks, studied for their own sake, are reported. Waive them.
 

@@ -59,6 +59,14 @@ def test_what_decides_nothing(part: LabelControl) -> None:
     assert outcome(part) == "inconclusive"
 
 
+@pytest.mark.parametrize(("mispaired", "expected"), [(17, "fail"), (2, "inconclusive"), (0, "inconclusive")])
+def test_labels_that_are_collated_in_another_order(mispaired: int, expected: str) -> None:
+    drawn = Augmentation(loader="train", workers=0, items=24, random=0, collated=24, mispaired=mispaired)
+    report = ask(RULE, evidence(drawn))
+    assert report.verdict.outcome == expected
+    assert all((each.severity, each.confidence) == ("error", "confirmed") for each in report.findings)
+
+
 @pytest.mark.parametrize(("torn", "expected"), [(20, "fail"), (2, "inconclusive"), (0, "inconclusive")])
 def test_images_turned_without_their_masks(torn: int, expected: str) -> None:
     drawn = Augmentation(loader="train", workers=0, items=24, random=24, turned=40, torn=torn)

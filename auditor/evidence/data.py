@@ -124,3 +124,16 @@ class Labels(Part):
     ignore_index: int | None = None
     location: Location | None = Field(None, description="The loss call that received them.")
     data_location: Location | None = Field(None, description="The training loader or dataset.")
+
+
+class Tags(Part):
+    """Several yes-or-no labels for each sample, as a binary cross entropy received them, and which are found."""
+
+    steps: int = Field(description="Calls of the loss, those of the steps after the observed ones included.")
+    rows: int
+    ones: tuple[int, ...] = Field(description="Per label, samples that have it.")
+    seen: tuple[int, ...] = Field(description="Per label, such samples in the last third of the calls.")
+    hits: tuple[int, ...] = Field(description="Per label, how many of `seen` were answered yes.")
+    answered: tuple[int, ...] = Field(description="Per label, how often yes was answered there.")
+    weighted: bool = Field(False, description="The loss received weights.")
+    location: Location | None = Field(None, description="The loss call.")

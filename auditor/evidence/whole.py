@@ -8,7 +8,7 @@ from pydantic import Field
 
 from auditor.evidence.augmentation import Augmentation
 from auditor.evidence.base import Frozen, Part
-from auditor.evidence.data import Batches, Inputs, Labels, Targets
+from auditor.evidence.data import Batches, Inputs, Labels, Tags, Targets
 from auditor.evidence.distributed import Ranks
 from auditor.evidence.efficiency import DataWait, FedFromMemory, RetainedGraphs
 from auditor.evidence.evaluation import Comparisons, EvaluationNoise, HeldOutPasses, ModeEffect, Modes, Selection
@@ -82,6 +82,7 @@ class Evidence(Frozen):
     initial_loss: InitialLoss | None = None
     inputs: Inputs | None = None
     labels: Labels | None = None
+    tags: Tags | None = None
     activations: Activations | None = None
     loss_inputs: LossInputs | None = None
     loss_sites: LossSites | None = None

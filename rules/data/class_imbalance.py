@@ -13,12 +13,13 @@ from auditor.declare import (
     Inconclusive,
     Judgement,
     Measured,
+    Missing,
     NotApplicable,
     Options,
     Severity,
     rule,
 )
-from auditor.evidence import ClassWeighted, Labels, PairedReplay, RemedyKind, Trajectory
+from auditor.evidence import ClassWeighted, Labels, PairedReplay, RemedyKind, Tags, Trajectory
 from auditor.paired import compare, untrue
 from auditor.series import middle, tail
 
@@ -40,6 +41,9 @@ class Limits(Options):
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test for that note.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
     min_steps: int = Field(20, ge=1, description="Steps of training before predictions are held against it.")
+    min_tag_steps: int = Field(
+        150, ge=20, description="The same where each sample has several yes-or-no labels, which are found later."
+    )
 
 
 @rule(
@@ -57,7 +61,11 @@ class Limits(Options):
     remedies=(RemedyKind.CLASS_WEIGHTS,),
 )
 def class_imbalance(
-    labels: Labels, trajectory: Trajectory | None, weighted: ClassWeighted | None, limits: Limits
+    labels: Labels | None,
+    tags: Tags | None,
+    trajectory: Trajectory | None,
+    weighted: ClassWeighted | None,
+    limits: Limits,
 ) -> Judgement:
     """A rare class is not predicted, because frequent classes dominate the loss.
 
@@ -86,8 +94,13 @@ def class_imbalance(
     guessing as the loss is, and comes `min-found` of the way to perfect with class weights. Of either kind, a mean
     recall that class weights bring `min-difference` nearer to perfect, significantly, is a note.
 
+    Where each sample has several yes-or-no labels, those are rare that less than one in `max-ratio` + 1 samples has.
+    One of `min-seen` samples or more, of which none is recognised in the last third of at least `min-tag-steps` steps,
+    is a note: a threshold below 0.5 may find what a weight would.
+
     ## When it may be wrong
 
+    - Where labels are ranked and no threshold is applied, those that stay below 0.5 may be just right.
     - Class weights in the loss or a weighted sampler show that the imbalance is dealt with: not judged.
     - Dense labels (segmentation, tokens) have a dominant background by nature. They are judged by experiment alone,
       where the rarest class is never predicted: without and with class weights.
@@ -105,6 +118,11 @@ def class_imbalance(
     loader = DataLoader(train_set, batch_size=64, sampler=sampler)
     ```
     """
+    if labels is None and tags is not None:
+        yield from _of_tags(tags, limits)
+        return
+    if labels is None:
+        raise Missing("labels")
     if labels.per_position and weighted is not None:
         yield from _dense(weighted, labels, limits)
         return
@@ -160,6 +178,45 @@ def class_imbalance(
         )
         return
     yield from _outweighed(weighted, labels, limits)
+
+
+def _of_tags(tags: Tags, limits: Limits) -> Judgement:
+    """Several yes-or-no labels for each sample, of which some are never answered with yes."""
+    if tags.weighted:
+        raise NotApplicable("the loss already weights the labels")
+    rare = [tag for tag, ones in enumerate(tags.ones) if 0 < ones * (limits.max_ratio + 1) < tags.rows]
+    if not rare:
+        raise NotApplicable("none of the labels is rare")
+    judged = [tag for tag in rare if tags.seen[tag] >= limits.min_seen]
+    if tags.steps < limits.min_tag_steps or not judged:
+        raise Inconclusive(
+            f"{count(len(rare), 'label')} of {len(tags.ones)} are rare; needs {count(limits.min_tag_steps, 'step')} "
+            f"and {limits.min_seen} samples of one, saw {tags.steps} and {max(tags.seen[tag] for tag in rare)}"
+        )
+    missed = [tag for tag in judged if tags.hits[tag] == 0]
+    rare_ones = count(len(judged), "rare label")
+    text = f"{len(missed)} of {rare_ones} are never recognised in the last third of {tags.steps} steps"
+    yield Measured(float(len(missed)), 0.0, text)
+    if not missed:
+        return
+    shares = [f"label {tag}: {percent(tags.ones[tag] / tags.rows)} of the samples" for tag in missed]
+    yield Finding(
+        message=(
+            f"{text}, though {count(sum(tags.seen[tag] for tag in missed), 'sample')} there have them: the loss is "
+            "lower by never answering yes, and so is the share of wrong answers"
+        ),
+        where=f"labels {listing([str(tag) for tag in missed])}",
+        location=tags.location,
+        measured=float(len(missed)),
+        limit=0.0,
+        severity=Severity.NOTE,
+        detail=tuple(f"{share}, 0 of {tags.seen[tag]} recognised" for tag, share in zip(missed, shares, strict=True))[
+            :8
+        ],
+        fix="""Weight the ones, `nn.BCEWithLogitsLoss(pos_weight=(1 - rate) / rate)` or its square root, or choose a
+        threshold for each label on validation data; judge by F1 or average precision per label.""",
+        remedies=(),
+    )
 
 
 def _dense(weighted: ClassWeighted, labels: Labels, limits: Limits) -> Judgement:

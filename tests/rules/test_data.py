@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from auditor.evidence import Channel, ClassWeighted, Inputs, Labels, PairedReplay, StandardizedInputs, Trajectory
+from auditor.evidence import Channel, ClassWeighted, Inputs, Labels, PairedReplay, StandardizedInputs, Tags, Trajectory
 from auditor.testing import judge, place
 
 
@@ -233,3 +233,30 @@ def test_too_few_steps_are_inconclusive():
     answer = imbalance(steps=8)
     assert answer.verdict.outcome == "inconclusive"
     assert "8 steps" in answer.verdict.reason
+
+
+def tags(**changes):
+    given = {"steps": 470, "rows": 30_000, "ones": (400, 1500, 9000), "seen": (130, 500, 3000)}
+    given |= {"hits": (0, 210, 2500), "answered": (0, 300, 2900), "location": place(45)}
+    return judge("class-imbalance", Tags(**{**given, **changes}))
+
+
+def test_a_rare_tag_that_is_never_found_is_a_note():
+    (finding,) = tags().findings
+    assert (finding.severity, finding.where, finding.location.line) == ("note", "labels 0", 45)
+    assert "130 samples" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"hits": (1, 210, 2500)}, "pass"),
+        ({"hits": (1, 210, 0)}, "pass"),  # which is not rare
+        ({"weighted": True}, "not-applicable"),
+        ({"ones": (4000, 5000, 9000)}, "not-applicable"),
+        ({"steps": 60}, "inconclusive"),
+        ({"seen": (13, 12, 300)}, "inconclusive"),
+    ],
+)
+def test_tags_that_are_found_or_too_few(changes, outcome):
+    assert tags(**changes).verdict.outcome == outcome

@@ -1,7 +1,8 @@
 """Augmentation that a dataset seeds itself, anew for every sample: the same variation of it in every epoch.
 
 Where a dataset draws its samples whole from such a seed, that is no augmentation. So another seed is put in the place
-of the dataset's own, and only what goes on from there to another variation of the same sample counts.
+of the dataset's own, and only what goes on from there to another variation of the same sample counts. A dataset that
+keeps the number of the epoch has that changed as well: where its samples follow it, it varies them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import torch
 from auditor.probe.samples import TRANSFORMS, content
 
 OTHER = 7_919  # added to every seed
+LATER = (1, 3, 1_000)  # added to the number of the epoch
 
 
 def declares_augmentation(dataset: Any) -> bool:
-    """It keeps a switch or a transform by one of the usual names, one stored sample for each index, and no epoch that
-    its seeds could depend on."""
+    """It keeps a switch or a transform by one of the usual names, or the number of the epoch, and one stored sample for
+    each index; and nothing else of an epoch, which its seeds could depend on."""
     try:
         own, total = vars(dataset), len(dataset)
     except TypeError:
@@ -30,18 +32,21 @@ def declares_augmentation(dataset: Any) -> bool:
     switched = any(name.lstrip("_") in TRANSFORMS and _is_on(value) for name, value in own.items())
     kept = [value for value in own.values() if isinstance(value, list | tuple) or hasattr(value, "shape")]
     stored = any(len(value) == total for value in kept if getattr(value, "shape", (1,)))
-    follows = hasattr(dataset, "set_epoch") or any("epoch" in name for name in own)
-    return switched and stored and not follows
+    epochs = [value for name, value in own.items() if "epoch" in name]
+    known = all(isinstance(value, int) for value in epochs) and (bool(epochs) or not hasattr(dataset, "set_epoch"))
+    return (switched or bool(epochs)) and stored and known
 
 
 def seeded_items(dataset: Any, places: list[Any], until: Callable[[], bool]) -> int:
     """Samples that come out otherwise, and still as the same ones, when the seeds that are set while they are read are
-    others. To be called for samples that come out alike each time."""
+    others. To be called for samples that come out alike each time. 0 where the number of the epoch varies them."""
     found = 0
     for place in places:
         if until():
             break
         before = dataset[place]
+        if _follows_epoch(dataset, place, before):
+            return 0
         with _other_seeds() as seeds:
             after = dataset[place]
         found += bool(seeds) and _varied(before, after)
@@ -50,6 +55,20 @@ def seeded_items(dataset: Any, places: list[Any], until: Callable[[], bool]) -> 
 
 def _is_on(value: Any) -> bool:
     return value is True or callable(value)
+
+
+def _follows_epoch(dataset: Any, place: Any, before: Any) -> bool:
+    kept = {name: value for name, value in vars(dataset).items() if "epoch" in name}
+    try:
+        for later in LATER if kept else ():
+            for name, value in kept.items():
+                setattr(dataset, name, value + later)
+            if content(dataset[place]) != content(before):
+                return True
+    finally:
+        for name, value in kept.items():
+            setattr(dataset, name, value)
+    return False
 
 
 def _varied(before: Any, after: Any) -> bool:

@@ -74,8 +74,9 @@ def duplicated_augmentation(augmentation: Augmentation, limits: Limits) -> Judge
 
     - Augmentation that is a fixed function of the sample's index, and caches, give the same sample every time: they are
       not random, and not judged. The exception is a dataset that keeps a switch or transform for augmentation
-      (`self.augment = True`) and one stored sample for each index, and seeds a generator each time that it is asked for
-      a sample, where another seed gives another input with the same label.
+      (`self.augment = True`), or the number of the epoch, and one stored sample for each index, and seeds a generator
+      each time that it is asked for a sample, where another seed gives another input with the same label, and another
+      number of the epoch does not.
     - A stored generator with a shuffling loader repeats the order of its distortions, and meets other samples each
       time: the harm is smaller then, but augmentations still are not independent.
     - Repeating all epochs on purpose, in a test of reproducibility, has to be waived.
@@ -139,8 +140,12 @@ def _seeded(augmentation: Augmentation) -> Finding:
         measured=1.0,
         limit=1.0,
         confidence=Confidence.CONFIRMED,
-        detail=("the dataset has a switch or a transform for augmentation, and keeps no epoch that a seed depends on",),
-        fix="""Build the generator once, in `__init__`, or draw from the global one: `torch.rand(1)`. Workers need seeds
+        detail=(
+            "the dataset has a switch or a transform for augmentation, or the number of the epoch, and no seed depends "
+            "on an epoch",
+        ),
+        fix="""Take the epoch into the seed, `default_rng([seed, self.epoch, index])`; or build the generator once, in
+        `__init__`, or draw from the global one: `torch.rand(1)`. Workers need seeds
         of their own then.""",
     )
 

@@ -236,7 +236,7 @@ class Seeded(Dataset):
         return len(self.x)
     def __getitem__(self, index):
         rng = np.random.default_rng(index)
-        noise = torch.from_numpy(rng.normal(size=6)).float() if self.augment else 0
+        noise = torch.from_numpy(rng.normal(size=6)).float() if self.augment is not False else 0
         return LABELLED
 loader = DataLoader(Seeded(AUGMENT), batch_size=16)
 """
@@ -246,7 +246,9 @@ loader = DataLoader(Seeded(AUGMENT), batch_size=16)
     ("labelled", "augment", "extra", "seeded"),
     [
         ("self.x[index] + noise, self.y[index]", "True", "rate", 24),
-        ("self.x[index] + noise, self.y[index]", "True", "epoch", 0),  # which its seeds may depend on
+        ("self.x[index] + noise, self.y[index]", "True", "epoch", 24),  # which no seed depends on
+        ("self.x[index] + noise, self.y[index]", "None", "epoch", 24),
+        ("self.x[index] + noise * (1 + self.epoch), self.y[index]", "True", "epoch", 0),
         ("self.x[index] + noise, self.y[index]", "False", "rate", 0),
         ("noise, int(noise.sum() > 0)", "True", "rate", 12),  # made up whole, where the label changes too
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from auditor.evidence import PairedReplay, Reinitialized
+from auditor.evidence import CalmedRecurrence, PairedReplay, Reinitialized
 from auditor.paired import Comparison, compare
 from auditor.series import middle, tail
 
@@ -26,7 +26,7 @@ class RedrawnLimits(Protocol):
     def min_steps(self) -> int: ...
 
 
-def long_looks(again: Reinitialized | None, limits: RedrawnLimits) -> list[PairedReplay]:
+def long_looks(again: Reinitialized | CalmedRecurrence | None, limits: RedrawnLimits) -> list[PairedReplay]:
     """Those with enough steps in both arms."""
     replayed = again.looks if again is not None else ()
     return [look for look in replayed if min(len(look.control), len(look.treated)) >= limits.min_steps]

@@ -151,7 +151,15 @@ from auditor.evidence.sequence import (
     TokenLabels,
     TokenSite,
 )
-from auditor.evidence.signal import ForwardScale, LayerScale, RecurrentScale, Reinitialized, SaturatedLayer, Saturation
+from auditor.evidence.signal import (
+    CalmedRecurrence,
+    ForwardScale,
+    LayerScale,
+    RecurrentScale,
+    Reinitialized,
+    SaturatedLayer,
+    Saturation,
+)
 from auditor.evidence.source import (
     Accumulator,
     FoldLoop,
@@ -194,6 +202,7 @@ __all__ = [
     "BiasedNorm",
     "BroadcastComparison",
     "CallOrder",
+    "CalmedRecurrence",
     "Channel",
     "Choice",
     "ClassWeighted",

@@ -36,6 +36,9 @@ class RecurrentScale(Frozen):
     flat: float | None = Field(
         None, description="Share of gates and candidates with less than 1 % of the largest slope, in the first forward."
     )
+    flat_standardized: float | None = Field(
+        None, description="The same, were each feature of what the layer receives standardized."
+    )
     loaded: bool = False
 
 
@@ -54,6 +57,14 @@ class Reinitialized(Part):
 
     layers: int
     extreme: tuple[str, ...] = Field((), description="Layers redrawn because of the size of their own weights.")
+    looks: tuple[PairedReplay, ...]
+    fidelity: float | None = None
+
+
+class CalmedRecurrence(Part):
+    """Replay with what enters saturated recurrent layers standardized by constants."""
+
+    layers: tuple[str, ...] = Field(description="Names, as in ForwardScale.")
     looks: tuple[PairedReplay, ...]
     fidelity: float | None = None
 

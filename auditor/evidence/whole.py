@@ -53,7 +53,7 @@ from auditor.evidence.precision import LowPrecision, ScaleChange, ScalerUse, Und
 from auditor.evidence.program import Program
 from auditor.evidence.run import Run, Seeding
 from auditor.evidence.sequence import IgnoredLabels, PaddedOutputs, TiedWeights, TokenInfluence, TokenLabels
-from auditor.evidence.signal import ForwardScale, Reinitialized, Saturation
+from auditor.evidence.signal import CalmedRecurrence, ForwardScale, Reinitialized, Saturation
 from auditor.evidence.source import Source
 from auditor.evidence.training import Activations, GradientResets, Gradients, Nonfinite, Trajectory, Updates
 from auditor.evidence.trials import Trials
@@ -114,6 +114,7 @@ class Evidence(Frozen):
     value_clipping: ValueClipping | None = None
     forward_scale: ForwardScale | None = None
     reinitialized: Reinitialized | None = None
+    calmed_recurrence: CalmedRecurrence | None = None
     saturation: Saturation | None = None
     modes: Modes | None = None
     mode_effect: ModeEffect | None = None

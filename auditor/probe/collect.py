@@ -132,6 +132,7 @@ BUILDS_ON = {
     "scale_change": "scaler_use",
     "fed_from_memory": "data_wait",
     "reinitialized": "forward_scale",
+    "calmed_recurrence": "forward_scale",
     "divided_accumulation": "accumulation",
     "standardized_targets": "targets",
     "label_control": "labels",

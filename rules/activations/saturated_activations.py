@@ -17,8 +17,16 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import ForwardScale, RecurrentScale, Reinitialized, RemedyKind, SaturatedLayer, Saturation
-from auditor.paired import Comparison, untrue
+from auditor.evidence import (
+    CalmedRecurrence,
+    ForwardScale,
+    RecurrentScale,
+    Reinitialized,
+    RemedyKind,
+    SaturatedLayer,
+    Saturation,
+)
+from auditor.paired import Comparison, compare, untrue
 
 from ..redrawn import all_better, long_looks
 from ..symptoms import NOT_LEARNING
@@ -45,6 +53,12 @@ class Limits(Options):
     min_large_gain: float = Field(
         0.3, gt=0, lt=1, description="The same share for a loss that makes progress with your weights too."
     )
+    max_driven_gates: float = Field(
+        0.2, gt=0, lt=1, description="Largest share of a recurrent layer's gates that its inputs may make flat."
+    )
+    min_slight_gain: float = Field(
+        0.1, gt=0, lt=1, description="Share of the end loss that standardized inputs of that layer remove, for a note."
+    )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that a look has to have.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -68,7 +82,11 @@ class Limits(Options):
     ),
 )
 def saturated_activations(
-    saturation: Saturation | None, scale: ForwardScale | None, again: Reinitialized | None, limits: Limits
+    saturation: Saturation | None,
+    scale: ForwardScale | None,
+    again: Reinitialized | None,
+    calmed: CalmedRecurrence | None,
+    limits: Limits,
 ) -> Judgement:
     """Most outputs of a tanh or sigmoid layer are stuck at its ends, where the slope is gone.
 
@@ -92,11 +110,17 @@ def saturated_activations(
     layer reads are looked at. The gates inside a recurrent layer are worked out from what it received and returned in
     the first forward; where more than `max-flat-gates` of them are flat and the recurrent weights are more than 3 times
     1 / sqrt(fan-in), the loop is replayed with weights drawn anew, and has to end as much lower as init-scale asks.
+    Where more than `max-driven-gates` are flat, but at most half as many were if each feature of what the layer
+    receives was standardized, the loop is replayed with just that: shifted and scaled by constants, before the layer.
+    It fails where the loss ends as much lower in both looks as init-scale asks; where it ends lower by
+    `min-slight-gain` in both, it is a note.
 
     ## When it may be wrong
 
     - Gates of LSTM and GRU cells, attention weights, squeeze-and-excite factors and the model's last activation are
       left out, told by what becomes of their result: gates are multiplied with something, outputs go to no layer.
+    - Several layers or directions, or packed sequences, are judged by the first layer in its forward direction. Layers
+      that are given a state to start from are judged only together with their results.
     - Units that are to become binary (hashing, straight-through estimators) start unsaturated, and pass at the start.
     - It is a statistic: whether the saturation costs anything is for vanishing-gradients and the loss to say.
 
@@ -117,6 +141,7 @@ def saturated_activations(
     judged = [layer for layer in layers if layer.units > 0 and layer.samples >= limits.min_samples]
     for each in gated if better else ():
         yield _gates(each, better, limits)
+    yield from _driven(recurrent, calmed, limits)
     if not judged and recurrent:
         worst_gates = max(recurrent, key=lambda each: each.flat or 0.0)
         share = f"{percent(worst_gates.flat or 0.0)} of the gates of {named(worst_gates.name)} are flat at the start"
@@ -184,6 +209,42 @@ def _gates(layer: RecurrentScale, looks: list[Comparison], limits: Limits) -> Fi
         confidence=Confidence.CONFIRMED,
         detail=(f"its recurrent weights have {number(layer.gain)} times the std 1 / sqrt(fan-in)",),
     )
+
+
+def _driven(recurrent: list[RecurrentScale], calmed: CalmedRecurrence | None, limits: Limits) -> Judgement:
+    """Layers that are saturated by the scale of what they receive."""
+    if calmed is None or untrue(calmed.fidelity, limits.max_fidelity):
+        return
+    looks = long_looks(calmed, limits)
+    better = all_better(looks, limits)
+    slightly = [compare(look) for look in looks]
+    ahead = len(slightly) > 1 and all(
+        look.gain >= limits.min_slight_gain and look.p_value <= limits.max_p_value and not look.treated_diverged
+        for look in slightly
+    )
+    if not better and not ahead:
+        return
+    shown = (better or slightly)[0]
+    for layer in recurrent:
+        if layer.name in calmed.layers and (layer.flat or 0.0) > limits.max_driven_gates:
+            yield Finding(
+                message=(
+                    f"{percent(layer.flat or 0.0)} of the units of {named(layer.name)} are flat from the start, by the "
+                    f"scale of what it receives; with that standardized the loss after {count(shown.steps, 'step')} is "
+                    f"{number(shown.treated_end)} instead of {number(shown.control_end)}"
+                ),
+                where=layer.name,
+                location=layer.location,
+                measured=layer.flat or 0.0,
+                limit=limits.max_driven_gates,
+                severity=Severity.WARNING if better else Severity.NOTE,
+                confidence=Confidence.CONFIRMED,
+                detail=(f"with standardized inputs {percent(layer.flat_standardized or 0.0)} of them would be",),
+                fix=(
+                    "Bring what the layer receives to unit scale: standardize the data, leave out a factor on "
+                    "embeddings, or put a normalization before it."
+                ),
+            )
 
 
 def _share(layer: SaturatedLayer) -> float:

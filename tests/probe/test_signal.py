@@ -234,4 +234,52 @@ def test_gates_are_those_that_torch_computes():
     out = layer(x)
     flat = (1 - out[0] ** 2 < 0.01).float().mean()  # the slope of tanh, from its result
     assert float(recurrent.flat_share(layer, (x,), out)) == pytest.approx(float(flat), abs=1e-3)
-    assert recurrent.flat_share(torch.nn.GRU(3, 5, num_layers=2), (x,), out) is None
+    assert recurrent.flat_share(torch.nn.GRU(3, 5), (x, torch.zeros(1, 7, 5)), out) is None  # begins elsewhere
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_states_that_the_layer_keeps_to_itself_are_worked_out(kind):
+    """Of several layers and directions, and of packed sequences: the same as of the first layer alone."""
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    from auditor.probe import recurrent
+
+    torch.manual_seed(0)
+    deep = getattr(torch.nn, kind)(3, 5, num_layers=2, bidirectional=True, batch_first=True)
+    alone = getattr(torch.nn, kind)(3, 5, batch_first=True)
+    alone.load_state_dict({name: deep.state_dict()[name] for name in alone.state_dict()})
+    x = 6 * torch.randn(6, 7, 3)
+    expected = float(recurrent.flat_share(alone, (x,), alone(x)))
+    assert expected > 0.1
+    assert float(recurrent.flat_share(deep, (x,), deep(x))) == pytest.approx(expected, abs=1e-6)
+    packed = pack_padded_sequence(x, torch.full((6,), 7), batch_first=True)
+    assert float(recurrent.flat_share(deep, (packed,), deep(packed))) == pytest.approx(expected, abs=1e-6)
+    found = recurrent.entering(deep, (packed,))
+    calm = (x - x.mean((0, 1))) / x.std((0, 1), unbiased=False)
+    plain = deep(calm)[0]
+    handle = recurrent.standardized(deep, found)
+    given = pad_packed_sequence(deep(packed)[0], batch_first=True)[0], deep(x)[0]
+    handle.remove()
+    assert all(torch.allclose(each, plain, atol=1e-5) for each in (*given, deep(calm)[0]))
+    assert float(found.flat) == pytest.approx(float(recurrent.flat_share(alone, (calm,), alone(calm))), abs=1e-6)
+
+
+SATURATED = RECURRENT.replace("            nn.init.normal_(p, std=STD)", "            pass").replace(
+    "x.view(-1, 4, 2)", "SCALE * x.view(-1, 4, 2)"
+)
+
+
+@pytest.mark.parametrize("scale", [100.0, 1.0])
+def test_a_layer_that_its_inputs_saturate_is_calmed(zygote, scale):
+    model = SATURATED.replace("KIND", "nn.RNN(2, 16, num_layers=2, batch_first=True)").replace("SCALE", str(scale))
+    seen = probe(zygote, model, steps=2000, experiments=True, parts=("calmed_recurrence", "forward_scale"))
+    (layer,) = seen["forward_scale"].recurrent
+    if scale == 1.0:
+        assert "not-applicable" in seen.absent("calmed_recurrence")
+        return
+    assert layer.flat > 0.5 > 10 * layer.flat_standardized
+    part = seen["calmed_recurrence"]
+    assert part.layers == ("r",)
+    assert part.fidelity == 0
+    assert part.looks[0].control[0] != part.looks[0].treated[0]

@@ -8,6 +8,7 @@ import pytest
 
 from auditor.evidence import (
     Activations,
+    CalmedRecurrence,
     ForwardScale,
     FrozenEarly,
     Gradients,
@@ -242,6 +243,31 @@ def test_recurrent_weights_that_are_too_large(experiment, found):
         assert bool(judge(rule, recurrent(5.7, 0.2), chosen).findings) == found
     assert judge("saturated-activations", recurrent(5.7, 0.01), chosen).findings == ()
     assert judge("saturated-activations", recurrent(0.6, 0.2)).findings == ()
+
+
+NEARLY = [0.8 * loss for loss in LEARNING]
+
+
+def calmed(control, treated, looks=2, fidelity=0.0):
+    look = PairedReplay(start="initial", control=tuple(control), treated=tuple(treated))
+    return CalmedRecurrence(layers=("gru",), looks=(look,) * looks, fidelity=fidelity)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "severity"),
+    [
+        (calmed(STUCK, LEARNING), "warning"),
+        (calmed(LEARNING, NEARLY), "note"),
+        (calmed(LEARNING, LEARNING), None),
+        (calmed(LEARNING, NEARLY, looks=1), None),
+        (calmed(STUCK, LEARNING, fidelity=0.5), None),
+    ],
+    ids=["stuck", "a little slower", "the same", "one look", "not repeatable"],
+)
+def test_a_recurrent_layer_that_its_inputs_saturate(experiment, severity):
+    found = judge("saturated-activations", recurrent(0.6, 0.7), experiment).findings
+    assert [str(each.severity) for each in found] == ([severity] if severity else [])
+    assert judge("saturated-activations", recurrent(0.6, 0.1), experiment).findings == ()
 
 
 def test_hidden_weights_of_an_odd_size():

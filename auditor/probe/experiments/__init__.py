@@ -5,10 +5,9 @@
 3. Looks at the model or at single steps, a handful of steps each: do two evaluations agree, what do the modes change,
    does one sample or a later token reach an output, does the loss scale matter?
 4. Whether the loop can learn: a tiny subset by heart, and with its inputs taken away.
-5. What keeps it from learning, by paired replays: the rate too high, the early layers, the initial weights, divided
-   losses, the penalty, the scale of inputs and of targets, the order of the batches, the weights of the classes, the
-   rate too low. Most
-   end at once where nothing suspicious was observed.
+5. What keeps it from learning, by paired replays: the rate too high, the early layers, the initial weights, what
+   enters recurrent layers, divided losses, the penalty, the scale of inputs and of targets, the order of the batches,
+   the weights of the classes, the rate too low. Most end at once where nothing suspicious was observed.
 6. What only measures: the noise of the batches. And what takes the most steps: learning shuffled labels, in a loop
    that has learned nothing so far.
 7. What may drive the loop into divergence, or change the shape of its batches, on purpose: the sweep comes last.
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from auditor.probe.experiments.calmed_recurrence import calmed_recurrence
 from auditor.probe.experiments.class_weighted import class_weighted
 from auditor.probe.experiments.cross_sample import cross_sample
 from auditor.probe.experiments.divided_accumulation import divided_accumulation
@@ -91,6 +91,7 @@ def plan(probe: Probe) -> list[Planned]:
         ("lower_rate", "replay at a quarter of the rate", 120, 0.6, lower_rate),
         ("frozen_early", "freeze the early layers", 60, 0.5, frozen_early),
         ("reinitialized", "replay from other initial weights", 100, 0.6, reinitialized),
+        ("calmed_recurrence", "calm recurrent layers", 480, 0.6, calmed_recurrence),
         ("divided_accumulation", "replay with divided losses", 120, 0.6, divided_accumulation),
         ("penalty_off", "replay without the weight penalty", 82, 0.6, penalty_off),
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),

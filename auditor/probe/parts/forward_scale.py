@@ -36,6 +36,7 @@ class ForwardScaleCollector(Collector):
         self.modules: list[nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d] = []  # in the order of the layers of the part
         self.activations: list[str] = []
         self.recurrent: list[nn.Module] = []
+        self.entering: list[recurrent.Entering | None] = []  # of each recurrent layer
         self._gains: list[tuple[torch.Tensor, torch.Tensor | None]] = []  # of each: gain, share of flat gates
         self._stds: list[torch.Tensor] = []
         self._signals: list[torch.Tensor] = []
@@ -67,6 +68,7 @@ class ForwardScaleCollector(Collector):
             if size is not None and len(self.recurrent) < MOST_LAYERS:
                 self.recurrent.append(module)
                 self._gains.append((size, recurrent.flat_share(module, args, result)))
+                self.entering.append(recurrent.entering(module, args))
         if not isinstance(module, WEIGHTED) or not isinstance(result, torch.Tensor) or result.numel() < 2:
             return
         weight = held(module, "weight")
@@ -125,13 +127,14 @@ class ForwardScaleCollector(Collector):
         )
 
     def _recurrent(self, known: Any, names: dict[int, str]) -> Iterator[RecurrentScale]:
-        for module, (size, flat) in zip(self.recurrent, self._gains, strict=True):
+        for module, (size, flat), given in zip(self.recurrent, self._gains, self.entering, strict=True):
             yield RecurrentScale(
                 name=names.get(id(module)) or known.name(module),
                 kind=type(module).__name__,
                 location=self.probe.program.location_of(module),
                 gain=float(f"{fetch([size])[0]:.4g}"),
                 flat=float(f"{fetch([flat])[0]:.4g}") if flat is not None else None,
+                flat_standardized=float(f"{fetch([given.flat])[0]:.4g}") if given is not None else None,
                 loaded=from_outside(self.probe.program, known.path(module)),
             )
 

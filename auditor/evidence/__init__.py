@@ -118,6 +118,7 @@ from auditor.evidence.optimization import (
 )
 from auditor.evidence.order import OrderControl, SampleOrder
 from auditor.evidence.precision import (
+    FullPrecision,
     LostUpdates,
     LowPrecision,
     ScaleChange,
@@ -236,6 +237,7 @@ __all__ = [
     "Frozen",
     "FrozenEarly",
     "FrozenStart",
+    "FullPrecision",
     "GradientReach",
     "GradientReset",
     "GradientResets",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from auditor.evidence.base import Frozen, Location, Part
+from auditor.evidence.experiments import PairedReplay
 
 
 class ScaledClip(Frozen):
@@ -103,6 +104,13 @@ class LostUpdates(Frozen):
     tested: int
     stuck: float = Field(description="Share of `tested` still unchanged after `repeats` steps in the stored precision.")
     agreement: float = Field(1.0, description="Share of elements in which the copy's first step equals the real step.")
+
+
+class FullPrecision(Part):
+    """Replay with the weights that are stored in half precision, and what the optimizer does to them, in float32."""
+
+    looks: tuple[PairedReplay, ...]
+    fidelity: float | None = None
 
 
 class LowPrecision(Part):

@@ -49,7 +49,7 @@ from auditor.evidence.optimization import (
     ValueClipping,
 )
 from auditor.evidence.order import OrderControl, SampleOrder
-from auditor.evidence.precision import LowPrecision, ScaleChange, ScalerUse, Underflow
+from auditor.evidence.precision import FullPrecision, LowPrecision, ScaleChange, ScalerUse, Underflow
 from auditor.evidence.program import Program
 from auditor.evidence.run import Run, Seeding
 from auditor.evidence.sequence import IgnoredLabels, PaddedOutputs, TiedWeights, TokenInfluence, TokenLabels
@@ -114,6 +114,7 @@ class Evidence(Frozen):
     value_clipping: ValueClipping | None = None
     forward_scale: ForwardScale | None = None
     reinitialized: Reinitialized | None = None
+    full_precision: FullPrecision | None = None
     calmed_recurrence: CalmedRecurrence | None = None
     saturation: Saturation | None = None
     modes: Modes | None = None

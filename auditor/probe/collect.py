@@ -133,6 +133,7 @@ BUILDS_ON = {
     "fed_from_memory": "data_wait",
     "reinitialized": "forward_scale",
     "calmed_recurrence": "forward_scale",
+    "full_precision": "low_precision",
     "divided_accumulation": "accumulation",
     "standardized_targets": "targets",
     "label_control": "labels",

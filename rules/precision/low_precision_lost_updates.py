@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Options, Severity, rule
-from auditor.evidence import LostUpdates, LowPrecision, RemedyKind
+from auditor.evidence import FullPrecision, LostUpdates, LowPrecision, RemedyKind
+from auditor.paired import Comparison, compare, untrue
 from auditor.series import middle
 
 from ..symptoms import NOT_LEARNING
@@ -31,6 +32,16 @@ class Limits(Options):
     min_agreement: float = Field(
         0.95, gt=0, le=1, description="Least share of elements in which a copy's step has to equal the real one."
     )
+    min_harmful_share: float = Field(
+        0.1, gt=0, lt=1, description="Least share of elements left as they are, where replays show that it does harm."
+    )
+    min_gain: float = Field(
+        0.3, gt=0, lt=1, description="Share of the end loss that weights in float32 remove, for a warning."
+    )
+    min_slight_gain: float = Field(0.1, gt=0, lt=1, description="The same for a note.")
+    max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
+    min_replayed: int = Field(60, ge=12, description="Steps that a replay has to have.")
+    max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
     min_step: int = Field(9, ge=0, description="Step before which a look is too early: rates are often warmed up.")
 
 
@@ -48,7 +59,7 @@ class Limits(Options):
     ),
     remedies=(RemedyKind.FULL_PRECISION,),
 )
-def low_precision_lost_updates(low: LowPrecision, limits: Limits) -> Judgement:
+def low_precision_lost_updates(low: LowPrecision, full: FullPrecision | None, limits: Limits) -> Judgement:
     """Nearly all updates are rounded away, because the weights are stored in half precision.
 
     ## What it does
@@ -73,12 +84,19 @@ def low_precision_lost_updates(low: LowPrecision, limits: Limits) -> Judgement:
     float32 copies or a compensation term, up to 0.3 with stochastic rounding). At least `min-tested` elements have to
     be testable, and the copy's step has to equal the real one in `min-agreement` of the elements.
 
+    Where fewer updates are lost, it is not known from that whether the rest is enough. So where a step leaves
+    `min-harmful-share` or more of the elements unchanged, the loop is replayed with weights, updates and the model's
+    computation in float32: the same first weights, batches and random numbers. Two looks that end lower by `min-gain`
+    are a warning, by `min-slight-gain` a note.
+
     ## When it may be wrong
 
     - Optimizers that keep float32 copies, round stochastically or carry a compensation term move their weights over
       many steps, and pass, whatever single steps look like.
     - Weights in float32 under autocast are not in question.
     - While the learning rate is warmed up, updates are smaller than they will be; then there is no verdict.
+    - A replay in float32 also computes more exactly, and goes around the recorded batches alone; what that gains is
+      small beside lost updates, but it is not told apart from them.
     - The gradients of real steps differ, and single large ones may get through. A program with a lost share just above
       the limit still learns, slowly.
 
@@ -110,13 +128,47 @@ def low_precision_lost_updates(low: LowPrecision, limits: Limits) -> Judgement:
     if stuck <= limits.min_stuck_share:
         account += ", but many steps change them" if unchanged > limits.max_lost_share else ""
         yield Measured(min(unchanged, limits.max_lost_share), limits.max_lost_share, account)
-        return
-    yield Measured(unchanged, limits.max_lost_share, account)
-    if unchanged <= limits.max_lost_share:
+    else:
+        yield Measured(unchanged, limits.max_lost_share, account)
+    if stuck <= limits.min_stuck_share or unchanged <= limits.max_lost_share:
+        if not low.rising_rate and unchanged >= limits.min_harmful_share:
+            yield from _harmful(low, full, unchanged, limits)
         return
     if low.rising_rate:
         raise Inconclusive("the learning rate is still rising, and updates with it")
     yield _finding(low, clear, unchanged, limits)
+
+
+def _harmful(low: LowPrecision, full: FullPrecision | None, unchanged: float, limits: Limits) -> Judgement:
+    """Not nearly all updates are lost, but so many that the loss ends higher for it."""
+    if full is None or untrue(full.fidelity, limits.max_fidelity):
+        return
+    looks = [look for look in map(compare, full.looks) if look.steps >= limits.min_replayed]
+    if len(looks) < 2 or not all(_lower(look, limits) for look in looks):
+        return
+    shown, large = looks[0], all(look.gain >= limits.min_gain for look in looks)
+    yield Finding(
+        message=(
+            f"a step of {low.optimizer} leaves {percent(unchanged)} of the weights that it should change as they were, "
+            f"because they are stored in {low.dtype}; with float32 the loss after {count(shown.steps, 'step')} is "
+            f"{number(shown.treated_end)} instead of {number(shown.control_end)}"
+        ),
+        where=low.optimizer,
+        location=low.dtype_location or low.location,
+        measured=unchanged,
+        limit=limits.min_harmful_share,
+        severity=Severity.WARNING if large else Severity.NOTE,
+        confidence=Confidence.CONFIRMED,
+        detail=tuple(
+            f"look {place}: loss {number(look.control_end)} as it is, {number(look.treated_end)} in float32, from "
+            f"{number(look.first)} (p = {number(look.p_value)})"
+            for place, look in enumerate(looks, 1)
+        ),
+    )
+
+
+def _lower(look: Comparison, limits: Limits) -> bool:
+    return look.gain >= limits.min_slight_gain and look.p_value <= limits.max_p_value and not look.treated_diverged
 
 
 def _shares(look: LostUpdates) -> bool:

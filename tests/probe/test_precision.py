@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from auditor.paired import compare
+
 approx = pytest.approx
 LOOP = """
 import torch
@@ -350,6 +352,17 @@ def test_a_schedule_and_two_groups(zygote):
     part = stored(zygote, kind)["low_precision"]
     assert part.looks[0].agreement == 1.0
     assert part.looks[0].unchanged > 0.9
+
+
+@pytest.mark.parametrize(("kind", "better"), [("Plain", True), ("Master", False)])
+def test_weights_in_float32(zygote, kind, better):
+    """What an optimizer keeps exactly anyhow is not learned better."""
+    script = STORED.replace("KIND", f"{kind}(model.parameters(), lr=3e-3)").replace("DTYPE", "bfloat16")
+    script = "\n".join(line for line in script.splitlines() if "note(" not in line).replace("range(40)", "range(900)")
+    seen = zygote.probe(script, parts=("full_precision", "low_precision"), steps=32, experiments=True)
+    assert seen["low_precision"].looks[0].unchanged > 0.1
+    found = compare(seen["full_precision"].looks[0])
+    assert found.gain > 0.1 if better else abs(found.gain) < 0.05
 
 
 def test_float32_weights_are_no_matter(zygote):

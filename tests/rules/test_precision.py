@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from auditor.evidence import LostUpdates, LowPrecision, ScaleChange, ScaledClip, ScalerUse, Underflow, UnscaledShare
+from auditor.evidence import (
+    FullPrecision,
+    LostUpdates,
+    LowPrecision,
+    PairedReplay,
+    ScaleChange,
+    ScaledClip,
+    ScalerUse,
+    Underflow,
+    UnscaledShare,
+)
 from auditor.testing import judge, place
 
 
@@ -224,3 +234,29 @@ def test_gradients_limited_by_hand_under_the_scale():
     assert "2 times as large" in finding.message
     for other in (change(1.0), change(1.3)):
         assert clipping((), other).verdict.outcome == "not-applicable"
+
+
+STORED = {"optimizer": "AdamW", "dtype": "bfloat16", "elements": 50_000, "share": 1.0}
+IN_BF16 = tuple(0.5 * 0.99**step for step in range(90))
+
+
+@pytest.mark.parametrize(
+    ("factor", "looks", "fidelity", "severity"),
+    [
+        (0.6, 2, 0.0, "warning"),
+        (0.85, 2, 0.0, "note"),
+        (0.95, 2, 0.0, None),
+        (0.6, 1, 0.0, None),
+        (0.6, 2, 0.5, None),
+    ],
+)
+def test_some_lost_updates_count_where_float32_ends_lower(factor, looks, fidelity, severity):
+    replay = PairedReplay(start="initial", control=IN_BF16, treated=tuple(factor * loss for loss in IN_BF16))
+    full = FullPrecision(looks=(replay,) * looks, fidelity=fidelity)
+    some = LowPrecision(looks=(look(9, unchanged=0.3, stuck=0.05),) * 2, **STORED)
+    found = judge("low-precision-lost-updates", some, full).findings
+    assert [str(each.severity) for each in found] == ([severity] if severity else [])
+    few = LowPrecision(looks=(look(9, unchanged=0.05, stuck=0.05),) * 2, **STORED)
+    assert judge("low-precision-lost-updates", few, full).findings == ()
+    rising = some.model_copy(update={"rising_rate": True})
+    assert judge("low-precision-lost-updates", rising, full).findings == ()

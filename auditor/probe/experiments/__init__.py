@@ -6,8 +6,9 @@
    does one sample or a later token reach an output, does the loss scale matter?
 4. Whether the loop can learn: a tiny subset by heart, and with its inputs taken away.
 5. What keeps it from learning, by paired replays: the rate too high, the early layers, the initial weights, what
-   enters recurrent layers, divided losses, the penalty, the scale of inputs and of targets, the order of the batches,
-   the weights of the classes, the rate too low. Most end at once where nothing suspicious was observed.
+   enters recurrent layers, the precision of the weights, divided losses, the penalty, the scale of inputs and of
+   targets, the order of the batches, the weights of the classes, the rate too low. Most end at once where nothing
+   suspicious was observed.
 6. What only measures: the noise of the batches. And what takes the most steps: learning shuffled labels, in a loop
    that has learned nothing so far.
 7. What may drive the loop into divergence, or change the shape of its batches, on purpose: the sweep comes last.
@@ -28,6 +29,7 @@ from auditor.probe.experiments.divided_accumulation import divided_accumulation
 from auditor.probe.experiments.dropout_shift import dropout_shifts
 from auditor.probe.experiments.from_memory import fed_from_memory, no_waiting
 from auditor.probe.experiments.frozen_early import frozen_early
+from auditor.probe.experiments.full_precision import full_precision
 from auditor.probe.experiments.graph_cuts import graph_cuts
 from auditor.probe.experiments.held_weights import held_weights
 from auditor.probe.experiments.higher_rate import higher_rate
@@ -92,6 +94,7 @@ def plan(probe: Probe) -> list[Planned]:
         ("frozen_early", "freeze the early layers", 60, 0.5, frozen_early),
         ("reinitialized", "replay from other initial weights", 100, 0.6, reinitialized),
         ("calmed_recurrence", "calm recurrent layers", 480, 0.6, calmed_recurrence),
+        ("full_precision", "replay with weights in float32", 960, 0.6, full_precision),
         ("divided_accumulation", "replay with divided losses", 120, 0.6, divided_accumulation),
         ("penalty_off", "replay without the weight penalty", 82, 0.6, penalty_off),
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STEPS = 180  # recurrent networks take their time before they fall
 FEWEST = 20
+SPARE = 10  # steps between the arms
 FLAT = 0.2  # of the gates and candidates
 CALMED = 0.5  # of these, that may be flat with standardized inputs: else it is not the inputs that saturate them
 
@@ -42,7 +43,7 @@ def calmed_recurrence(probe: Probe) -> Experiment:
         while hooks:
             hooks.pop().remove()
 
-    steps = min(STEPS, probe.director.affordable_steps() // 4)  # two looks of two arms
+    steps = min(STEPS, probe.director.affordable_steps() // 4 - SPARE)  # two looks of two arms
     looks = yield from paired_looks(probe, "calm recurrent layers", steps, FEWEST, prepare=calm, undo=release)
     names = tuple(name for name, _, _ in chosen)
     return CalmedRecurrence(layers=names, looks=tuple(looks), fidelity=probe.fidelity)

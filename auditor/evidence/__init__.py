@@ -65,6 +65,7 @@ from auditor.evidence.leakage import (
     SamplePair,
     Split,
     TwinPair,
+    WindowOverlap,
 )
 from auditor.evidence.learning import HeldWeights, HigherRate, RateAhead, RateLook
 from auditor.evidence.loss import (
@@ -372,6 +373,7 @@ __all__ = [
     "Updates",
     "ValueClipping",
     "WholeFit",
+    "WindowOverlap",
     "ZeroStart",
     "ZeroStarts",
     "is_flag",

@@ -75,6 +75,22 @@ class FedRows(Frozen):
         0, description="Of these, with the first steps inside one window that was trained on, and the last in one."
     )
     own: float = Field(0.0, description="Of the rows of one evaluating forward, the share that repeats another of it.")
+    agreement: float = Field(
+        1.0, description="Largest likely share of pairs of different rows that agree where rows agree least."
+    )
+    inputs: int = Field(1, description="Tensors that the model is given for a row, compared together.")
+    location: Location | None = None
+
+
+class WindowOverlap(Frozen):
+    """Windows of series that a held-out loader hands out, and whether training windows hold their steps."""
+
+    training: str
+    held_out: str
+    windows: int = Field(description="Compared, whose values tell them apart.")
+    overlapping: int = Field(
+        description="Of these, with the first steps inside one training window and the last in one, at another place."
+    )
     location: Location | None = None
 
 
@@ -85,6 +101,7 @@ class Leakage(Part):
     trivial_samples: int = Field(0, description="Near-constant samples left out.")
     sample_values: int = Field(0, description="Numbers in one sample: few values make chance repeats likely.")
     trained: tuple[HeldOutTrained, ...] = ()
+    windows: tuple[WindowOverlap, ...] = ()
     fed: FedRows | None = Field(None, description="Where no loader hands out what is held out.")
 
 

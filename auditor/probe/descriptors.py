@@ -22,7 +22,7 @@ class Undescribable(Exception):
 def describe(sample: Any) -> tuple[Literal["image", "vector"], torch.Tensor] | None:
     """(kind, 1-d float tensor); None for a sample without contrast. Raises Undescribable for kinds of data whose
     distances say nothing: tokens, text, a few numbers."""
-    values = _values(sample)
+    values = values_of(sample)
     if values is None or not values.numel():
         raise Undescribable("the samples are no images and no vectors of numbers")
     picture = _picture(values)
@@ -41,7 +41,8 @@ def describe(sample: Any) -> tuple[Literal["image", "vector"], torch.Tensor] | N
     )
 
 
-def _values(sample: Any) -> torch.Tensor | None:
+def values_of(sample: Any) -> torch.Tensor | None:
+    """The largest of its tensors, or of what may become one."""
     if isinstance(sample, Mapping):
         sample = list(sample.values())
     found = [tensor for tensor in tensors(sample) if tensor.layout == torch.strided]

@@ -13,6 +13,7 @@ from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
 from auditor.probe.samplerows import shown
 from auditor.probe.samples import Samples, Unreadable, read_samples
+from auditor.probe.windowscan import scan_windows
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -84,7 +85,7 @@ def _compare(
         until = now + (deadline - now) * (index + 1) / slots
         read.append(read_samples(record.loader.dataset, chosen(record.loader), until))
     trains, helds = read[: len(training)], read[len(training) :]
-    overlaps = []
+    overlaps, windows = [], []
     for train_record, train in zip(training, trains, strict=True):
         for held_record, held in zip(held_out, helds, strict=True):
             # In cross-validation every fold has a model of its own. A loader that was not used yet is the latest one's.
@@ -92,8 +93,11 @@ def _compare(
                 continue
             identity, matches = _matches(train, held)
             overlaps.append(_overlap(train_record, train, held_record, held, identity, matches))
-            every = held.base_indices if identity else held.hashes
-            keep(probe, RemedyKind.DROP_KNOWN, held_record, [position for _, position in matches], every)
+            known, every = [position for _, position in matches], held.base_indices if identity else held.hashes
+            if not matches and (seen := scan_windows((train_record, train), (held_record, held), deadline)) is not None:
+                known = seen[1]
+                windows.append(seen[0])
+            keep(probe, RemedyKind.DROP_KNOWN, held_record, known, every)
     unreadable = next((samples.unreadable for samples in read if samples.unreadable), "")
     if unreadable and not any(overlap.shared for overlap in overlaps):
         raise Unreadable(unreadable)
@@ -108,6 +112,7 @@ def _compare(
         overlaps=tuple(overlap for overlap in overlaps if overlap.shared),
         duplicates_in_training=len(first.hashes) - len(set(first.hashes.values())),
         trivial_samples=sum(samples.trivial for samples in read),
+        windows=tuple(each for each in windows if each.overlapping),
         sample_values=max((samples.values for samples in read), default=0),
     )
     return leakage, incomplete

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic import Field
 
@@ -23,11 +24,13 @@ from auditor.evidence import (
     HeldOutTrained,
     Inputs,
     Leakage,
+    Location,
     Overlap,
     Remedy,
     RemedyKind,
     Source,
     Split,
+    WindowOverlap,
 )
 
 from ..words import count, percent
@@ -92,10 +95,15 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | N
 
     Where the held-out data do not come from a loader, the rows that the model is fed are compared instead: those of
     each training step with those of an evaluation whose data the script itself calls held-out (`accuracy(x_test)`).
-    Of text cut into windows anywhere, runs of 24 tokens are. Windows of a series of measured numbers fail, too, where
-    both their first and their last 8 steps are found, bit for bit, at another place of windows that were trained on:
-    windows that overlap were split at random. It fails above `max-fed-share`, where the rate of repeats
-    between the first two steps, or within the evaluation, does not explain it (`chance-margin`).
+    A model of several inputs is compared by all of them together. Of text cut into windows anywhere, runs of 24 tokens
+    are. It fails above `max-fed-share`, where the rate of repeats between the first two steps, or within the
+    evaluation, does not explain it (`chance-margin`). Repeats within the evaluation explain no more than chance can:
+    two different rows that come to be equal by chance agree in every column, and how seldom they agree in the column
+    that tells them best is counted. What repeats beyond that was copied before the split.
+
+    Windows of a series of measured numbers fail, too, with loaders and without, where both their first and their last 8
+    steps are found, bit for bit, at another place of windows that were trained on, for more than `max-fed-share` of
+    them: windows that overlap were split at random.
 
     How far off the held-out loss is because of it is tried on the loop: after up to 480 replayed steps the weights are
     held, and 24 batches of held-out samples that are training samples are compared with 24 of the others. It takes
@@ -166,11 +174,24 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | N
     read = sum(split.hashed for split in held_out)
     partly = "" if all(split.complete for split in (*training, *held_out)) else " (only a part could be read)"
     text = f"{percent(worst)} of {count(read, 'held-out sample')} are training samples{partly}"
+    cut = [each for each in leakage.windows if not faulty and _cut_before_the_split(each, limits)]
+    if cut:
+        worst = max(each.overlapping / each.windows for each in cut)
+        text = f"{percent(worst)} of the held-out windows overlap with training windows at both ends"
     yield Measured(worst, 0.0, "; ".join([text, *dict.fromkeys(spared)]))
-    if not faulty and read < limits.min_hashed and partly:
+    if not faulty and not cut and read < limits.min_hashed and partly:
         raise Inconclusive(f"only {count(read, 'held-out sample')} could be read, needs {limits.min_hashed}")
     for overlap in sorted(faulty, key=_share, reverse=True):
         yield _finding(overlap, splits, leakage, base, limits)
+    for seen in cut:
+        finding = _overlapping(seen.held_out, seen.windows, seen.overlapping, seen.location, limits)
+        yield replace(finding, remedies=(Remedy(kind=RemedyKind.DROP_KNOWN, subject=seen.held_out),))
+
+
+def _cut_before_the_split(seen: WindowOverlap, limits: Limits) -> bool:
+    if seen.held_out.lower().startswith("train"):  # evaluates training data, as its name says
+        return False
+    return seen.windows >= limits.min_hashed and seen.overlapping > limits.max_fed_share * seen.windows
 
 
 def _folds(loop: FoldLoop) -> Finding:
@@ -218,12 +239,17 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
         )
     if share <= limits.max_fed_share and fed.overlapping > limits.max_fed_share * fed.windows:
         if fed.windows >= limits.min_hashed:
-            yield _overlapping(fed, limits)
+            yield _overlapping(fed.name, fed.windows, fed.overlapping, fed.location, limits)
         return
     if share <= limits.max_fed_share:
         if fed.text and fed.repeated < limits.min_repeated:
             raise Inconclusive(
                 f"the text is too long for the probe: only {percent(fed.repeated)} of what was trained on came twice"
+            )
+        if fed.inputs > 1 and fed.repeated < limits.min_repeated:
+            raise Inconclusive(
+                f"the {fed.inputs} inputs of the model hardly ever come twice together ({percent(fed.repeated)}), in "
+                "training neither: what differs may be no part of the data"
             )
         return
     if share <= limits.chance_margin * _by_chance(fed) or (fed.text and share < fed.repeated / limits.chance_margin):
@@ -245,15 +271,15 @@ def _fed(fed: FedRows, limits: Limits) -> Judgement:
     )
 
 
-def _overlapping(fed: FedRows, limits: Limits) -> Finding:
-    share = fed.overlapping / fed.windows
+def _overlapping(name: str, windows: int, overlapping: int, location: Location | None, limits: Limits) -> Finding:
+    share = overlapping / windows
     return Finding(
         message=(
-            f"{fed.overlapping} of {count(fed.windows, 'window')} of {fed.name} ({percent(share)}) overlap at both "
+            f"{overlapping} of {count(windows, 'window')} of {name} ({percent(share)}) overlap at both "
             "ends with windows that had been trained on, bit for bit: those that share their steps are split at random"
         ),
-        where=fed.name,
-        location=fed.location,
+        where=name,
+        location=location,
         measured=share,
         limit=limits.max_fed_share,
         confidence=Confidence.CONFIRMED,
@@ -264,8 +290,10 @@ def _overlapping(fed: FedRows, limits: Limits) -> Finding:
 
 def _by_chance(fed: FedRows) -> float:
     """The share to expect of an honest split of data that repeat themselves: as often as the steps do, or, for rows,
-    as often as those of the evaluation do among themselves, for as many more as were trained on."""
-    among = 0.0 if fed.text else fed.own * fed.trained / max(1, fed.rows)
+    as often as those of the evaluation do among themselves, for as many more as were trained on. Rows that are equal
+    by chance agree in every column, so never more often than different rows do in the column that tells them best:
+    what repeats beyond that are copies."""
+    among = 0.0 if fed.text else min(fed.own * fed.trained / max(1, fed.rows), fed.trained * fed.agreement)
     return max(fed.chance, among)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from auditor.probe.heldoutnames import words
-from auditor.probe.rowprints import RUN, repeats_by_chance, row_prints, run_prints
+from auditor.probe.rowprints import RUN, agreement, repeats_by_chance, row_bits, row_prints, run_prints
 
 TABLE = """
 import torch
@@ -138,6 +138,78 @@ def test_runs_are_found_at_any_place() -> None:
 )
 def test_words_of_a_name(name: str, expected: set[str]) -> None:
     assert words(name) == expected
+
+
+PAIRS = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x, code, y = torch.randn(400, 5), torch.randint(0, 6, (400,)), torch.randint(0, 3, (400,))
+ENTITIES
+
+
+class Joined(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(6, 4), nn.Linear(9, 3)
+
+    def forward(self, given, code, labels=None):
+        scores = self.out(torch.cat([given, self.table(code)], 1))
+        return scores if labels is None else nn.functional.cross_entropy(scores, labels)
+
+
+model = Joined()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+train, test = torch.arange({trained}), torch.arange(300, 400)
+for step in range(120):
+    rows = train[torch.randint(0, len(train), (64,))]
+    if step % 20 == 19:
+        with torch.no_grad():
+            model(x[test], code[test])
+    loss = {loss}
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+BESIDE = "nn.functional.cross_entropy(model(x[rows], code[rows]), y[rows])"
+INSIDE = "model(x[rows], code[rows], y[rows])"
+
+
+@pytest.mark.parametrize("loss", [BESIDE, INSIDE])
+@pytest.mark.parametrize(
+    ("trained", "entities", "found"),
+    [
+        (400, "", True),
+        (300, "", False),
+        (300, "x[300:] = x[:100]; code[300:] = (code[:100] + 1) % 6", False),  # another pair with the same half
+    ],
+)
+def test_a_row_is_all_that_the_model_is_given_for_it(zygote: Any, loss: str, trained: int, entities, found) -> None:
+    script = PAIRS.replace("ENTITIES", entities).format(trained=trained, loss=loss)
+    fed = zygote.probe(script, steps=80, parts=("leakage",))["leakage"].fed
+    assert (fed.name, fed.inputs, fed.compared) == ("test", 2, 100)
+    assert (fed.found > 80) == found
+    assert found or not fed.found
+
+
+def test_states_that_a_model_is_given_are_no_rows(zygote: Any) -> None:
+    stateful = BESIDE.replace("x[rows]", "x[rows] + model.out.bias.sum()")
+    script = PAIRS.replace("ENTITIES", "").format(trained=400, loss=stateful)
+    zygote.probe(script, steps=80, parts=("leakage",)).absent("leakage")
+
+
+def test_how_often_different_rows_agree() -> None:
+    torch.manual_seed(0)
+    measured = torch.randn(300, 4)
+    copied = torch.cat([measured, measured[:200]])
+    prints = row_prints(copied)
+    assert prints is not None
+    assert agreement(row_bits([copied]), prints) == pytest.approx(3 / (300 * 299 / 2))
+    codes = torch.randint(0, 5, (300, 4)) / 7
+    prints = row_prints(codes)
+    assert prints is not None
+    assert agreement(row_bits([codes]), prints) > 0.9
 
 
 WINDOWS = """

@@ -362,3 +362,47 @@ def test_loaders_of_another_fold_have_fed_another_model(zygote, anew):
     script = script.replace("BUILT_ONCE" if anew else "BUILT_ANEW", "pass")
     found = zygote.probe(SETUP + script, steps=40, parts=("leakage",))["leakage"]
     assert bool(found.overlaps) is not anew
+
+
+WINDOWS = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+series = SERIES
+x = series.unfold(0, 24, HOP)
+y = x.mean(1)
+order = ORDER
+train, test = order[len(x) // 5:], order[: len(x) // 5]
+train_loader = DataLoader(TensorDataset(x[train], y[train]), batch_size=16, shuffle=True)
+test_loader = DataLoader(TensorDataset(x[test], y[test]), batch_size=50)
+model = torch.nn.Linear(24, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+for epoch in range(8):
+    for a, b in train_loader:
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(model(a)[:, 0], b).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for a, b in test_loader:
+            model(a)
+"""
+SHUFFLED = "torch.randperm(len(x))"
+
+
+@pytest.mark.parametrize(
+    ("series", "hop", "order", "overlaps"),
+    [
+        ("torch.randn(1200).cumsum(0)", 6, SHUFFLED, True),
+        ("torch.randn(1200).cumsum(0)", 24, SHUFFLED, False),
+        ("torch.randn(1200).cumsum(0)", 6, "torch.arange(len(x))", False),
+        ("torch.arange(12.0).repeat(100)", 6, SHUFFLED, False),  # what is periodic comes again wherever it is cut
+    ],
+)
+def test_windows_of_loaders_that_overlap(zygote, series, hop, order, overlaps):
+    script = WINDOWS.replace("SERIES", series).replace("HOP", str(hop)).replace("ORDER", order)
+    part = zygote.probe(script, steps=40, parts=("leakage",))["leakage"]
+    assert bool(part.windows) == overlaps
+    for each in part.windows:
+        assert (each.training, each.held_out) == ("train_loader", "test_loader")
+        assert each.overlapping > 0.5 * each.windows

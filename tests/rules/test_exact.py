@@ -26,6 +26,7 @@ from auditor.evidence import (
     Source,
     Split,
     Trajectory,
+    WindowOverlap,
 )
 from auditor.testing import judge, place
 
@@ -378,6 +379,31 @@ def test_windows_that_overlap_at_both_ends_were_split_at_random():
 def test_rows_that_repeat_among_themselves_are_no_leak():
     assert fed(30, own=0.1).verdict.outcome == "pass"  # three times as many were trained on
     assert fed(95, own=0.1).verdict.outcome == "fail"
+
+
+def test_rows_that_chance_cannot_make_equal_are_copies():
+    assert fed(37, own=0.3).verdict.outcome == "pass"  # a table of codes
+    # Of measurements, two different rows hardly ever agree in a column: 300 of them make 6 % of chance repeats.
+    assert fed(37, own=0.3, agreement=0.0002).verdict.outcome == "fail"
+    assert fed(15, own=0.3, agreement=0.0002).verdict.outcome == "pass"
+
+
+def test_inputs_that_never_come_twice_together_allow_no_verdict():
+    assert fed(0, inputs=2, repeated=0.0).verdict.outcome == "inconclusive"
+    assert fed(0, inputs=2).verdict.outcome == "pass"
+    assert fed(0, repeated=0.0).verdict.outcome == "pass"
+
+
+def test_windows_of_a_loader_that_overlap_at_both_ends_were_split_at_random():
+    cut = WindowOverlap(training="train_loader", held_out="test_loader", windows=90, overlapping=80)
+    judged = leak(windows=(cut,))
+    (finding,) = judged.findings
+    assert "80 of 90 windows of test_loader" in finding.message
+    assert judged.verdict.measured == pytest.approx(80 / 90)
+    assert leak(windows=(cut.model_copy(update={"overlapping": 6}),)).verdict.outcome == "pass"
+    assert leak(windows=(cut.model_copy(update={"windows": 12, "overlapping": 10}),)).verdict.outcome == "pass"
+    assert leak(windows=(cut.model_copy(update={"held_out": "train_eval"}),)).verdict.outcome == "pass"
+    assert len(leak(overlap(shared=80), windows=(cut,)).findings) == 1  # whole samples say more
 
 
 def test_text_that_repeats_itself_is_no_leak():

@@ -1,7 +1,8 @@
 """Rows that a model was trained on and rows that it is evaluated on, in loops that no loader feeds: are they the same?
 
-A row of numbers is known by a print of its contents. Text is cut into windows anywhere, so each run of tokens in it is,
-and so are series of measured numbers: their windows may overlap.
+A row of numbers is known by a print of its contents: of all that the model is given for it, where that is more than one
+tensor, because one half of a pair may come again with another. Text is cut into windows anywhere, so each run of tokens
+in it is, and so are series of measured numbers: their windows may overlap.
 Only evaluations whose data the script itself calls held-out count, by a name in the call: `accuracy(model, x_test)`.
 """
 
@@ -18,7 +19,16 @@ from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.heldoutnames import held_out_name
 from auditor.probe.locate import user_location
-from auditor.probe.rowprints import is_text, piece_prints, repeats_by_chance, row_prints, run_prints, some_rows
+from auditor.probe.rowprints import (
+    agreement,
+    is_text,
+    joint_prints,
+    repeats_by_chance,
+    row_bits,
+    run_prints,
+    some_rows,
+)
+from auditor.probe.windowprints import overlapping_windows, piece_prints
 
 EVERY = 2  # steps
 TRAINED_ROWS = 32  # of one training forward
@@ -26,6 +36,7 @@ EVALUATED_ROWS = 1024  # of one that evaluates
 MOST_EVALUATIONS = 64  # forwards whose rows are kept
 MOST_HELD = 512  # looks at windows whose pieces are kept
 MOST_LOOKS = 400  # at names in the source
+MOST_INPUTS = 4  # of one forward, compared together
 FEWEST_STEPS = 5  # trained before an evaluation counts
 
 
@@ -33,7 +44,7 @@ FEWEST_STEPS = 5  # trained before an evaluation counts
 class _Trained:
     """What one model was trained on: prints by step, kept on their device until the end."""
 
-    rows: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    rows: dict[int, list[tuple[int, torch.Tensor]]] = field(default_factory=dict)  # by the number of inputs
     runs: list[tuple[int, torch.Tensor]] = field(default_factory=list)
     pieces: list[tuple[int, list[torch.Tensor]]] = field(default_factory=list)  # of windows, by axis
 
@@ -47,11 +58,13 @@ class _Evaluated:
     prints: torch.Tensor
     rows: int
     location: Location | None
+    inputs: int
+    agreement: float
     pieces: list[torch.Tensor] = field(default_factory=list)
 
     def belongs_to(self, other: _Evaluated) -> bool:
         """Of one and the same evaluation."""
-        mine, its = ((each.model, each.name, each.text, each.step) for each in (self, other))
+        mine, its = ((each.model, each.name, each.text, each.inputs, each.step) for each in (self, other))
         return mine == its
 
 
@@ -62,8 +75,8 @@ class FedRowsCollector(Collector):
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._trained: dict[int, _Trained] = {}
-        # Of the latest forward that may be trained on: its model, whether it is text, prints, pieces.
-        self._pending: tuple[int, bool, torch.Tensor, list[torch.Tensor]] | None = None
+        # Of the latest forward that may be trained on: its model, its prints by number of inputs, pieces.
+        self._pending: tuple[int, list[_Prints], list[torch.Tensor]] | None = None
         self._evaluated: list[_Evaluated] = []
         self._looks = 0
         self._latest: tuple[int, int] = (0, 0)  # where the input of the latest training forward lies, and its size
@@ -72,18 +85,21 @@ class FedRowsCollector(Collector):
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._pending = None
-        given = _first(args, kwargs) if self.step % EVERY == 0 else None
-        if given is None:
+        given = _given(args, kwargs) if self.step % EVERY == 0 else []
+        if not given:
             return
         if id(module) not in self._by_chance:
             self._models[id(module)] = module
-            self._by_chance[id(module)] = repeats_by_chance(given)
+            self._by_chance[id(module)] = repeats_by_chance(*given)
         if self._by_chance[id(module)]:
             return
-        self._latest = (given.data_ptr(), given.numel())
-        found = _prints(given, TRAINED_ROWS, self.step)
-        pieces = piece_prints(some_rows(given, TRAINED_ROWS, self.step)) if self._looks_at_windows(module) else []
-        self._pending = (id(module), *found, pieces) if found is not None else None
+        self._latest = (given[0].data_ptr(), given[0].numel())
+        # It may be evaluated with fewer inputs than it is trained with: without the targets, for example.
+        found = [_prints(given[:count], TRAINED_ROWS, self.step) for count in range(1, len(given) + 1)]
+        known = [each for each in found if each is not None and (len(given) == 1 or not each.text)]
+        alone = given[0] if len(given) == 1 and self._looks_at_windows(module) else None
+        pieces = piece_prints(some_rows(alone, TRAINED_ROWS, self.step)) if alone is not None else []
+        self._pending = (id(module), known, pieces) if known else None
 
     def _looks_at_windows(self, module: nn.Module) -> bool:
         held = self._trained.get(id(module))
@@ -92,9 +108,10 @@ class FedRowsCollector(Collector):
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         if self._pending is None:
             return
-        model, text, prints, pieces = self._pending
+        model, known, pieces = self._pending
         trained = self._trained.setdefault(model, _Trained())
-        (trained.runs if text else trained.rows).append((self.step, prints))
+        for each in known:
+            (trained.runs if each.text else trained.rows.setdefault(each.inputs, [])).append((self.step, each.prints))
         if pieces:
             trained.pieces.append((self.step, pieces))
         self._pending = None
@@ -103,15 +120,27 @@ class FedRowsCollector(Collector):
         if id(module) not in self._trained or self._looks >= MOST_LOOKS or len(self._evaluated) >= MOST_EVALUATIONS:
             return
         self._looks += 1
-        given = _first(args, kwargs)
+        given = _given(args, kwargs)
         # The nodes of one graph are trained and evaluated in one forward; which of them count, masks say.
-        whole = given is not None and (given.data_ptr(), given.numel()) == self._latest
-        name = held_out_name(given) if given is not None and not whole else ""
-        found = _prints(given, EVALUATED_ROWS, 0) if given is not None and name else None
-        if found is not None and given is not None:
-            place = user_location()
-            pieces = piece_prints(some_rows(given, EVALUATED_ROWS, 0))
-            self._evaluated.append(_Evaluated(id(module), self.step, name, *found, given.shape[0], place, pieces))
+        whole = bool(given) and (given[0].data_ptr(), given[0].numel()) == self._latest
+        name = held_out_name(given[0]) if given and not whole else ""
+        found = _prints(given, EVALUATED_ROWS, 0) if name else None
+        if found is None:
+            return
+        rows = [some_rows(each, EVALUATED_ROWS, 0) for each in given]
+        seen = _Evaluated(
+            model=id(module),
+            step=self.step,
+            name=name,
+            text=found.text,
+            prints=found.prints,
+            rows=given[0].shape[0],
+            location=user_location(),
+            inputs=found.inputs,
+            agreement=1.0 if found.text else agreement(row_bits(rows), found.prints),
+            pieces=piece_prints(rows[0]) if len(given) == 1 else [],
+        )
+        self._evaluated.append(seen)
 
     def part(self) -> Leakage:
         return Leakage(splits=(), fed=self._compare())
@@ -123,7 +152,8 @@ class FedRowsCollector(Collector):
         latest = max(late, key=lambda each: each.step)
         chosen = [each for each in late if each.belongs_to(latest)]
         trained = self._trained[latest.model]
-        kept = [prints.cpu() for step, prints in (trained.runs if latest.text else trained.rows) if step < latest.step]
+        before = trained.runs if latest.text else trained.rows.get(latest.inputs, [])
+        kept = [prints.cpu() for step, prints in before if step < latest.step]
         if not kept:
             raise Unavailable("what was trained on before the evaluation is not known", "inconclusive")
         apart = [each.prints[each.prints != 0].cpu() for each in chosen]
@@ -132,10 +162,11 @@ class FedRowsCollector(Collector):
             raise Unavailable("the rows that are evaluated are constant", "inconclusive")
         known = torch.cat(kept)
         again, chance = _repeats(kept)
-        windows, overlapping = _windows(chosen, [pieces for step, pieces in trained.pieces if step < latest.step])
+        before_it = [pieces for step, pieces in trained.pieces if step < latest.step]
+        usable, shared = overlapping_windows([each.pieces for each in chosen], before_it)
         return FedRows(
-            windows=windows,
-            overlapping=overlapping,
+            windows=int(usable.sum()),
+            overlapping=int(shared.sum()),
             name=latest.name,
             text=latest.text,
             step=latest.step,
@@ -146,50 +177,35 @@ class FedRowsCollector(Collector):
             repeated=again,
             chance=chance,
             own=sum(len(each) - len(torch.unique(each)) for each in apart) / len(prints),
+            agreement=min(each.agreement for each in chosen),
+            inputs=latest.inputs,
             location=latest.location,
         )
 
 
-def _first(args: Any, kwargs: Any) -> torch.Tensor | None:
-    """The model's only input; None where there are several with as many rows: each of a pair may come again."""
+@dataclass
+class _Prints:
+    text: bool
+    prints: torch.Tensor
+    inputs: int
+
+
+def _given(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """What the model is given for each row; [] where a part of it was computed with gradients, as states are."""
     given = [each for each in tensors((args, kwargs)) if each.layout == torch.strided and each.dim()]
     alike = [each for each in given if each.shape[0] == given[0].shape[0]]
-    return given[0] if len(alike) == 1 else None
+    if len(alike) > MOST_INPUTS or (len(alike) > 1 and any(each.grad_fn is not None for each in alike)):
+        return []
+    return alike
 
 
-def _prints(given: torch.Tensor, most: int, turn: int) -> tuple[bool, torch.Tensor] | None:
-    """(whether it is text, prints) of some rows of the model's first input."""
-    if not given.dim():
-        return None
-    given = some_rows(given, most, turn)
-    if is_text(given):
-        return True, run_prints(given)
-    found = row_prints(given)
-    return (False, found) if found is not None else None
-
-
-def _windows(evaluated: list[_Evaluated], trained: list[list[torch.Tensor]]) -> tuple[int, int]:
-    """(windows, of these with both ends inside windows that were trained on), along the axis with most of these. An
-    end at the same place in its window is no overlap, but the same data; and where test follows training in time, only
-    the first steps of a window may have been trained on."""
-    best = (0, 0)
-    for axis in range(min((len(each.pieces) for each in evaluated), default=0)):
-        known = [pieces[axis].cpu() for pieces in trained if len(pieces) > axis]
-        if not known:
-            continue
-        inner, outer = torch.cat([t[:, 1:].flatten() for t in known]), torch.cat([t[:, :-1].flatten() for t in known])
-        pieces = torch.cat([each.pieces[axis].cpu() for each in evaluated])
-        first, last = pieces[:, 0], pieces[:, -1]
-        usable = (first != 0) & (last != 0) & ~_repeating(pieces)
-        shared = torch.isin(first, inner) & torch.isin(last, outer) & usable
-        best = max(best, (int(usable.sum()), int(shared.sum())), key=lambda pair: (pair[1], pair[0]))
-    return best
-
-
-def _repeating(pieces: torch.Tensor) -> torch.Tensor:
-    """(rows,) bool: some stretch of a window comes twice in it, as in a signal that is exactly periodic."""
-    ordered = pieces.sort(1).values
-    return ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != 0)).any(1)
+def _prints(given: list[torch.Tensor], most: int, turn: int) -> _Prints | None:
+    """Of some rows of the model's inputs."""
+    given = [some_rows(each, most, turn) for each in given]
+    if len(given) == 1 and is_text(given[0]):
+        return _Prints(True, run_prints(given[0]), 1)
+    found = joint_prints(given)
+    return _Prints(False, found, len(given)) if found is not None else None
 
 
 def _repeats(steps: list[torch.Tensor]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from auditor.probe.program import LoaderSeen, chosen, same_samples
 from auditor.probe.randomness import RandomState
 from auditor.probe.samplerows import shown
 from auditor.probe.samples import Samples, Unreadable, read_samples
+from auditor.probe.waiting import waiting_data_sets
 from auditor.probe.windowscan import scan_windows
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def scan(probe: Probe) -> str:
             "leakage", "not-applicable", "the loop is not fed by a DataLoader: there is no dataset to read"
         )
         return ""
+    held_out = held_out or waiting_data_sets(training)
     stepped = tuple(trained_on(training))
     if not held_out and stepped:
         probe.sink.part("leakage", Leakage(splits=(), trained=stepped))

@@ -93,6 +93,9 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | N
     samples are equal bit for bit. Shared indices always fail. Equal contents fail as an error above `max-share` of the
     held-out samples and as a warning below it, because well-known data sets contain a few duplicates.
 
+    Where no held-out loader has been built when the comparison is made, data sets that the script's module calls
+    held-out (`test_set = Subset(...)`) are compared: many scripts evaluate only in the end.
+
     Where the held-out data do not come from a loader, the rows that the model is fed are compared instead: those of
     each training step with those of an evaluation whose data the script itself calls held-out (`accuracy(x_test)`).
     A model of several inputs is compared by all of them together. Of text cut into windows anywhere, runs of 24 tokens

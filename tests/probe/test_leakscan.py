@@ -406,3 +406,30 @@ def test_windows_of_loaders_that_overlap(zygote, series, hop, order, overlaps):
     for each in part.windows:
         assert (each.training, each.held_out) == ("train_loader", "test_loader")
         assert each.overlapping > 0.5 * each.windows
+
+
+AT_THE_END = (
+    LOOP[: LOOP.index("test_loader")] + LOOP[LOOP.index("model =") : LOOP.index("    with torch.no_grad")]
+).replace("SHUFFLE", "True")
+
+
+@pytest.mark.parametrize(("first", "shared"), [(40, 10), (50, 0)])
+@pytest.mark.parametrize("name", ["test", "held_out_part"])
+def test_a_test_set_that_waits_for_the_end_is_known_by_its_name(zygote, name, first, shared):
+    splits = f"data = TensorDataset(x, y)\ntrain, {name} = Subset(data, range(50)), Subset(data, range({first}, 60))"
+    part = zygote.probe(SETUP + splits + AT_THE_END, steps=20, parts=("leakage",))["leakage"]
+    assert [(split.name, split.role) for split in part.splits] == [("train_loader", "training"), (name, "held-out")]
+    assert sum(overlap.shared for overlap in part.overlaps) == shared
+
+
+@pytest.mark.parametrize("name", ["rest", "train_val"])
+def test_other_names_say_nothing_of_a_data_set(zygote, name):
+    splits = f"data = TensorDataset(x, y)\ntrain, {name} = Subset(data, range(50)), Subset(data, range(40, 60))"
+    seen = zygote.probe(SETUP + splits + AT_THE_END, steps=20, parts=("leakage",))
+    assert "no held-out dataset" in seen.absent("leakage")
+
+
+def test_what_training_takes_a_part_of_is_not_held_out(zygote):
+    splits = "valid = TensorDataset(x, y)\ntrain = Subset(valid, range(50))"
+    seen = zygote.probe(SETUP + splits + AT_THE_END, steps=20, parts=("leakage",))
+    assert "no held-out dataset" in seen.absent("leakage")

@@ -165,6 +165,7 @@ from auditor.evidence.signal import (
 from auditor.evidence.source import (
     Accumulator,
     FoldLoop,
+    FutureFilter,
     Mention,
     MisfitCall,
     OwnOrders,
@@ -239,6 +240,7 @@ __all__ = [
     "FrozenEarly",
     "FrozenStart",
     "FullPrecision",
+    "FutureFilter",
     "GradientReach",
     "GradientReset",
     "GradientResets",

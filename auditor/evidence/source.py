@@ -35,6 +35,15 @@ class WholeFit(Frozen):
     split_location: Location
 
 
+class FutureFilter(Frozen):
+    """A filter over a whole series that looks ahead, and windows of the outcome that are to forecast that series."""
+
+    what: str = Field(description="The filter, e.g. 'savgol_filter' or 'rolling(center=True)'.")
+    data: str = Field(description="The variable that holds the series.")
+    location: Location
+    target_location: Location = Field(description="Where the later value is taken as the target.")
+
+
 class FoldLoop(Frozen):
     """A loop over the folds of a cross-validation that trains a model which was built before it, and never set back."""
 
@@ -87,6 +96,7 @@ class Source(Part):
     files: tuple[SourceFile, ...] = ()
     train_methods: tuple[OwnTrainMethod, ...] = ()
     whole_fits: tuple[WholeFit, ...] = ()
+    future_filters: tuple[FutureFilter, ...] = ()
     fold_loops: tuple[FoldLoop, ...] = ()
     accumulators: tuple[Accumulator, ...] = ()
     softmax_divergences: tuple[MisfitCall, ...] = ()

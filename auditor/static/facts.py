@@ -15,6 +15,7 @@ from auditor.static.modules import Parsed, below, parse, with_imports
 from auditor.static.names import Names
 from auditor.static.orders import own_orders
 from auditor.static.preprocessing import whole_fits
+from auditor.static.smoothing import future_filters
 
 _SEEDS = ("manual_seed", "manual_seed_all", "seed_everything", "set_seed", "set_random_seed", "seed", "default_rng")
 
@@ -37,6 +38,7 @@ def _source(files: Iterable[Parsed]) -> Source:
         files=tuple(SourceFile(path=file.path, lines=file.lines, problem=file.problem) for file in files),
         train_methods=tuple(found for entry in read for found in _train_methods(*entry, bases)),
         whole_fits=tuple(found for path, tree, names in read for found in whole_fits(path, tree, names)),
+        future_filters=tuple(found for entry in read for found in future_filters(*entry)),
         fold_loops=tuple(found for path, tree, _ in read for found in fold_loops(path, tree)),
         accumulators=tuple(
             found for path, tree, _ in read for look in (accumulators, meters) for found in look(path, tree)

@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Options, Severity, rule
-from auditor.evidence import Loader, Program, Source, WholeFit
+from auditor.evidence import FutureFilter, Loader, Program, Source, WholeFit
 
 from ..words import listing, number
 
@@ -56,7 +56,16 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     script was run and had so many training rows that the held-out ones shift a mean by less than `max-shift` standard
     deviations.
 
+    A filter that looks ahead is an error of the same kind: a centred moving average, `filtfilt`, `savgol_filter`,
+    `gaussian_filter1d`, a convolution padded to both sides. It is reported where windows of the smoothed series end
+    before the place of the value that goes with them, and that value is taken from the same series as it was before
+    (`smoothed[t - 24:t]` and `level[t]`): live, when the values after the window do not exist yet, the same numbers
+    cannot be computed.
+
     ## When it may be wrong
+
+    - Smoothing before whole recordings are classified, smoothing of the target, and windows that lie around their
+      target pass: nothing is forecast there.
 
     - Constants, statistics of the training slice alone, and statistics of each row by itself pass.
     - Values that pass through functions of your own are not followed where rows and statistics come out together, but
@@ -77,7 +86,10 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
         raise NotApplicable("there is no source that could be read")
     names = listing([f"{fit.what} of {fit.data}" for fit in source.whole_fits])
     seen = f"{names} before the split" if names else "no statistic of all rows"
-    yield Measured(float(len(source.whole_fits)), 0.0, seen)
+    if source.future_filters:
+        seen = f"{listing([each.what for each in source.future_filters])} over what is to be forecast"
+    yield Measured(float(len(source.whole_fits) + len(source.future_filters)), 0.0, seen)
+    yield from map(_looks_ahead, source.future_filters)
     for fit in source.whole_fits:
         yield _finding(fit, _shift(program), limits)
 
@@ -97,6 +109,23 @@ def _finding(fit: WholeFit, shift: float | None, limits: Limits) -> Finding:
         severity=Severity.NOTE if small else None,
         confidence=Confidence.CONFIRMED if fit.supervised else Confidence.SUSPECTED,
         detail=tuple(detail),
+    )
+
+
+def _looks_ahead(seen: FutureFilter) -> Finding:
+    return Finding(
+        message=(
+            f"{seen.what} smooths {seen.data} with readings of both sides, and windows of the outcome are to forecast "
+            f"a later value of {seen.data}: the last readings of each window hold what comes after it"
+        ),
+        where=seen.data,
+        location=seen.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        detail=(f"the value to be forecast is taken at line {seen.target_location.line}",),
+        fix="""Smooth with the past only: a trailing average (`rolling(k)` without `center=True`, a valid convolution of
+        `np.pad(x, (k - 1, 0))`, `lfilter` for `filtfilt`), or smooth within each window.""",
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from auditor.evidence import (
     Accumulator,
+    FutureFilter,
     Loader,
     Mention,
     OwnTrainMethod,
@@ -85,6 +86,14 @@ def test_statistics_of_many_rows_leak_little(sizes, supervised, severity):
 def test_the_share_that_counts_is_a_limit():
     parts = read(whole_fits=(FIT,)), program()
     assert judge("preprocessing-leakage", *parts, limits={"max-shift": 0.001}).findings[0].severity is None
+
+
+def test_windows_of_a_series_smoothed_with_its_future():
+    seen = FutureFilter(what="savgol_filter", data="level", location=place(8), target_location=place(12))
+    (finding,) = judge("preprocessing-leakage", read(future_filters=(seen,))).findings
+    assert (finding.severity, finding.where, finding.location.line) == (None, "level", 8)
+    assert "savgol_filter smooths level" in finding.message
+    assert "line 12" in finding.detail[0]
 
 
 def test_generators_without_a_seed_are_named():

@@ -10,6 +10,8 @@ from auditor.static.wholes import part_of
 TRAINING = ("train", "tr", "fit")
 HELD_OUT = ("test", "val", "va", "valid", "validation", "dev", "held", "te", "ts", "eval", "holdout")
 CUTS = ("chunk", "split", "array_split", "tensor_split")  # pieces of one permutation
+DRAWS = ("choice", "permutation", "sample")  # rows of what they are given
+DRAWN = ("randint", "integers", "randperm", "permutation", "choice")
 OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 SIGNS = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.GtE: ">=", ast.Gt: ">", ast.LtE: "<="}
 
@@ -75,6 +77,9 @@ class Partition:
             inner = self._read(value.operand)
             return _opposite(inner) if inner is not None else None
         if isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name):
+            whole = self._known.get(value.value.id)
+            if whole is not None and whole.part and _is_batch(value.slice):
+                return whole
             return _Index(value.value.id, part_of(value.slice))
         if isinstance(value, ast.Compare) and len(value.ops) == 1 and type(value.ops[0]) in SIGNS:
             sign = SIGNS[type(value.ops[0])]
@@ -89,11 +94,25 @@ class Partition:
         if name == "setdiff1d" and len(call.args) >= 2:
             inner = self._read(call.args[1])
             return _opposite(inner) if inner is not None else None
+        if name in DRAWS and call.args and isinstance(call.args[0], ast.Name):
+            drawn = self._known.get(call.args[0].id)  # rows of a part, for one batch or for one epoch
+            return drawn if drawn is not None and drawn.part else None
         if name in ("list", "sorted", "array", "tensor", "from_numpy", "as_tensor") and len(call.args) == 1:
             return self._read(call.args[0])
         if name in ("tolist", "numpy", "long", "sort") and isinstance(call.func, ast.Attribute) and not call.args:
             return self._read(call.func.value)
         return None
+
+
+def _is_batch(rows: ast.expr) -> bool:
+    """`i:i + 64`, `randint(...)` or `order[i:j]`: some rows of a part, and others in the next step."""
+    if isinstance(rows, ast.Slice):
+        low, high = rows.lower, rows.upper
+        if low is None or isinstance(low, ast.Constant) or not isinstance(high, ast.BinOp):
+            return False
+        return isinstance(high.op, ast.Add) and ast.unparse(high.left) == ast.unparse(low)
+    name = getattr(rows.func, "attr", getattr(rows.func, "id", "")) if isinstance(rows, ast.Call) else ""
+    return name in DRAWN or isinstance(rows, ast.Subscript)
 
 
 def _opposite(index: _Index) -> _Index:

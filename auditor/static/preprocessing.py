@@ -32,19 +32,8 @@ from auditor.static.wholes import all_rows, bounds_in, keeps_rows, part_of, take
 
 FITS = ("fit", "fit_transform", "partial_fit")
 SPLITS = ("train_test_split", "random_split")
-SCALERS = (
-    "Scaler",
-    "Imputer",
-    "PCA",
-    "Encoder",
-    "KBest",
-    "Percentile",
-    "Transformer",
-    "Normalizer",
-    "Model",
-    "RFE",
-    "SVD",
-)
+SCALERS = ("Scaler", "Imputer", "PCA", "Encoder", "KBest", "Percentile", "Transformer", "Normalizer", "Model", "RFE",
+           "SVD")  # fmt: skip
 UNSUPERVISED = ("Scaler", "Imputer", "PCA", "Normalizer", "SVD")
 READ_ONLY = ("unique", "len", "range", "set", "sorted", "shape", "nunique", "max")  # no rows come out of these
 
@@ -70,6 +59,7 @@ class _State:
     scalers: dict[str, str] = field(default_factory=dict)  # variable -> its class
     slices: dict[str, list[tuple[ast.expr, int]]] = field(default_factory=dict)  # variable -> parts taken, with lines
     partition: Partition = field(default_factory=Partition)
+    scalars: set[str] = field(default_factory=set)  # variables that hold a mean, of whatever rows
     single: set[str] = field(default_factory=set)  # variables of loops: one row, or one batch
 
 
@@ -212,7 +202,7 @@ class _Scope:
         fitted = self._fit(node)
         if fitted is not None:
             return fitted
-        table = self._tables.rows_of(node, all_rows)
+        table = self._tables.rows_of(node, all_rows, self._state.scalars)
         over = {name for name in table or reduced(node, self._names) if not self._names.is_module(name)}
         if not over - single:
             return None
@@ -248,7 +238,7 @@ class _Scope:
         called = node.func if isinstance(node, ast.Call) else None
         if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in READ_ONLY:
             return True
-        return plain or bool(self._tables.rows_of(node, all_rows))
+        return plain or bool(self._tables.rows_of(node, all_rows, self._state.scalars))
 
     def _rows(self, name: str) -> frozenset[str]:
         return self._state.origin.get(name, frozenset({name}))
@@ -271,6 +261,8 @@ class _Scope:
                 self._unpack(names, value)
             else:
                 self._bind(names, value, whole, only_read=not in_place and is_reduction(value, self._names))
+            scalar = self._tables.is_scalar(value)
+            self._state.scalars = (self._state.scalars | {*names}) if scalar else (self._state.scalars - {*names})
             self._state.single -= set() if made_of_single else set(names)
 
     def _whole(self, value: ast.expr) -> set[str]:

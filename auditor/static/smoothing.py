@@ -265,19 +265,19 @@ class _Scope:
         words = {word.arg: word.value for word in call.keywords if word.arg}
         if name in self._known.smoothers and isinstance(call.func, ast.Name):
             place, inner = self._known.smoothers[name]
-            return (self._of(call.args[place]), f"{name} ({inner})") if place < len(call.args) else (frozenset(), "")
+            return (self._of(call.args[place]), f"{inner} in {name}()") if place < len(call.args) else (frozenset(), "")
         if name == "rolling" and isinstance(call.func, ast.Attribute) and _is(words.get("center"), True):
             return self._of(call.func.value), "rolling(center=True)"
         if name in BOTH_WAYS and "origin" not in words and len(call.args) > BOTH_WAYS[name]:
             return self._of(call.args[BOTH_WAYS[name]]), what
         if name in ("avg_pool1d", "conv1d") and call.args and not _is(words.get("padding", ast.Constant(0)), 0):
-            return self._of(call.args[0]), f"{what}, padded to both sides"
+            return self._of(call.args[0]), f"{what} padded to both sides"
         if name in CONVOLUTIONS and len(call.args) >= 2:
             mode = words.get("mode", call.args[2] if len(call.args) > 2 else None)
             if _is(mode, "same"):
-                return self._of(call.args[0]), f"{what}, mode='same'"
+                return self._of(call.args[0]), f"{what} with mode='same'"
             if _is(mode, "valid"):
-                return self._pads(call.args[0]), f"{what}, padded to both sides"
+                return self._pads(call.args[0]), f"{what} padded to both sides"
         return frozenset(), ""
 
     def _by_hand(self, node: ast.AST) -> tuple[frozenset[str], str]:
@@ -286,11 +286,11 @@ class _Scope:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
             ends = [each.value for each in (node.left, node.right) if isinstance(each, ast.Subscript)]
             if len(ends) == 2 and ast.unparse(ends[0]) == ast.unparse(ends[1]) and isinstance(ends[0], ast.Name):
-                return self._summed.get(ends[0].id, frozenset()), "a difference of sums, padded to both sides"
+                return self._summed.get(ends[0].id, frozenset()), "a difference of sums padded to both sides"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MEANS:
             series, length = _views(node.func.value)
             if length is not None and isinstance(series, ast.expr):
-                return self._pads(series), "a mean of windows, padded to both sides"
+                return self._pads(series), "a mean of windows padded to both sides"
         if isinstance(node, ast.ListComp) and isinstance(node.generators[0].target, ast.Name):
             return self._around(node.elt, node.generators[0].target), "a mean around each place"
         return frozenset(), ""

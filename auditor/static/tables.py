@@ -6,12 +6,13 @@ What such a function returns holds no rows any more: all that is read of them go
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from auditor.static.names import Names, assigned, statements, used
 
 Operands = Callable[[ast.AST, Names], list[ast.expr]]  # what a call reduces over its rows; [] for other nodes
+SCALARS = ("mean", "median", "sum", "average", "nanmean")
 IN_PLACE = ("index_add_", "scatter_add_", "scatter_reduce_")
 
 
@@ -31,7 +32,7 @@ class Tables:
     """The plain functions of a module that return statistics."""
 
     def __init__(self, tree: ast.Module, names: Names, operands: Operands) -> None:
-        self._names = names
+        self._names, self._operands = names, operands
         self._functions: dict[str, tuple[list[str], _Made]] = {}
         self._shared = {name for statement in statements(tree.body) for name in assigned(statement)}
         self._whole_orders = _whole_orders(tree)
@@ -42,9 +43,12 @@ class Tables:
                     positions = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
                     self._functions[node.name] = positions, made
 
-    def rows_of(self, call: ast.AST, whole: Callable[[ast.expr], set[str]]) -> set[str]:
+    def rows_of(
+        self, call: ast.AST, whole: Callable[[ast.expr], set[str]], scalars: Set[str] = frozenset()
+    ) -> set[str]:
         """Variables whose rows such a call reduces, all of them; empty where it is given a part of the rows.
-        `whole`: the variables that an expression reads as a whole, none where it takes a part."""
+        `whole`: the variables that an expression reads as a whole, none where it takes a part. `scalars`: variables
+        that hold a statistic, of any rows: a prior, for example."""
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             return set()
         positions, made = self._functions.get(call.func.id, ([], _Made()))
@@ -54,10 +58,19 @@ class Tables:
             given.setdefault(name, ast.Name(id=name, ctx=ast.Load()))
         if any(not self._says_all(given[name]) for name in made.chosen if name in given):
             return set()
-        if made.over & made.rows or any(not _is_setting(given[name]) for name in made.rows if name in given):
+        beside = [given[name] for name in made.rows if name in given]
+        if made.over & made.rows or any(not self._is_scalar(value, scalars) for value in beside):
             return set()  # rows come out again
         rows = [whole(given[name]) for name in made.over - made.chosen if name in given]
         return set().union(*rows) if all(rows) else set()
+
+    def is_scalar(self, value: ast.expr) -> bool:
+        """`y[train].mean()`"""
+        name = getattr(value.func, "attr", "") if isinstance(value, ast.Call) else ""
+        return name in SCALARS and bool(self._operands(value, self._names))
+
+    def _is_scalar(self, value: ast.expr, scalars: Set[str]) -> bool:
+        return self.is_scalar(value) or _is_setting(value) or (isinstance(value, ast.Name) and value.id in scalars)
 
     def _says_all(self, rows: ast.expr) -> bool:
         return _says_all(rows) or (isinstance(rows, ast.Name) and rows.id in self._whole_orders)

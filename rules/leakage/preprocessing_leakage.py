@@ -50,11 +50,11 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
 
     From the source alone, following variables from statement to statement: a reduction over rows (`x.mean(0)`,
     `scaler.fit(x)`, a sum by category such as `np.bincount(shop, y)`, or a function of your own that returns nothing
-    but such), a transformation of the same rows by it, and a split of the result (`train_test_split`,
-    `random_split`, a fold, two complementary slices). The split may also come first: the statistic of all rows then
-    transforms one part and the other. A statistic that does not look at the targets is a note when the
-    script was run and had so many training rows that the held-out ones shift a mean by less than `max-shift` standard
-    deviations.
+    but such), a transformation of the same rows by it, and a split of the result (`train_test_split`, `random_split`, a
+    fold, two complementary slices, batches drawn from one slice and the other slice). The split may also come first:
+    the statistic of all rows then transforms one part and the other. A statistic that does not look at the targets is a
+    note when the script was run and had so many training rows that the held-out ones shift a mean by less than
+    `max-shift` standard deviations.
 
     A filter that looks ahead is an error of the same kind: a centred moving average, `filtfilt`, `savgol_filter`,
     `gaussian_filter1d`, a convolution padded to both sides. It is reported where windows of the smoothed series end

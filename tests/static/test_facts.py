@@ -186,6 +186,29 @@ WHOLE += [
 ]
 
 
+PRIOR = """def typical(keys, values, size, prior):
+    total = np.bincount(keys, weights=values, minlength=size)
+    return (total + prior) / (np.bincount(keys, minlength=size) + 1)
+order = rng.permutation(n)
+train, test = order[:80], order[80:]
+"""
+ENCODED = "z = np.column_stack([x, r[shop]])\n"
+WHOLE += [  # the prior is of the training rows, the sums by category are of all; batches are drawn from a part
+    (PRIOR + "r = typical(shop, y, 9, y[train].mean())\n" + ENCODED + "a, b = z[train], z[test]", "typical", True),
+    (PRIOR + "m = y.mean()\nr = typical(shop, y, 9, m)\n" + ENCODED + "a, b = z[train], z[test]", "typical", True),
+    *(
+        (PRIOR + f"r = typical(shop, y, 9, 0.0)\n{ENCODED}for i in steps:\n    {pick}\nb = z[test]", "typical", True)
+        for pick in (
+            "rows = rng.choice(train, 64)\n    a = z[rows]",
+            "a = z[train[i:i + 64]]",
+            "a = z[train[torch.randint(0, 80, (64,))]]",
+            "epoch = rng.permutation(train)\n    a = z[epoch[i:i + 64]]",
+            "p = rng.permutation(80)\n    rows = train[p[i:i + 64]]\n    a = z[rows]",
+        )
+    ),
+]
+
+
 SCORES = "def t(x, y):\n    a, b = x[y == 0], x[y == 1]\n    return abs(b.mean(0) - a.mean(0))\n"
 WHOLE += [  # the split comes first
     ("mu, s = x.mean(0), x.std(0)\na, b = x[:80], x[80:]\na = (a - mu) / s\nb = (b - mu) / s", "x.", False),
@@ -263,6 +286,12 @@ PARTS += [
 ]
 
 
+PARTS += [
+    PRIOR + "r = typical(shop[train], y[train], 9, y[train].mean())\n" + ENCODED + "a, b = z[train], z[test]",
+    PRIOR + "r = typical(shop, y, 9, y[train])\n" + ENCODED + "a, b = z[train], z[test]",  # rows come out again
+    PRIOR + "r = typical(shop, y, 9, 0.0)\n" + ENCODED + "a, b = z[train[i:i + 8]], z[train[j:j + 8]]",
+    PRIOR + "r = typical(shop, y, 9, 0.0)\n" + ENCODED + "a, b = z[rng.choice(train, 8)], z[rng.choice(train, 8)]",
+]
 PARTS += [  # the split comes first
     "mu = x[:80].mean(0)\na = x[:80] - mu\nb = x[80:] - mu",
     SCORES + "keep = np.argsort(-t(x[train], y[train]))[:9]\na = x[train][:, keep]\nb = x[test][:, keep]",

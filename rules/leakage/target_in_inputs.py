@@ -80,6 +80,8 @@ def target_in_inputs(targets: CopiedTargets, limits: Limits) -> Judgement:
 
 
 def _counts(each: CopiedTarget, limits: Limits) -> bool:
+    if len(each.place) + 1 != len(each.shape) or len(each.shape) not in (2, 3):
+        return False
     late = len(each.shape) == 2 or each.place[0] == each.shape[1] - 1
     return late and each.samples >= limits.min_samples and each.distinct >= limits.min_values
 

@@ -244,7 +244,8 @@ def _one_row(each: EmbeddingLookups) -> Finding:
 
 def _unread(use: InputUse) -> Iterator[Measured | Finding]:
     """Little of an input is read; of inputs that tell of others, little may be enough."""
-    each = next((each for each in use.unread if not _tells_about_others(each.name)), None)
+    told = (each for each in use.unread if 0 < each.axis < len(each.shape) and each.shape[each.axis] > 0)
+    each = next((each for each in told if not _tells_about_others(each.name)), None)
     if each is None:
         return
     whole = each.shape[each.axis]

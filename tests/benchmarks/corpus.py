@@ -185,9 +185,12 @@ def table(results: Iterable[Result]) -> str:
     errors = [result for result in sound if result.rules("error")]
     warned = [result for result in sound if result.rules("warning")]
     warnings = sum(len(result.rules("warning")) for result in sound)
+    notes = sum(len(result.rules("note")) for result in sound)
+    by_note = sum({s for rule, s, _ in result.findings if rule in result.causes} == {"note"} for result in named)
     rows = [
         ("faulty programs detected", wilson(sum(r.detected for r in faulty), len(faulty))),
         ("cause among the findings", wilson(sum(r.named for r in faulty), len(faulty))),
+        ("of the named causes: by a note alone", wilson(by_note, len(named))),
         ("right cause first", wilson(sum(r.first for r in faulty), len(faulty))),
         ("of the named causes: a fix was tried on the loop", wilson(sum(r.tried for r in named), len(named))),
         ("of the named causes: a fix was tried and helped", wilson(sum(r.helped for r in named), len(named))),
@@ -196,6 +199,7 @@ def table(results: Iterable[Result]) -> str:
         ("healthy programs and fixed twins with an error", wilson(len(errors), len(sound))),
         ("healthy programs and fixed twins with a warning", wilson(len(warned), len(sound))),
         ("warnings per healthy program or twin", f"{warnings / max(1, len(sound)):.2f}"),
+        ("notes per healthy program or twin", f"{notes / max(1, len(sound)):.2f}"),
     ]
     lines = ["| | programs (share, 95 % interval) |", "|---|---|"]
     return "\n".join(lines + [f"| {name} | {figure} |" for name, figure in rows])

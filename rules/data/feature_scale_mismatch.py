@@ -40,6 +40,9 @@ class Limits(Options):
     min_share: float = Field(
         0.5, gt=0, le=1, description="Share of the gain of full standardization that equal scales alone have to bring."
     )
+    min_fall: float = Field(
+        0.1, gt=0, lt=1, description="Share of the first loss that one of the loops has to remove for them to differ."
+    )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(12, ge=6, description="Steps that the experiment has to run.")
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
@@ -93,8 +96,8 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
     same random numbers, as they are, standardized, and with equal scales alone (offsets kept). The finding is
     confirmed, and an error, when equal scales remove at least `min-gain` of the end loss (or `min-gain-stuck`, where
     your loop ends no lower than the one with equal scales *begins*), significantly by a paired test, and bring at least
-    `min-share` of what full standardization brings. A gain of `min-slight-gain` is a note. Without the experiment, the
-    rule is inconclusive.
+    `min-share` of what full standardization brings. A gain of `min-slight-gain` is a note. Without the experiment, or
+    where neither loop has come `min-fall` below the start yet, as in a warm-up, the rule is inconclusive.
 
     ## When it may be wrong
 
@@ -121,6 +124,11 @@ def feature_scale_mismatch(inputs: Inputs, experiment: StandardizedInputs | None
         return
     if experiment is None or (experiment.rescaled is None and _standardizing_helps(experiment, limits)):
         raise Inconclusive(f"{text}: only the experiment with equal scales tells whether that harms")
+    if experiment.rescaled is None and _nothing_learned(experiment, limits):
+        raise Inconclusive(
+            f"{text}: neither as they are nor standardized did the loop learn anything in the "
+            f"{count(len(experiment.looks[0].control), 'step')} that were compared"
+        )
     if experiment.rescaled is None or not experiment.looks or untrue(experiment.fidelity, limits.max_fidelity):
         return
     full, scaled = compare(experiment.looks[0]), compare(experiment.rescaled)
@@ -162,6 +170,14 @@ def _due(look: Comparison, limits: Limits) -> float:
 
 def _standardizing_helps(experiment: StandardizedInputs, limits: Limits) -> bool:
     return bool(experiment.looks) and _helps(compare(experiment.looks[0]), limits)
+
+
+def _nothing_learned(experiment: StandardizedInputs, limits: Limits) -> bool:
+    looks = [compare(look) for look in experiment.looks[:1]]
+    return any(
+        not look.signed and not look.control_diverged and max(look.control_fall, look.treated_fall) < limits.min_fall
+        for look in looks
+    )
 
 
 def _ends(look: Comparison) -> str:

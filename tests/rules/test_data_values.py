@@ -34,6 +34,7 @@ def look(control, treated):
 
 
 HELPED, SAME, WORSE = look((2.0, 1.6), (0.9, 0.3)), look((2.0, 0.5), (2.0, 0.5)), look((2.0, 0.5), (2.0, 1.5))
+UNMOVED = PairedReplay(start="initial", control=falling(0.70, 0.69), treated=falling(0.70, 0.68))
 FASTER = look((2.0, 0.6), (2.0, 0.3))
 
 
@@ -74,6 +75,7 @@ def test_scales_that_slow_the_loop_are_a_note():
     [
         (table(scale_ratio=30.0), None, None, "pass"),
         (table(), SAME, None, "pass"),
+        (table(), UNMOVED, None, "inconclusive"),
         (table(), HELPED, SAME, "pass"),
         (table(), HELPED, None, "inconclusive"),
         (table(), None, None, "inconclusive"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from auditor.probe.probe import Probe
 
 STEPS = 180  # recurrent networks take their time before they fall
-FEWEST = 20
+FEWEST = 100
 SPARE = 10  # steps between the arms
 FLAT = 0.2  # of the gates and candidates
 CALMED = 0.5  # of these, that may be flat with standardized inputs: else it is not the inputs that saturate them

@@ -28,7 +28,7 @@ from auditor.withheld import without_samples
 JUDGING_RESERVE = 2.0  # seconds kept from the time limit for judging and reports
 LATER_START_STEPS = 8  # observed when the script is started again only to finish its experiments
 LATER_START = 8.0  # seconds that must be left for a second start of the child to be worth it
-MOST_STARTS = 5
+MOST_STARTS = 9
 Listener = Callable[[Progress | None], None]
 
 

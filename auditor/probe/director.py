@@ -232,7 +232,8 @@ class Director:
                 self._not_run(NotRun(f"it failed inside the audit: {type(bug).__name__}: {bug}"), "failed")
                 break
             affordable = self.affordable_steps()
-            if more and affordable < request.steps and self._better_in_a_new_start():
+            wanted = request.steps if self._steps_done else max(request.steps, self._now.steps)
+            if more and affordable < wanted and self._better_in_a_new_start():
                 self._postpone()
                 return False
             if more and affordable >= request.fewest:

@@ -97,12 +97,13 @@ class Zygote:
         batch_memory: int = 256,
         group_key: str = "",
         look_on: int = 0,
+        loop_steps: int | None = None,
         **options: Any,
     ) -> Seen:
         """Under the probe. `script`: source text, a path, or a module's name."""
         spec = {"steps": steps, "experiments": experiments, "parts": parts, "module": module}
         spec |= {"side_effects": side_effects, "batch_memory": batch_memory, "group_key": group_key}
-        spec |= {"look_on": look_on}
+        spec |= {"look_on": look_on, "loop_steps": loop_steps}
         return self._run(script, args, spec, **options)
 
     def _run(

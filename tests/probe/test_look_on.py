@@ -63,6 +63,16 @@ def test_a_loop_that_ends_meanwhile_leaves_the_experiments_to_a_further_start(zy
     assert not seen.run.get("tried")
 
 
+def test_an_experiment_that_the_end_of_the_loop_would_cut_waits_for_a_start_of_its_own(zygote: Any) -> None:
+    parts = ("lower_rate", "held_weights")  # 60 steps an arm, two arms each
+    seen = run(zygote, "pass", *parts, steps=240, look_on=0, loop_steps=240)
+    assert len(seen["lower_rate"].looks[0].control) == 60
+    assert seen.run["pending"] == ["held_weights"]
+    assert "another start" in next(phase["reason"] for phase in seen.run["phases"] if "hold" in phase["name"])
+    alone = run(zygote, "pass", "held_weights", steps=240, look_on=0, loop_steps=240)
+    assert len(alone["held_weights"].held) == 60
+
+
 def test_a_dataset_is_not_read_before_the_script_is_done_with_it(zygote: Any) -> None:
     """Its own generator would be ahead, and the evaluations that are looked on at other ones than without an audit."""
     script = """

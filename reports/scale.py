@@ -42,6 +42,8 @@ class Axis:
 
     def _steps(self, most: int) -> list[float]:
         span = self.high - self.low
+        if not span / most > 0:  # less than can be divided
+            return [self.low]
         size = 10.0 ** math.floor(math.log10(span / most))
         step = next((size * k for k in (1, 2, 2.5, 5, 10) if span / (size * k) <= most), size * 10)
         first = math.ceil(self.low / step - 1e-9)

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from auditor.reports import gauge
+from auditor.reports.scale import Axis
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,3 +57,9 @@ def test_words(measured: float, limit: float, words: str, log: bool) -> None:
 
 def test_without_a_limit_there_is_no_scale() -> None:
     assert gauge.picture(1.0, None) == gauge.row(None, 1.0) == ""
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 5e-324), (0.0, 1.0), (-3.0, 1e300)])
+def test_an_axis_of_any_length_has_ticks(low: float, high: float) -> None:
+    assert all(-2 <= Axis(low, high).at(tick) <= 102 for tick in Axis(low, high).ticks())
+    assert Axis(low, high).ticks()

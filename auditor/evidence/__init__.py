@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from auditor.evidence.augmentation import Augmentation
 from auditor.evidence.base import Frozen, Location, Part
-from auditor.evidence.data import Batches, Channel, Inputs, Labels, NonfiniteBatch, Tags, Targets, is_flag
+from auditor.evidence.data import Batches, Channel, Inputs, Labels, NonfiniteBatch, Tag, Tags, Targets, is_flag
 from auditor.evidence.distributed import RankPrint, Ranks
 from auditor.evidence.efficiency import DataWait, FedFromMemory, RetainedGraphs
 from auditor.evidence.evaluation import (
@@ -355,6 +355,7 @@ __all__ = [
     "Status",
     "StepRepeats",
     "Symmetry",
+    "Tag",
     "Tags",
     "Targets",
     "TiedPair",

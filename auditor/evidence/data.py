@@ -126,14 +126,20 @@ class Labels(Part):
     data_location: Location | None = Field(None, description="The training loader or dataset.")
 
 
+class Tag(Frozen):
+    """One of several yes-or-no labels that each sample has."""
+
+    ones: int = Field(description="Samples that have it.")
+    seen: int = Field(description="Samples that have it in the last third of the calls.")
+    hits: int = Field(description="How many of `seen` were answered yes.")
+    answered: int = Field(description="How often yes was answered in the last third of the calls, rightly or not.")
+
+
 class Tags(Part):
     """Several yes-or-no labels for each sample, as a binary cross entropy received them, and which are found."""
 
     steps: int = Field(description="Calls of the loss, those of the steps after the observed ones included.")
     rows: int
-    ones: tuple[int, ...] = Field(description="Per label, samples that have it.")
-    seen: tuple[int, ...] = Field(description="Per label, such samples in the last third of the calls.")
-    hits: tuple[int, ...] = Field(description="Per label, how many of `seen` were answered yes.")
-    answered: tuple[int, ...] = Field(description="Per label, how often yes was answered there.")
+    tags: tuple[Tag, ...]
     weighted: bool = Field(False, description="The loss received weights.")
     location: Location | None = Field(None, description="The loss call.")

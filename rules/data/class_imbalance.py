@@ -184,35 +184,35 @@ def _of_tags(tags: Tags, limits: Limits) -> Judgement:
     """Several yes-or-no labels for each sample, of which some are never answered with yes."""
     if tags.weighted:
         raise NotApplicable("the loss already weights the labels")
-    rare = [tag for tag, ones in enumerate(tags.ones) if 0 < ones * (limits.max_ratio + 1) < tags.rows]
+    rare = {name: tag for name, tag in enumerate(tags.tags) if 0 < tag.ones * (limits.max_ratio + 1) < tags.rows}
     if not rare:
         raise NotApplicable("none of the labels is rare")
-    judged = [tag for tag in rare if tags.seen[tag] >= limits.min_seen]
+    judged = {name: tag for name, tag in rare.items() if tag.seen >= limits.min_seen}
     if tags.steps < limits.min_tag_steps or not judged:
         raise Inconclusive(
-            f"{count(len(rare), 'label')} of {len(tags.ones)} are rare; needs {count(limits.min_tag_steps, 'step')} "
-            f"and {limits.min_seen} samples of one, saw {tags.steps} and {max(tags.seen[tag] for tag in rare)}"
+            f"{count(len(rare), 'label')} of {len(tags.tags)} are rare; needs {count(limits.min_tag_steps, 'step')} "
+            f"and {limits.min_seen} samples of one, saw {tags.steps} and {max(tag.seen for tag in rare.values())}"
         )
-    missed = [tag for tag in judged if tags.hits[tag] == 0]
+    missed = {name: tag for name, tag in judged.items() if tag.hits == 0}
     rare_ones = count(len(judged), "rare label")
     text = f"{len(missed)} of {rare_ones} are never recognised in the last third of {tags.steps} steps"
     yield Measured(float(len(missed)), 0.0, text)
     if not missed:
         return
-    shares = [f"label {tag}: {percent(tags.ones[tag] / tags.rows)} of the samples" for tag in missed]
     yield Finding(
         message=(
-            f"{text}, though {count(sum(tags.seen[tag] for tag in missed), 'sample')} there have them: the loss is "
+            f"{text}, though {count(sum(tag.seen for tag in missed.values()), 'sample')} there have them: the loss is "
             "lower by never answering yes, and so is the share of wrong answers"
         ),
-        where=f"labels {listing([str(tag) for tag in missed])}",
+        where=f"labels {listing([str(name) for name in missed])}",
         location=tags.location,
         measured=float(len(missed)),
         limit=0.0,
         severity=Severity.NOTE,
-        detail=tuple(f"{share}, 0 of {tags.seen[tag]} recognised" for tag, share in zip(missed, shares, strict=True))[
-            :8
-        ],
+        detail=tuple(
+            f"label {name}: {percent(tag.ones / tags.rows)} of the samples, 0 of {tag.seen} recognised"
+            for name, tag in list(missed.items())[:8]
+        ),
         fix="""Weight the ones, `nn.BCEWithLogitsLoss(pos_weight=(1 - rate) / rate)` or its square root, or choose a
         threshold for each label on validation data; judge by F1 or average precision per label.""",
         remedies=(),

@@ -31,10 +31,10 @@ def run(zygote, prepare="", weight=""):
 def test_ones_and_those_that_were_found(zygote):
     part = run(zygote)["tags"]
     assert part.rows == 64 * part.steps
-    assert part.ones[0] > part.ones[1] > part.ones[2] > part.ones[3] > 0
-    assert part.hits[3] == 0 < part.seen[3]
-    assert part.hits[0] > 0.8 * part.seen[0]
-    assert all(hits <= min(seen, yes) for hits, seen, yes in zip(part.hits, part.seen, part.answered, strict=True))
+    assert part.tags[0].ones > part.tags[1].ones > part.tags[2].ones > part.tags[3].ones > 0
+    assert part.tags[3].hits == 0 < part.tags[3].seen
+    assert part.tags[0].hits > 0.8 * part.tags[0].seen
+    assert all(tag.hits <= min(tag.seen, tag.answered) for tag in part.tags)
     assert not part.weighted
 
 

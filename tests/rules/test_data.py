@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from auditor.evidence import Channel, ClassWeighted, Inputs, Labels, PairedReplay, StandardizedInputs, Tags, Trajectory
+from auditor.evidence import (
+    Channel,
+    ClassWeighted,
+    Inputs,
+    Labels,
+    PairedReplay,
+    StandardizedInputs,
+    Tag,
+    Tags,
+    Trajectory,
+)
 from auditor.testing import judge, place
 
 
@@ -236,9 +246,13 @@ def test_too_few_steps_are_inconclusive():
 
 
 def tags(**changes):
-    given = {"steps": 470, "rows": 30_000, "ones": (400, 1500, 9000), "seen": (130, 500, 3000)}
-    given |= {"hits": (0, 210, 2500), "answered": (0, 300, 2900), "location": place(45)}
-    return judge("class-imbalance", Tags(**{**given, **changes}))
+    """Three labels of 30,000 samples: one in 75, one in 20 and one in 3."""
+    counts = {"ones": (400, 1500, 9000), "seen": (130, 500, 3000), "hits": (0, 210, 2500), "answered": (0, 300, 2900)}
+    counts |= {name: changes.pop(name) for name in tuple(changes) if name in counts}
+    each = tuple(Tag(**dict(zip(counts, of_one, strict=True))) for of_one in zip(*counts.values(), strict=True))
+    return judge(
+        "class-imbalance", Tags(**{"steps": 470, "rows": 30_000, "tags": each, "location": place(45), **changes})
+    )
 
 
 def test_a_rare_tag_that_is_never_found_is_a_note():

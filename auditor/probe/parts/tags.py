@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import Location, Tags
+from auditor.evidence import Location, Tag, Tags
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.losscall import LossCall
@@ -67,13 +67,11 @@ class TagsCollector(Collector):
             raise Unavailable("the labels are shares, or classes of which each sample has one")
         counts = torch.stack(self._counts).cpu()
         late = counts[len(counts) * 2 // 3 :].sum(0)
+        columns = zip(counts.sum(0)[0].tolist(), *late.tolist(), strict=True)
         return Tags(
             steps=len(counts),
             rows=sum(self._rows),
-            ones=tuple(counts.sum(0)[0].tolist()),
-            seen=tuple(late[0].tolist()),
-            hits=tuple(late[1].tolist()),
-            answered=tuple(late[2].tolist()),
+            tags=tuple(Tag(ones=n, seen=seen, hits=hits, answered=yes) for n, seen, hits, yes in columns),
             weighted=self._weighted,
             location=self._key[1],
         )

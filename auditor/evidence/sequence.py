@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from auditor.evidence.base import Frozen, Location, Part
+from auditor.evidence.experiments import PairedReplay
 
 
 class LabelSite(Frozen):
@@ -125,6 +126,21 @@ class TokenInfluence(Part):
     layer_location: Location | None = None
     location: Location | None = Field(None, description="Where the model is called or built.")
     loss_location: Location | None = None
+
+
+class PlacedTokens(Part):
+    """A model whose outputs do not depend on the order of its tokens, and replays in which it is told their places."""
+
+    embedding: str
+    shape: tuple[int, ...]
+    exchanged: int = Field(description="Tokens that stood at other places when no output changed.")
+    change: float = Field(description="Largest change of the outputs then, relative to their size: rounding.")
+    mixing: float = Field(description="The same at other positions, or of the sample, when one token was replaced.")
+    location: Location | None = Field(None, description="Where the model is called or built.")
+    looks: tuple[PairedReplay, ...] = Field(
+        (), description="Treated: a sinusoidal code of its place is added to each token where it leaves the embedding."
+    )
+    fidelity: float | None = Field(None, description="Relative error of the replay's own first loss.")
 
 
 class TiedPair(Frozen):

@@ -52,7 +52,14 @@ from auditor.evidence.order import OrderControl, SampleOrder
 from auditor.evidence.precision import FullPrecision, LowPrecision, ScaleChange, ScalerUse, Underflow
 from auditor.evidence.program import Program
 from auditor.evidence.run import Run, Seeding
-from auditor.evidence.sequence import IgnoredLabels, PaddedOutputs, TiedWeights, TokenInfluence, TokenLabels
+from auditor.evidence.sequence import (
+    IgnoredLabels,
+    PaddedOutputs,
+    PlacedTokens,
+    TiedWeights,
+    TokenInfluence,
+    TokenLabels,
+)
 from auditor.evidence.signal import CalmedRecurrence, ForwardScale, Reinitialized, Saturation
 from auditor.evidence.source import Source
 from auditor.evidence.training import Activations, GradientResets, Gradients, Nonfinite, Trajectory, Updates
@@ -151,6 +158,7 @@ class Evidence(Frozen):
     ignored_labels: IgnoredLabels | None = None
     token_labels: TokenLabels | None = None
     token_influence: TokenInfluence | None = None
+    placed_tokens: PlacedTokens | None = None
     padded_outputs: PaddedOutputs | None = None
     tied_weights: TiedWeights | None = None
     trials: Trials | None = None

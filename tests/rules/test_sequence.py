@@ -1,5 +1,5 @@
 """The rules about token models: causal-leak, label-shift, padding-in-loss, mask-ignored, all-labels-ignored,
-untied-weights."""
+untied-weights, missing-positions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from auditor.evidence import (
     Offset,
     PaddedOutputs,
     PaddedSite,
+    PairedReplay,
+    PlacedTokens,
     TiedPair,
     TiedWeights,
     TokenInfluence,
@@ -309,3 +311,50 @@ def test_a_tie_that_was_undone_fails_and_one_parted_by_a_copy_is_noted():
 
 def test_frozen_weights_are_not_judged():
     assert tied(declared="tied", trained=False).verdict.outcome == "not-applicable"
+
+
+# ----------------------------------------------------------------------------------------- missing-positions
+
+
+def arm(end, steps=120):
+    """A loss that falls from 1 to `end` within the first third, and stays there, but for some noise."""
+    return tuple(max(end, 1 - (1 - end) * 3 * step / steps) + 0.004 * (step % 5) for step in range(steps))
+
+
+def placed(*, change=2e-7, kept=0.6, told=0.2, looks=2, fidelity=0.0, steps=120):
+    pair = PairedReplay(start="initial", control=arm(kept, steps), treated=arm(told, steps))
+    part = PlacedTokens(
+        embedding="embed",
+        shape=(16, 32),
+        exchanged=400,
+        change=change,
+        mixing=0.3,
+        location=place(12),
+        looks=(pair,) * looks,
+        fidelity=fidelity,
+    )
+    return judge("missing-positions", part)
+
+
+def test_an_order_that_is_lost_and_matters_fails():
+    (finding,) = placed().findings
+    assert (finding.confidence, finding.location.line) == ("confirmed", 12)
+    assert "400 tokens" in finding.message
+    assert finding.measured == pytest.approx(2 / 3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"change": 1e-3}, "pass"),
+        ({"told": 0.5}, "pass"),
+        ({"told": 0.9}, "pass"),
+        ({"looks": 1}, "pass"),
+        ({"looks": 0}, "inconclusive"),
+        ({"steps": 30}, "inconclusive"),
+        ({"fidelity": 0.4}, "inconclusive"),
+        ({"change": math.nan}, "pass"),
+    ],
+)
+def test_an_order_that_is_seen_or_does_not_matter(changes, outcome):
+    assert placed(**changes).verdict.outcome == outcome

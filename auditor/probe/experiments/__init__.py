@@ -7,8 +7,8 @@
 4. Whether the loop can learn: a tiny subset by heart, and with its inputs taken away.
 5. What keeps it from learning, by paired replays: the rate too high, the early layers, the initial weights, what
    enters recurrent layers, the precision of the weights, divided losses, the penalty, the scale of inputs and of
-   targets, the order of the batches, the weights of the classes, the rate too low. Most end at once where nothing
-   suspicious was observed.
+   targets, the places of tokens, the order of the batches, the weights of the classes, the rate too low. Most end at
+   once where nothing suspicious was observed.
 6. What only measures: the noise of the batches. And what takes the most steps: learning shuffled labels, in a loop
    that has learned nothing so far.
 7. What may drive the loop into divergence, or change the shape of its batches, on purpose: the sweep comes last.
@@ -47,6 +47,7 @@ from auditor.probe.experiments.nonfinite import trace_nonfinite
 from auditor.probe.experiments.order_control import order_control
 from auditor.probe.experiments.overfit import overfit
 from auditor.probe.experiments.penalty_off import penalty_off
+from auditor.probe.experiments.placed_tokens import placed_tokens
 from auditor.probe.experiments.rate_ahead import rate_ahead
 from auditor.probe.experiments.rate_sweep import rate_sweep
 from auditor.probe.experiments.reinitialized import reinitialized
@@ -99,6 +100,7 @@ def plan(probe: Probe) -> list[Planned]:
         ("penalty_off", "replay without the weight penalty", 82, 0.6, penalty_off),
         ("standardized_inputs", "replay with standardized inputs", 40, 0.7, standardized_inputs),
         ("standardized_targets", "replay with standardized targets", 40, 0.7, standardized_targets),
+        ("placed_tokens", "tell tokens their places", 480, 0.6, placed_tokens),
         ("order_control", "replay with mixed batches", 152, 0.7, order_control),
         ("class_weighted", "replay with class weights", 480, 0.6, class_weighted),
         ("higher_rate", "replay at higher rates", 120, 0.6, higher_rate),

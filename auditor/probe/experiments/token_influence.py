@@ -102,17 +102,17 @@ class TokenLook:
         self._window: tuple[int, int] | None = None  # of the logits, where they are more than the tokens
         with self._watched() as seen, MasksUsed() as used:
             self._base = examination.outputs()
-        self._streams = seen.streams
+        self.streams = seen.streams
         self._given = [*self._arguments(), *seen.given]
         self._used = used.masks if used.attention else []
         self._attends = used.attention
-        if not self._streams:
+        if not self.streams:
             raise NotRun("no tokens enter an embedding where the model is called", "not-applicable")
 
     def outline(self) -> TokenInfluence:
-        shown = self._streams[0]
+        shown = self.streams[0]
         return TokenInfluence(
-            embedding=self._name(shown.module),
+            embedding=self.name(shown.module),
             shape=tuple(shown.ids.shape),
             location=self._probe.program.location_of(self._module),
         )
@@ -135,7 +135,7 @@ class TokenLook:
                 for offset, (equal, compared) in zip(OFFSETS, fit.table.tolist(), strict=True)
             }
             fields = {
-                "embedding": self._name(stream.module),
+                "embedding": self.name(stream.module),
                 "shape": tuple(stream.ids.shape),
                 "shifted": share[1],
                 "same": share[0],
@@ -168,7 +168,7 @@ class TokenLook:
                 yield site, fit, stream
 
     def _stream(self, fit: Any) -> Stream | None:
-        found = (each for each in self._streams if each.module is fit.embedding and each.index == fit.index)
+        found = (each for each in self.streams if each.module is fit.embedding and each.index == fit.index)
         return next(found, None)
 
     def _cut(self, stream: Stream, counted: torch.Tensor, axis: int, classes: int) -> dict[str, Any]:
@@ -217,7 +217,7 @@ class TokenLook:
         self, stream: Stream, axis: int, classes: int, ids: torch.Tensor | None = None
     ) -> torch.Tensor | None:
         """(batch, length, values) of the output at each position; None where the model returns no such thing."""
-        with self._fed(stream, ids), LossInputsHeard() as losses:
+        with self.fed(stream, ids), LossInputsHeard() as losses:
             outputs = self._examination.outputs()
         return by_position([*outputs, *losses.found], stream.ids, axis, classes, self._window)
 
@@ -229,7 +229,7 @@ class TokenLook:
         forward = [m for m in modules if isinstance(m, nn.RNNBase) and not m.bidirectional]
         local = next((type(m).__name__ for m in modules if isinstance(m, LOCAL) and m not in forward), "")
         best: dict[str, Any] = {}
-        for stream in self._streams:
+        for stream in self.streams:
             found = self._mask_of(stream, bool(forward))
             if found is None:
                 continue
@@ -244,7 +244,7 @@ class TokenLook:
 
     def mask(self) -> PaddingMask | None:
         """Of the first stream that has one."""
-        return next((mask for stream in self._streams if (mask := self._mask_of(stream, False)) is not None), None)
+        return next((mask for stream in self.streams if (mask := self._mask_of(stream, False)) is not None), None)
 
     def _mask_of(self, stream: Stream, recurrent: bool) -> PaddingMask | None:
         declared = declared_padding(stream.module)
@@ -296,7 +296,7 @@ class TokenLook:
 
     def _difference(self, stream: Stream, ids: torch.Tensor, outside: torch.Tensor, axis: int) -> float:
         """Largest change of any output, positions `outside` left out where outputs have positions."""
-        with self._fed(stream, ids):
+        with self.fed(stream, ids):
             now = self._examination.outputs()
         largest = 0.0
         for before, after in zip(self._base, now, strict=False):
@@ -313,7 +313,7 @@ class TokenLook:
 
     # ---------------------------------------------------------------------------------------------------------- helpers
 
-    def _name(self, module: nn.Module) -> str:
+    def name(self, module: nn.Module) -> str:
         return self._names.get(id(module), type(module).__name__)
 
     def _arguments(self, names: bool = False) -> list[tuple[str, torch.Tensor]]:
@@ -357,10 +357,10 @@ class TokenLook:
     def _note(self, seen: _Seen, module: nn.Module, given: Any) -> None:
         for tensor in tensors(given):
             if len(seen.given) < 256 and tensor.dim() >= 2 and tensor.numel() <= 2**20 and not tensor.requires_grad:
-                seen.given.append((self._name(module), tensor.detach()))
+                seen.given.append((self.name(module), tensor.detach()))
 
     @contextmanager
-    def _fed(self, stream: Stream, ids: torch.Tensor | None) -> Iterator[None]:
+    def fed(self, stream: Stream, ids: torch.Tensor | None) -> Iterator[None]:
         """Inside, the stream's embedding gets these ids instead of its own."""
         calls = [0]
 
@@ -385,9 +385,9 @@ class TokenLook:
         replaced = self._replaced(stream, axis, cut + 1, stream.ids.shape[axis])
         runs = []
         for ids in (None, replaced):
-            with self._fed(stream, ids):
+            with self.fed(stream, ids):
                 runs.append(outputs_of_layers(self._examination, stream.ids.shape))
         owner = first_moved(self._module, *runs, axis=axis, before=cut + 1, noise=noise)
         if owner is None:
             return {}
-        return {"layer": self._name(owner), "layer_location": self._probe.program.location_of(owner)}
+        return {"layer": self.name(owner), "layer_location": self._probe.program.location_of(owner)}

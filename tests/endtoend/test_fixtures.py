@@ -79,7 +79,7 @@ def test_a_child_that_starts_cold_says_the_same():
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param(path, id=path.stem, marks=[] if index % 8 == 0 else pytest.mark.corpus)
+        pytest.param(path, id=path.stem, marks=[] if index % 12 == 0 else pytest.mark.corpus)
         for index, path in enumerate(HEALTHY)
     ],
 )

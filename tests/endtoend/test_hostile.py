@@ -468,6 +468,16 @@ FURTHER = {  # much like one of the others
     "kills its own group",
     "asks where nobody can answer",
     "an exception that cannot be printed",
+    "exception in a worker",
+    "SIGSEGV",
+    "out of address space",
+    "endless import",
+    "endless evaluation",
+    "a fork that ends first",
+    "persistent workers",
+    "deletes the audit's folder",
+    "a crash with the streams gone",
+    "a KeyboardInterrupt of its own",
 }
 
 

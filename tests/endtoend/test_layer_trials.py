@@ -143,6 +143,8 @@ FURTHER = {  # in the same room as one of the others
     "group norms over a single value",
     "a new layer that no optimizer has",
     "padding of a loss function",
+    "relu",
+    "group norm",
 }
 
 

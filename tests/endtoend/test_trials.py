@@ -158,6 +158,13 @@ FURTHER = {  # in the same room as one of the others
     "labels shifted twice",
     "labels of -1",
     "the graph kept under no_grad",
+    "zero",
+    "axis",
+    "sigmoid",
+    "leaky",
+    "nonlinearity",
+    "labels of the same token",
+    "full precision",
 }
 
 

@@ -125,3 +125,14 @@ def test_one_rule_is_judged():
         judge("no-such-rule")
     with pytest.raises(LookupError, match="means"):
         judge("OPT1", limits=None) if len([r for r in rules() if r.code.startswith("OPT1")]) > 1 else judge("ALL")
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 2, 3, 3, 4), (-1, 1, 2, 2, -3, 4, 5), (-2, -2, -2, 1, 1, 1, 3), (1, 1, 1, 1, 1, 1)]
+)
+def test_the_p_value_of_equal_sizes_is_that_of_all_assignments_of_signs(sizes):
+    from scipy.stats import wilcoxon
+
+    control, treated = [10.0 + size for size in sizes], [10.0] * len(sizes)
+    mine = paired.compare(PairedReplay(start="initial", control=control, treated=treated), whole=True)
+    assert mine.p_value == pytest.approx(wilcoxon(sizes, alternative="greater").pvalue)

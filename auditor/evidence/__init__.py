@@ -6,7 +6,7 @@ tensors, so evidence is saved as JSON and judged again later without running any
 
 from __future__ import annotations
 
-from auditor.evidence.augmentation import Augmentation
+from auditor.evidence.augmentation import Augmentation, Unmirrored
 from auditor.evidence.base import Frozen, Location, Part
 from auditor.evidence.data import Batches, Channel, Inputs, Labels, NonfiniteBatch, Tag, Tags, Targets, is_flag
 from auditor.evidence.distributed import RankPrint, Ranks
@@ -372,6 +372,7 @@ __all__ = [
     "TwinPair",
     "Underflow",
     "UnitActivity",
+    "Unmirrored",
     "Unreached",
     "UnreadPlaces",
     "UnscaledShare",

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from auditor.evidence.base import Location, Part
+from auditor.evidence.base import Frozen, Location, Part
+
+
+class Unmirrored(Frozen):
+    """The target value that knows sides best, of samples whose images are mirrored and whose targets stay."""
+
+    pairs: int = Field(description="Pairs of draws of one sample, of which one image is the other one mirrored.")
+    direction: str
+    value: int = Field(description="Number of the value among the continuous ones of a sample, from 0.")
+    samples: int = Field(description="Samples at the side of the value's median where fewer lie.")
+    correlation: float = Field(
+        description="Rank correlation of the distance from the median with the size of the image's asymmetry, at the "
+        "side where it is lower."
+    )
 
 
 class Augmentation(Part):
@@ -22,6 +35,7 @@ class Augmentation(Part):
     chance: float = Field(0.0, description="Share of independent draws of one random sample that are equal.")
     turned: int = Field(0, description="Pairs of draws of one sample that differ by a flip or a turn of image or mask.")
     torn: int = Field(0, description="Of these, such with only one of the two turned so, and the other as it was.")
+    unmirrored: Unmirrored | None = None
     collated: int = Field(
         0, description="Rows of a batch of these samples that are known to be one of them, from each collated alone."
     )

@@ -7,14 +7,16 @@ is ours. Nothing here follows from the source: what the workers draw decides.
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 from torch.utils.data import DataLoader, IterableDataset
 
-from auditor.evidence import Augmentation
+from auditor.evidence import Augmentation, Unmirrored
 from auditor.probe.batches import tensors
+from auditor.probe.mirrored import SAMPLES, Mirrors
 from auditor.probe.mispaired import mispaired
 from auditor.probe.program import LoaderSeen
 from auditor.probe.randomness import RandomState
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 ITEMS = 24
 DRAWS = 3  # of each item in this process
 SECONDS = 4.0  # for all draws in this process
+MIRROR_SECONDS = 2.0  # for further samples, where images are mirrored and targets are not
 WORKER_SECONDS = 30  # until workers that do not answer are given up
 MOST_WORKERS = 2
 DELIVERED = 64
@@ -61,7 +64,8 @@ def scan_augmentation(probe: Probe) -> None:
 
 
 def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
-    places = _places(seen)
+    places = _places(seen, ITEMS)
+    mirrors = Mirrors()
     kept: list[Any] = []
     firsts: list[Any] = []
     pairs = equal = turned = alone = 0
@@ -77,6 +81,7 @@ def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
             kept.append(place)
             found_turned, found_alone = torn(items)
             turned, alone = turned + found_turned, alone + found_alone
+            mirrors.add(items)
             pairs += DRAWS * (DRAWS - 1) // 2
             equal += sum(draws[i] == draws[j] for i in range(DRAWS) for j in range(i))
     workers = int(getattr(seen.loader, "num_workers", 0) or 0)
@@ -86,6 +91,7 @@ def _draw(probe: Probe, seen: LoaderSeen, dataset: Any) -> Augmentation:
         "chance": equal / pairs if pairs else 0.0,
         "turned": turned,
         "torn": alone,
+        "unmirrored": _unmirrored(mirrors, seen, dataset),
         **_collated(seen.loader, firsts),
     }
     if kept and workers:
@@ -109,13 +115,21 @@ def _collated(loader: Any, items: list[Any]) -> dict[str, int]:
     return {"collated": rows, "mispaired": apart}
 
 
-def _places(seen: LoaderSeen) -> list[Any]:
+def _unmirrored(mirrors: Mirrors, seen: LoaderSeen, dataset: Any) -> Unmirrored | None:
+    if not mirrors.axes():
+        return None
+    until = time.monotonic() + MIRROR_SECONDS
+    places = itertools.takewhile(lambda _: time.monotonic() < until, _places(seen, SAMPLES))
+    return mirrors.unmirrored([dataset[place] for place in places])
+
+
+def _places(seen: LoaderSeen, most: int) -> list[Any]:
     """The first distinct indices that the loop's own sampler has drawn."""
     found: dict[Any, None] = {}
     for batch in seen.passes[0] if seen.passes else []:
         for index in batch if isinstance(batch, list) else [batch]:
             found.setdefault(index)
-            if len(found) >= ITEMS:
+            if len(found) >= most:
                 return list(found)
     return list(found)
 

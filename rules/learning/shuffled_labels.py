@@ -8,7 +8,7 @@ import statistics
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Missing, Options, Severity, rule
-from auditor.evidence import Augmentation, LabelControl, OwnOrders, Source
+from auditor.evidence import Augmentation, LabelControl, OwnOrders, Source, Unmirrored
 from auditor.paired import untrue
 from auditor.series import middle
 
@@ -31,6 +31,14 @@ class Limits(Options):
     min_torn: int = Field(
         3, ge=1, description="Draws of one sample with only one of image and mask flipped or turned that are proof."
     )
+    min_sided: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Rank correlation, at each side of its median, of how far from there a target lies with how "
+        "asymmetric the image is, from which the target knows sides.",
+    )
+    min_sided_samples: int = Field(48, ge=16, description="Samples at each side of that median.")
     min_mispaired: int = Field(
         3, ge=1, description="Rows of a collated batch with the label of another sample that are proof."
     )
@@ -79,6 +87,12 @@ def shuffled_labels(
     `min-mispaired` rows with another sample's label are proof. And exactly as well, for images with a target for each
     place: samples are drawn several times, and of two draws only one of image and mask is flipped or turned, the other
     one bit for bit as it was, `min-torn` times or more. Those that look the same when they are turned do not count.
+    Where draws of one sample show that its image is mirrored (one is the other one flipped, but for brightness and
+    contrast) and nothing else of it ever changes with that, it is asked whether a continuous target knows sides: a
+    coordinate, a box, a steering angle. For such a one the images at its median are symmetric, and the further a value
+    lies from there, the more asymmetric they are. The rule fails when that holds among those above the median and among
+    those below, each by a rank correlation of `min-sided` over `min-sided-samples` samples. Which of the draws are the
+    mirrored ones need not be known for that.
     From the source: inputs and targets of one scope that are used together, each shuffled by a call of its own
     (`shuffle(x)`, `shuffle(y)`), with no seed set in between.
 
@@ -89,6 +103,8 @@ def shuffled_labels(
     - Where a few samples cannot be learned by heart at all, something else is wrong, and it is inconclusive.
     - Of image and mask, the two must differ in kind (values, channels): two views of one image are turned apart on
       purpose. The source alone never confirms: whether those lines run, it does not tell.
+    - A target that mirroring leaves alone (an age, a size) goes with an asymmetry in one direction at most, not up to
+      both sides. Of classes nothing is said: their order may mean nothing.
     - It is not asked once the loss is below that of a constant answer: then the labels have been of use. Nor where
       simple statistics of the inputs (averages, squares, products of neighbours, counts of words and ids) differ
       between the classes by more than permuted labels give: the labels belong to their inputs then.
@@ -107,6 +123,11 @@ def shuffled_labels(
     if augmentation is not None and augmentation.torn >= limits.min_torn:
         yield Measured(float(augmentation.torn), 0.0, _torn_text(augmentation))
         yield _torn(augmentation)
+        return
+    sided = augmentation.unmirrored if augmentation is not None else None
+    if augmentation is not None and sided is not None and _knows_sides(sided, limits):
+        yield Measured(sided.correlation, limits.min_sided, _sided_text(sided))
+        yield _unmirrored(augmentation, sided, limits)
         return
     if source is not None and source.own_orders:
         found = source.own_orders[0]
@@ -207,6 +228,38 @@ def _torn(augmentation: Augmentation) -> Finding:
         severity=Severity.ERROR,
         confidence=Confidence.CONFIRMED,
         fix="Draw once for both: decide on the flip first, then apply it to the image and to its mask.",
+    )
+
+
+def _knows_sides(sided: Unmirrored, limits: Limits) -> bool:
+    return (
+        sided.pairs >= limits.min_torn
+        and sided.samples >= limits.min_sided_samples
+        and sided.correlation >= limits.min_sided
+    )
+
+
+def _sided_text(sided: Unmirrored) -> str:
+    return (
+        f"{count(sided.pairs, 'pair')} of draws of one sample are mirrored ({sided.direction}), and the targets beside "
+        f"them never change; yet value {sided.value} of the targets tells sides: the further it lies from its median, "
+        f"to either side, the more asymmetric is the image (rank correlation {number(sided.correlation)})"
+    )
+
+
+def _unmirrored(augmentation: Augmentation, sided: Unmirrored, limits: Limits) -> Finding:
+    upright = sided.direction == "upside down"
+    return Finding(
+        message=f"images are mirrored and their targets are not: {_sided_text(sided)}",
+        where=augmentation.loader,
+        location=augmentation.location,
+        measured=sided.correlation,
+        limit=limits.min_sided,
+        confidence=Confidence.SUSPECTED,
+        fix="Mirror the targets with the image: "
+        + ("`y = height - 1 - y`" if upright else "`x = width - 1 - x`")
+        + " for coordinates in pixels, `1 - x` for shares of the side, `-x` for angles and coordinates about the "
+        "middle; exchange left and right points.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auditor.evidence import Augmentation, LabelControl, Location, OwnOrders, Source
+from auditor.evidence import Augmentation, LabelControl, Location, OwnOrders, Source, Unmirrored
 from auditor.judge import ask
 from auditor.registry import rules
 from auditor.testing import evidence
@@ -71,6 +71,23 @@ def test_labels_that_are_collated_in_another_order(mispaired: int, expected: str
 def test_images_turned_without_their_masks(torn: int, expected: str) -> None:
     drawn = Augmentation(loader="train", workers=0, items=24, random=24, turned=40, torn=torn)
     assert str(ask(RULE, evidence(drawn)).verdict.outcome) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({}, "fail"),
+        ({"pairs": 2}, "inconclusive"),
+        ({"samples": 30}, "inconclusive"),
+        ({"correlation": 0.3}, "inconclusive"),
+    ],
+)
+def test_images_mirrored_without_their_coordinates(found: dict[str, float], expected: str) -> None:
+    sides = {"pairs": 20, "direction": "left to right", "value": 1, "samples": 120, "correlation": 0.8} | found
+    drawn = Augmentation(loader="train", workers=0, items=24, random=24, unmirrored=Unmirrored.model_validate(sides))
+    report = ask(RULE, evidence(drawn))
+    assert str(report.verdict.outcome) == expected
+    assert all(each.confidence == "suspected" for each in report.findings)
 
 
 def test_two_shuffles_in_the_source() -> None:

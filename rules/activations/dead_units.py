@@ -196,5 +196,6 @@ def _dying(layers: Sequence[UnitActivity], limits: Limits) -> Finding:
         measured=_growth(worst, limits),
         limit=limits.max_growth,
         severity=Severity.NOTE,
+        since=1,  # of what was wrong from the start it is no cause
         detail=_detail([worst, *rest]),
     )

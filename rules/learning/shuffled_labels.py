@@ -190,6 +190,7 @@ def _mispaired(augmentation: Augmentation) -> Finding:
         measured=float(augmentation.mispaired),
         limit=0.0,
         severity=Severity.ERROR,
+        since=0,  # the data are there before the first step
         confidence=Confidence.CONFIRMED,
         detail=("each sample was also collated alone, and is known in the batch by that",),
         fix="Sort the samples first, and take everything from them in that order: "
@@ -214,6 +215,7 @@ def _apart(found: OwnOrders) -> Finding:
         location=found.location,
         measured=1.0,
         limit=0.0,
+        since=0,
         confidence=Confidence.SUSPECTED,
     )
 
@@ -226,6 +228,7 @@ def _torn(augmentation: Augmentation) -> Finding:
         measured=float(augmentation.torn),
         limit=0.0,
         severity=Severity.ERROR,
+        since=0,
         confidence=Confidence.CONFIRMED,
         fix="Draw once for both: decide on the flip first, then apply it to the image and to its mask.",
     )
@@ -255,6 +258,7 @@ def _unmirrored(augmentation: Augmentation, sided: Unmirrored, limits: Limits) -
         location=augmentation.location,
         measured=sided.correlation,
         limit=limits.min_sided,
+        since=0,
         confidence=Confidence.SUSPECTED,
         fix="Mirror the targets with the image: "
         + ("`y = height - 1 - y`" if upright else "`x = width - 1 - x`")

@@ -117,7 +117,7 @@ from auditor.evidence.optimization import (
     StaleGroup,
     ValueClipping,
 )
-from auditor.evidence.order import OrderControl, SampleOrder
+from auditor.evidence.order import OrderControl, PairedLoaders, SampleOrder
 from auditor.evidence.precision import (
     FullPrecision,
     LostUpdates,
@@ -313,6 +313,7 @@ __all__ = [
     "Ownership",
     "PaddedOutputs",
     "PaddedSite",
+    "PairedLoaders",
     "PairedReplay",
     "ParameterMotion",
     "Part",

@@ -58,3 +58,16 @@ class OrderControl(Part):
     level: float = Field(description="Mean of the first observed losses.")
     fidelity: float | None = None
     location: Location | None = None
+
+
+class PairedLoaders(Part):
+    """Two loaders whose batches are taken together: one gives the model's inputs, the other what its outputs are
+    compared with. Their data sets are of one size."""
+
+    inputs: str = Field(description="The loader that the model's inputs are of.")
+    targets: str = Field(description="The one that the targets of the loss are of.")
+    function: str = Field(description="What compares them.")
+    steps: int = Field(description="Of the first ones: such in which they were compared.")
+    compared: int = Field(description="Samples of the first pass over both, in the order in which they were drawn.")
+    apart: int = Field(description="Of these, such that have another number in the other data set.")
+    location: Location | None = None

@@ -48,7 +48,7 @@ from auditor.evidence.optimization import (
     Schedules,
     ValueClipping,
 )
-from auditor.evidence.order import OrderControl, SampleOrder
+from auditor.evidence.order import OrderControl, PairedLoaders, SampleOrder
 from auditor.evidence.precision import FullPrecision, LowPrecision, ScaleChange, ScalerUse, Underflow
 from auditor.evidence.program import Program
 from auditor.evidence.run import Run, Seeding
@@ -141,6 +141,7 @@ class Evidence(Frozen):
     ranks: Ranks | None = None
     sample_order: SampleOrder | None = None
     order_control: OrderControl | None = None
+    paired_loaders: PairedLoaders | None = None
     augmentation: Augmentation | None = None
     data_wait: DataWait | None = None
     fed_from_memory: FedFromMemory | None = None

@@ -8,7 +8,7 @@ import statistics
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Missing, Options, Severity, rule
-from auditor.evidence import Augmentation, LabelControl, OwnOrders, Source, Unmirrored
+from auditor.evidence import Augmentation, LabelControl, OwnOrders, PairedLoaders, Source, Unmirrored
 from auditor.paired import untrue
 from auditor.series import middle
 
@@ -30,6 +30,10 @@ class Limits(Options):
     min_samples: int = Field(96, ge=16, description="Samples that are learned by heart.")
     min_torn: int = Field(
         3, ge=1, description="Draws of one sample with only one of image and mask flipped or turned that are proof."
+    )
+    min_paired: int = Field(32, ge=8, description="Samples that two loaders have to have drawn, to be compared.")
+    max_apart: float = Field(
+        0.1, gt=0, lt=1, description="Largest share of samples whose target is of another sample, of two loaders."
     )
     min_sided: float = Field(
         0.5,
@@ -59,7 +63,11 @@ class Limits(Options):
     ),
 )
 def shuffled_labels(
-    control: LabelControl | None, augmentation: Augmentation | None, source: Source | None, limits: Limits
+    control: LabelControl | None,
+    augmentation: Augmentation | None,
+    paired: PairedLoaders | None,
+    source: Source | None,
+    limits: Limits,
 ) -> Judgement:
     """The labels do not belong to the inputs they are fed with.
 
@@ -87,6 +95,10 @@ def shuffled_labels(
     `min-mispaired` rows with another sample's label are proof. And exactly as well, for images with a target for each
     place: samples are drawn several times, and of two draws only one of image and mask is flipped or turned, the other
     one bit for bit as it was, `min-torn` times or more. Those that look the same when they are turned do not count.
+    Exactly, too, of two loaders whose batches are taken together, where the model is called with tensors of the one
+    alone and the loss compares its outputs, value by value, with those of the other, and both data sets are of one
+    size: the samplers' own numbers are compared, of at least `min-paired` samples, and no more than `max-apart` of them
+    may differ.
     Where draws of one sample show that its image is mirrored (one is the other one flipped, but for brightness and
     contrast) and nothing else of it ever changes with that, it is asked whether a continuous target knows sides: a
     coordinate, a box, a steering angle. For such a one the images at its median are symmetric, and the further a value
@@ -123,6 +135,10 @@ def shuffled_labels(
     if augmentation is not None and augmentation.torn >= limits.min_torn:
         yield Measured(float(augmentation.torn), 0.0, _torn_text(augmentation))
         yield _torn(augmentation)
+        return
+    if paired is not None and _met_others(paired, limits):
+        yield Measured(paired.apart / paired.compared, limits.max_apart, _paired_text(paired))
+        yield _paired(paired, limits)
         return
     sided = augmentation.unmirrored if augmentation is not None else None
     if augmentation is not None and sided is not None and _knows_sides(sided, limits):
@@ -195,6 +211,33 @@ def _mispaired(augmentation: Augmentation) -> Finding:
         detail=("each sample was also collated alone, and is known in the batch by that",),
         fix="Sort the samples first, and take everything from them in that order: "
         "`samples.sort(key=lambda s: len(s.x), reverse=True)`.",
+    )
+
+
+def _met_others(paired: PairedLoaders, limits: Limits) -> bool:
+    return paired.compared >= limits.min_paired and paired.apart > limits.max_apart * paired.compared
+
+
+def _paired_text(paired: PairedLoaders) -> str:
+    return (
+        f"in the first pass {paired.apart} of {count(paired.compared, 'sample')} of {paired.inputs} met a target of "
+        f"another number from {paired.targets}"
+    )
+
+
+def _paired(paired: PairedLoaders, limits: Limits) -> Finding:
+    return Finding(
+        message=(
+            f"inputs come from {paired.inputs} and what {paired.function} compares their outputs with from "
+            f"{paired.targets}, and each draws an order of its own: {_paired_text(paired)}"
+        ),
+        where=paired.targets,
+        location=paired.location,
+        measured=paired.apart / paired.compared,
+        limit=limits.max_apart,
+        since=0,
+        confidence=Confidence.CONFIRMED,
+        fix="Draw both from one data set: `DataLoader(StackDataset(inputs, targets), shuffle=True)`.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auditor.evidence import Augmentation, LabelControl, Location, OwnOrders, Source, Unmirrored
+from auditor.evidence import Augmentation, LabelControl, Location, OwnOrders, PairedLoaders, Source, Unmirrored
 from auditor.judge import ask
 from auditor.registry import rules
 from auditor.testing import evidence
@@ -88,6 +88,14 @@ def test_images_mirrored_without_their_coordinates(found: dict[str, float], expe
     report = ask(RULE, evidence(drawn))
     assert str(report.verdict.outcome) == expected
     assert all(each.confidence == "suspected" for each in report.findings)
+
+
+@pytest.mark.parametrize(("compared", "apart", "expected"), [(64, 63, "fail"), (64, 3, "other"), (16, 16, "other")])
+def test_targets_from_a_loader_with_an_order_of_its_own(compared: int, apart: int, expected: str) -> None:
+    part = PairedLoaders(inputs="a", targets="b", function="l1_loss", steps=6, compared=compared, apart=apart)
+    report = ask(RULE, evidence(part))
+    assert (str(report.verdict.outcome) == "fail") is (expected == "fail")
+    assert all((each.confidence, each.since) == ("confirmed", 0) for each in report.findings)
 
 
 def test_two_shuffles_in_the_source() -> None:

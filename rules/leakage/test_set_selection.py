@@ -59,7 +59,9 @@ def test_set_selection(selection: Selection, limits: Limits) -> Judgement:
     amid the training at least `min-evaluations` times, and right after an evaluation either the model's
     weights were taken inside an `if` that compares a score with the best so far, or `ReduceLROnPlateau` was stepped;
     and when the loader's variable or its dataset is called a test set, or the dataset says that it is one. Where there
-    are more held-out loaders, each such decision must have followed an evaluation of none but test data. Data that no
+    are more held-out loaders, each such decision must have followed an evaluation of none but test data, or, where
+    several were evaluated before it, the score that is compared has the name of a test score (`test_acc > best`,
+    `outcome.test > best.test`), also in a function of your own that is asked (`if better(outcome):`). Data that no
     loader hands out are known by the names in the calls that lead to the evaluation, as `accuracy(model, x_test)`.
 
     ## When it may be wrong
@@ -93,15 +95,19 @@ def test_set_selection(selection: Selection, limits: Limits) -> Judgement:
         f"{listing([_said(choice) for choice in choices], 3) or 'nothing'}",
     )
     apart = [choice for choice in choices if _by_test(choice)]
-    if len(selection.loaders) > 1 and len(apart) == len(choices):
+    said = [choice for choice in choices if _score_of_test(choice)]
+    if said or (len(selection.loaders) > 1 and len(apart) == len(choices)):
         named = True  # another set is there, and decides nothing
     elif len(selection.loaders) > 1:
         return
     if not choices or not named or selection.evaluations < limits.min_evaluations:
         return
+    choices = said or choices
     first, decided = choices[0], listing([_said(choice) for choice in choices], 3)
     data = f"{selection.evaluated} is the only held-out data"
-    if len(selection.loaders) > 1:
+    if said:
+        data = "several held-out sets are evaluated, the score that counts is that of the test set"
+    elif len(selection.loaders) > 1:
         data = f"{apart[0].by[0]} is test data"
     yield Finding(
         message=(
@@ -127,6 +133,14 @@ def _named_test(selection: Selection) -> bool:
 def _by_test(choice: Choice) -> bool:
     """Nothing but data that are called test data was evaluated before it."""
     return bool(choice.by) and all(TEST.search(name) and not VALIDATION.search(name) for name in choice.by)
+
+
+def _score_of_test(choice: Choice) -> bool:
+    """Several sets were evaluated before it, and by its name the score that it compares is that of test data: a
+    `test_loss` where nothing but `val_loader` is evaluated is that of a function called `test`."""
+    by = set(choice.by)
+    says = TEST.search(choice.metric) and not VALIDATION.search(choice.metric)
+    return choice.what == "checkpoint" and bool(says) and len(by) > 1 and not all(map(VALIDATION.search, by))
 
 
 def _said(choice: Choice) -> str:

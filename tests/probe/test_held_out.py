@@ -177,6 +177,32 @@ stopper = Stopper()
     assert [(choice.what, choice.metric) for choice in part.choices] == [("checkpoint", "score")]
 
 
+@pytest.mark.parametrize(
+    ("answer", "metric"),
+    [
+        ("return self.best is None or outcome.test > self.best.test", "epoch.real.test"),
+        ("return self.best.test < outcome.test", "epoch.real.test"),
+        ("return outcome.test > self.least", None),
+    ],
+)
+def test_a_function_of_its_own_that_is_asked(zygote, answer, metric):
+    answer = answer.replace("self.best is None", "self.best is None and outcome.real is None")
+    helper = f"""
+class Sweep:
+    best, least = torch.nn.Identity(), 0
+    best.test = -1
+
+    def better(self, outcome):
+        outcome = type("Outcome", (), {{"test": 1, "real": 1}})
+        {answer}
+
+sweep = Sweep()
+"""
+    after = "if sweep.better(epoch.real):\n        kept = model.state_dict()"
+    part = run(zygote, f"{TEST}\n{helper}", "selection", after)["selection"]
+    assert [choice.metric for choice in part.choices] == ([metric] if metric else [])
+
+
 FED = """
 import copy, torch
 x, y = torch.randn(80, 4), torch.randn(80, 1)

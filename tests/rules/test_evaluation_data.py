@@ -255,6 +255,24 @@ def test_where_another_set_decides_nothing():
         assert outcome("test-set-selection", selection(KEPT.model_copy(update={"by": by}), **both)) == "pass"
 
 
+@pytest.mark.parametrize(
+    ("metric", "by", "expected"),
+    [
+        ("outcome.test", ("val_loader", "test_loader"), "fail"),
+        ("outcome.test", ("loaders 1", "loaders 2"), "fail"),
+        ("outcome.valid", ("val_loader", "test_loader"), "pass"),
+        ("latest_accuracy", ("val_loader", "test_loader"), "pass"),
+        ("test_loss", ("val_loader",), "pass"),  # of a function called test
+        ("test_loss", ("val_loader", "val_other"), "pass"),
+    ],
+)
+@pytest.mark.parametrize("loaders", [("test_loader", "val_loader"), ()])
+def test_the_score_of_the_test_set_among_several(metric, by, expected, loaders):
+    choice = KEPT.model_copy(update={"metric": metric, "by": by})
+    part = selection(choice, loaders=loaders, names=("val_loader",))
+    assert outcome("test-set-selection", part) == expected
+
+
 def test_an_official_test_split_counts_whatever_it_is_called():
     part = selection(Choice(what="schedule", metric="ReduceLROnPlateau"), names=("val_loader",), official=True)
     assert outcome("test-set-selection", part) == "fail"

@@ -51,6 +51,7 @@ from auditor.evidence.initialization import (
     ZeroStarts,
 )
 from auditor.evidence.leakage import (
+    ClassFill,
     CopiedTarget,
     CopiedTargets,
     FedRows,
@@ -209,6 +210,7 @@ __all__ = [
     "CalmedRecurrence",
     "Channel",
     "Choice",
+    "ClassFill",
     "ClassWeighted",
     "ClearedGradients",
     "Clipping",

@@ -183,8 +183,19 @@ class CopiedTarget(Frozen):
     location: Location | None = None
 
 
+class ClassFill(Frozen):
+    """A column of measurements in which one value comes again and again, another one for each class of the target."""
+
+    column: int
+    classes: int = Field(description="Each with a value of its own, which no row of another class has.")
+    rows: int = Field(description="Different rows that were looked at.")
+    filled: int = Field(description="Those with such a value.")
+    location: Location | None = None
+
+
 class CopiedTargets(Part):
     """Targets with few values a sample, beside the inputs of numbers that the model was called with."""
 
     samples: int = Field(description="Samples that were compared, of the target with the most.")
     copies: tuple[CopiedTarget, ...] = ()
+    fills: tuple[ClassFill, ...] = ()

@@ -7,9 +7,9 @@ import math
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Judgement, Measured, NotApplicable, Options, Severity, rule
-from auditor.evidence import FutureFilter, Loader, Program, Source, WholeFit
+from auditor.evidence import ClassFill, CopiedTargets, FutureFilter, Loader, Program, Source, WholeFit
 
-from ..words import listing, number
+from ..words import count, listing, number
 
 
 class Limits(Options):
@@ -32,7 +32,9 @@ class Limits(Options):
         "https://doi.org/10.1016/j.patter.2023.100804",
     ),
 )
-def preprocessing_leakage(source: Source, program: Program | None, limits: Limits) -> Judgement:
+def preprocessing_leakage(
+    source: Source, program: Program | None, targets: CopiedTargets | None, limits: Limits
+) -> Judgement:
     """Statistics of all rows prepare the data before they are split.
 
     ## What it does
@@ -62,6 +64,10 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     (`smoothed[t - 24:t]` and `level[t]`): live, when the values after the window do not exist yet, the same numbers
     cannot be computed.
 
+    Gaps that were filled with a mean of the row's own class are seen in the training batches. Such a column holds, for
+    each class, one value that comes again and again, amid the class's other values and in no row of another class,
+    while all the others differ: the filled cells are the target, written in another way.
+
     ## When it may be wrong
 
     - Smoothing before whole recordings are classified, smoothing of the target, and windows that lie around their
@@ -82,6 +88,11 @@ def preprocessing_leakage(source: Source, program: Program | None, limits: Limit
     x_train, x_test = (x_train - mean) / std, (x_test - mean) / std
     ```
     """
+    fills = targets.fills if targets is not None else ()
+    if fills:
+        yield Measured(float(len(fills)), 0.0, f"{count(len(fills), 'column')} filled by means of the target")
+        yield _filled_by_target(fills)
+        return
     if not any(file.problem == "" for file in source.files):
         raise NotApplicable("there is no source that could be read")
     names = listing([f"{fit.what} of {fit.data}" for fit in source.whole_fits])
@@ -109,6 +120,25 @@ def _finding(fit: WholeFit, shift: float | None, limits: Limits) -> Finding:
         severity=Severity.NOTE if small else None,
         confidence=Confidence.CONFIRMED if fit.supervised else Confidence.SUSPECTED,
         detail=tuple(detail),
+    )
+
+
+def _filled_by_target(fills: tuple[ClassFill, ...]) -> Finding:
+    most = max(fills, key=lambda fill: fill.filled)
+    columns = listing([f"column {fill.column}" for fill in sorted(fills, key=lambda fill: fill.column)], 3)
+    return Finding(
+        message=(
+            f"the gaps of {columns} of the input were filled by means of the target: {most.filled} of "
+            f"{count(most.rows, 'row')} have one of {count(most.classes, 'value')} in column {most.column}, one for "
+            "each class, which no row of another class has"
+        ),
+        where="inputs",
+        location=most.location,
+        measured=float(len(fills)),
+        limit=0.0,
+        confidence=Confidence.CONFIRMED,
+        fix="""Fill with what is known of a new row: `means = np.nanmean(x[train_rows], axis=0)` over all classes, or
+        `SimpleImputer().fit(x[train_rows])`; never by group of the target.""",
     )
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from auditor.evidence import (
     Accumulator,
+    ClassFill,
+    CopiedTargets,
     FutureFilter,
     Loader,
     Mention,
@@ -81,6 +83,14 @@ def test_statistics_of_many_rows_leak_little(sizes, supervised, severity):
     assert finding.severity == severity
     assert finding.confidence == ("confirmed" if supervised else "suspected")
     assert finding.location.line == 8
+
+
+def test_gaps_filled_by_class():
+    fill = ClassFill(column=3, classes=5, rows=276, filled=139, location=place(44))
+    (finding,) = judge("preprocessing-leakage", read(), CopiedTargets(samples=276, fills=(fill,))).findings
+    assert (finding.severity, finding.confidence, finding.location.line) == (None, "confirmed", 44)
+    assert "column 3 of the input were filled" in finding.message
+    assert judge("preprocessing-leakage", read(), CopiedTargets(samples=276)).verdict.outcome == "pass"
 
 
 def test_the_share_that_counts_is_a_limit():

@@ -1,5 +1,5 @@
 """Targets that stand among the inputs of the same sample: a table that still holds the column that is to be predicted,
-a window whose last value is its own target."""
+a window whose last value is its own target; and columns whose gaps were filled by means of the target."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from auditor.evidence import CopiedTarget, CopiedTargets, Location
 from auditor.probe.batches import tensors
+from auditor.probe.classfills import ClassFills
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
@@ -40,6 +41,7 @@ class CopiedTargetsCollector(Collector):
         self._batch: list[torch.Tensor] = []  # of the training loader, at the step at hand
         self._given: list[torch.Tensor] = []  # what the model was called with
         self._seen: dict[tuple[int, int], _Seen | None] = {}  # by places of target and input; None: it is none
+        self._fills: dict[tuple[int, int], ClassFills] = {}  # by the same places
         self._location: Location | None = None
 
     def batch_fetched(self, seen: Any, batch: Any) -> None:
@@ -75,7 +77,9 @@ class CopiedTargetsCollector(Collector):
                 continue
             if given.numel() > LARGEST or given.numel() < 4 * wanted.numel() or given.device != target.device:
                 continue
-            self._note((place, index), given.detach(), wanted, location or self._location)
+            seen_at = location or self._location
+            self._note((place, index), given.detach(), wanted, seen_at)
+            self._fills.setdefault((place, index), ClassFills()).note(given, wanted, seen_at)
 
     def _note(self, key: tuple[int, int], given: torch.Tensor, wanted: torch.Tensor, location: Location | None) -> None:
         known = self._seen.get(key)
@@ -100,7 +104,8 @@ class CopiedTargetsCollector(Collector):
             raise Unavailable("no target with a value a sample, beside an input of numbers, was seen")
         found = [each for seen in self._seen.values() if seen is not None and (each := _describe(seen)) is not None]
         compared = max((seen.samples for seen in self._seen.values() if seen is not None), default=0)
-        return CopiedTargets(samples=compared, copies=tuple(found))
+        fills = max((each.found() for each in self._fills.values()), key=len, default=())
+        return CopiedTargets(samples=compared, copies=tuple(found), fills=fills)
 
 
 def _describe(seen: _Seen) -> CopiedTarget | None:

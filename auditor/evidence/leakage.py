@@ -128,9 +128,10 @@ class GroupOverlap(Frozen):
 
 
 class Groups(Part):
-    """The splits by the key that the configuration declares."""
+    """The splits by the key that the configuration declares, or by one that tells the label."""
 
     key: str
+    declared: bool = Field(True, description="False: found by its name, and all samples of a group have one label.")
     splits: tuple[GroupSplit, ...]
     overlaps: tuple[GroupOverlap, ...] = ()
     complete: bool = True

@@ -1,4 +1,5 @@
-"""Which groups (patients, speakers, users) have samples on both sides of a split, by the key that the user declares."""
+"""Which groups (patients, speakers, users) have samples on both sides of a split, by the key that the user declares, or
+by a field of the samples whose name says whose they are."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.evidence import GroupOverlap, Groups, GroupSplit, RemedyKind
 from auditor.probe.contamination import keep
+from auditor.probe.groupnames import named_key, told_by_group
 from auditor.probe.parts.program import length
 from auditor.probe.program import LoaderSeen, chosen
 from auditor.probe.randomness import RandomState
-from auditor.probe.samples import unwrap
+from auditor.probe.samples import item_label, unwrap
 
 if TYPE_CHECKING:
     from auditor.probe.probe import Probe
@@ -31,23 +33,28 @@ class _Unknown(Exception):
 
 def scan_groups(probe: Probe) -> None:
     """Send the part `groups`, or why there is none."""
-    key = probe.spec.group_key
-    if not key:
-        probe.sink.absent("groups", "not-applicable", UNDECLARED)
-        return
+    declared = probe.spec.group_key
     splits = [record for record in probe.program.loaders if getattr(record.loader, "dataset", None) is not None]
     training = [record for record in splits if record.training_credits]
     held_out = [record for record in splits if record.is_held_out]
     if not training or not held_out:
-        probe.sink.absent("groups", "not-applicable", "no training and held-out loaders were seen to compare")
+        reason = "no training and held-out loaders were seen to compare" if declared else UNDECLARED
+        probe.sink.absent("groups", "not-applicable", reason)
         return
     left = max(0.0, probe.spec.deadline - time.monotonic())
     until = time.monotonic() + min(SECONDS, TIME_SHARE * left)
     noise = RandomState.capture()
     with probe.paused():
         try:
-            part = _compare(probe, key, training, held_out, until)
+            part = (
+                _declared(probe, declared, training, held_out, until)
+                if declared
+                else _named(probe, training, held_out, until)
+            )
         except Exception as why:  # reading samples runs the user's own code, which may do anything
+            if not declared:
+                probe.sink.absent("groups", "not-applicable", UNDECLARED)
+                return
             reason = str(why) if isinstance(why, _Unknown) else f"reading them failed: {type(why).__name__}: {why}"
             probe.sink.absent("groups", "inconclusive", reason)
             return
@@ -56,8 +63,38 @@ def scan_groups(probe: Probe) -> None:
     probe.sink.part("groups", part)
 
 
-def _compare(probe: Probe, key: str, training: list[LoaderSeen], held_out: list[LoaderSeen], until: float) -> Groups:
+def _declared(probe: Probe, key: str, training: list[LoaderSeen], held_out: list[LoaderSeen], until: float) -> Groups:
     read = {id(record): group_ids(record.loader, key, until) for record in [*training, *held_out]}
+    return _compare(probe, key, training, held_out, read)
+
+
+def _named(probe: Probe, training: list[LoaderSeen], held_out: list[LoaderSeen], until: float) -> Groups:
+    """By a key that nobody declared, which counts where it tells the label. Raises _Unknown."""
+    key = named_key(training[0].loader.dataset)
+    if not key:
+        raise _Unknown(UNDECLARED)
+    read = {id(record): group_ids(record.loader, key, until) for record in [*training, *held_out]}
+    groups: list[str] = []
+    labels: list[str] = []
+    for record in [*training, *held_out]:
+        dataset, part = record.loader.dataset, chosen(record.loader)
+        for position, group in enumerate(read[id(record)][0]):
+            groups.append(group)
+            labels.append(item_label(dataset, part[position] if part is not None else position))
+            if time.monotonic() > until:
+                raise _Unknown(UNDECLARED)
+    if not told_by_group(groups, labels):
+        raise _Unknown(UNDECLARED)
+    return _compare(probe, key, training, held_out, read).model_copy(update={"declared": False})
+
+
+def _compare(
+    probe: Probe,
+    key: str,
+    training: list[LoaderSeen],
+    held_out: list[LoaderSeen],
+    read: Mapping[int, tuple[list[str], bool]],
+) -> Groups:
     overlaps = []
     for train in training:
         known = set(read[id(train)][0])

@@ -77,7 +77,7 @@ def read_samples(dataset: Any, part: list[int] | None, until: float) -> Samples:
     else:
         read_item = item_reader(dataset)
         read_one = lambda position: read_item(places[position])  # noqa: E731
-        samples.label = lambda position: _item_label(dataset, places[position])
+        samples.label = lambda position: item_label(dataset, places[position])
     if labels is not None:
         known = labels
         samples.label = lambda position: _text(known[samples.base_indices[position]])
@@ -170,7 +170,8 @@ def item_reader(dataset: Any) -> Callable[[int], Any]:
     return read
 
 
-def _item_label(dataset: Any, position: int) -> str:
+def item_label(dataset: Any, position: int) -> str:
+    """As text; '' where a sample has no label of one value."""
     item = dataset[position]
     if isinstance(item, tuple | list) and len(item) > 1:
         return _text(item[1])

@@ -44,7 +44,8 @@ def group_leakage(groups: Groups, limits: Limits) -> Judgement:
 
     ## What it does
 
-    Compares the groups of the training samples with those of the held-out samples, by a key that you declare.
+    Compares the groups of the training samples with those of the held-out samples, by a key that you declare, or by
+    one that the samples name.
 
     ## Why is it bad?
 
@@ -63,9 +64,14 @@ def group_leakage(groups: Groups, limits: Limits) -> Judgement:
     a field of the samples. The rule fails when more than `max-share` of the held-out samples belong to a group that
     has training samples too.
 
+    Without a declared key, the only field or attribute of the data set that is called after a patient, subject,
+    speaker, donor, machine or the like is taken, where all samples of one group have the same label and there are at
+    least twice as many groups as labels, or the labels are measured: then whose sample it is tells the answer. This is
+    a warning.
+
     ## When it may be wrong
 
-    - Without a declared key the rule is off: nothing in the data says what a group is.
+    - Without a declared key, and without such a field, the rule is off: nothing in the data says what a group is.
     - Where every group is meant to be known (speaker identification, recommendations for known users), there is no
       leak: do not declare a key.
     - If not all samples could be read in time, a pass holds for those that were.
@@ -104,6 +110,9 @@ def _share(overlap: GroupOverlap) -> float:
 
 
 def _finding(groups: Groups, overlap: GroupOverlap, limits: Limits) -> Finding:
+    detail = [f"for example {listing(overlap.examples, 3)}"] if overlap.examples else []
+    if not groups.declared:
+        detail.append(f"all samples of one {groups.key} have the same label: to know the {groups.key} is to know it")
     return Finding(
         message=(
             f"{overlap.shared} of {count(overlap.held_out_groups, 'value')} of {groups.key} in {overlap.held_out} are "
@@ -114,7 +123,8 @@ def _finding(groups: Groups, overlap: GroupOverlap, limits: Limits) -> Finding:
         location=overlap.location,
         measured=_share(overlap),
         limit=limits.max_share,
-        confidence=Confidence.CONFIRMED,
-        detail=(f"for example {listing(overlap.examples, 3)}",) if overlap.examples else (),
+        severity=None if groups.declared else Severity.WARNING,
+        confidence=Confidence.CONFIRMED if groups.declared else Confidence.SUSPECTED,
+        detail=tuple(detail),
         remedies=(Remedy(kind=RemedyKind.DROP_GROUPS, subject=overlap.held_out),),
     )

@@ -278,6 +278,20 @@ def test_groups_apart(zygote):
     assert [split.groups for split in part.splits] == [7, 3]
 
 
+@pytest.mark.parametrize("labels", ["d.speaker % 2", "d.y"])
+def test_a_key_that_is_not_declared_but_tells_the_label(zygote, labels):
+    val = f"0; d = Items(100); d.speaker = torch.arange(100) % 20; d.y = {labels}\n"
+    val += "train_loader = DataLoader(Subset(d, range(70)), batch_size=10)\n"
+    val += "val_loader = DataLoader(Subset(d, range(70, 100)), batch_size=10)"
+    recorded = run(zygote, val, "groups")
+    if labels == "d.y":
+        assert "no group key is declared" in recorded.absent("groups")
+        return
+    (overlap,) = recorded["groups"].overlaps
+    assert (recorded["groups"].key, recorded["groups"].declared) == ("speaker", False)
+    assert (overlap.shared, overlap.samples) == (20, 30)
+
+
 def test_no_key_and_an_unknown_key(zygote):
     assert "group-key" in run(zygote, TEST, "groups").absent("groups")
     assert run(zygote, TEST, "groups", group_key="nobody").absent("groups").startswith("inconclusive: Items has no")

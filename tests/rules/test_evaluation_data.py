@@ -172,6 +172,14 @@ def test_patients_on_one_side_pass():
     assert outcome("group-leakage", groups(0, 0)) == "pass"
 
 
+def test_a_key_that_was_found_by_its_name_is_a_warning():
+    found = groups(5, 25).model_copy(update={"declared": False})
+    (finding,) = judge("group-leakage", found).findings
+    assert (finding.severity, finding.confidence) == ("warning", "suspected")
+    assert "have the same label" in finding.detail[-1]
+    assert outcome("group-leakage", groups(0, 0).model_copy(update={"declared": False})) == "pass"
+
+
 def test_one_group_is_no_key():
     assert outcome("group-leakage", groups(1, 100, training=1)) == "inconclusive"
 

@@ -23,6 +23,7 @@ from auditor.probe.samplerows import shown
 from auditor.probe.samples import Samples, Unreadable, read_samples
 
 if TYPE_CHECKING:
+    from auditor.probe.parts.held_out_rows import HeldOutRowsCollector
     from auditor.probe.probe import Probe
 
 SECONDS = 8.0
@@ -42,14 +43,15 @@ def scan_near_duplicates(probe: Probe) -> None:
     training = [record for record in splits if record.training_credits]
     held_out = sorted((record for record in splits if record.is_held_out), key=lambda record: -record.held_out_credits)
     held_out = [held for held in held_out if not any(same_samples(held.loader, train.loader) for train in training)]
-    if not training or not held_out:
+    rows = probe.collectors.find("near_duplicates") if not held_out else None
+    if not training or (not held_out and (rows is None or not rows.count)):
         probe.sink.absent("near_duplicates", "not-applicable", "no training and held-out loaders were seen to compare")
         return
     until = time.monotonic() + min(SECONDS, TIME_SHARE * max(0.0, probe.spec.deadline - time.monotonic()))
     noise = RandomState.capture()
     with probe.paused():
         try:
-            part = _compare(probe, training[0], held_out[0], until)
+            part = _compare(probe, training[0], held_out[0] if held_out else rows, until)
         except (Unreadable, Undescribable) as why:
             outcome: Literal["not-applicable", "inconclusive"] = (
                 "not-applicable" if isinstance(why, Undescribable) else "inconclusive"
@@ -73,10 +75,10 @@ class _Set:
     kind: Literal["image", "vector"]
 
 
-def _compare(probe: Probe, train: LoaderSeen, held: LoaderSeen, until: float) -> NearDuplicates:
+def _compare(probe: Probe, train: LoaderSeen, held: LoaderSeen | HeldOutRowsCollector, until: float) -> NearDuplicates:
     now = time.monotonic()
     training = _read(train, MOST_TRAINING, now + 0.7 * (until - now))
-    held_out = _read(held, MOST_HELD_OUT, until)
+    held_out = _read(held, MOST_HELD_OUT, until) if isinstance(held, LoaderSeen) else _of_rows(held)
     if training.kind != held_out.kind or training.vectors.shape[1] != held_out.vectors.shape[1]:
         raise Undescribable("training and held-out samples have different shapes")
     if len(training.positions) < 5 * NEIGHBOURS or len(held_out.positions) < NEIGHBOURS:
@@ -91,7 +93,7 @@ def _compare(probe: Probe, train: LoaderSeen, held: LoaderSeen, until: float) ->
     within, _ = _neighbours(training.vectors[:MOST_HELD_OUT], training.vectors, skip_self=True)
     ordered = _ordered(training)
     size = float(training.vectors.norm(dim=1).median())
-    kept = (near[:, 0] > EQUAL * size) & _crowded(training, held_out)
+    kept = (near[:, 0] > EQUAL * size) & _crowded(training, held_out, who)
     if int(kept.sum()) < NEIGHBOURS:
         raise Undescribable(f"too few held-out samples are left whose class has {2 * NEIGHBOURS} training samples")
     near, who = near[kept], who[kept]
@@ -101,13 +103,14 @@ def _compare(probe: Probe, train: LoaderSeen, held: LoaderSeen, until: float) ->
     twins = [index for index in range(len(near)) if float(ratios[index]) < RATIO]
     pairs = [(training.positions[int(who[index])], places[index], float(ratios[index])) for index in twins]
     pairs.sort(key=lambda pair: pair[2])
-    keep(probe, RemedyKind.DROP_TWINS, held, [place for _, place, _ in pairs], places)
+    if isinstance(held, LoaderSeen):
+        keep(probe, RemedyKind.DROP_TWINS, held, [place for _, place, _ in pairs], places)
     labels = [(training.samples.label(a), held_out.samples.label(b)) for a, b, _ in pairs]
     known = [(a, b) for a, b in labels if a and b]
     inner = within[within[:, 0] > EQUAL * size]
     return NearDuplicates(
         training=train.name,
-        held_out=held.name,
+        held_out=held.name if isinstance(held, LoaderSeen) else held.called,
         kind=training.kind,
         training_samples=training.samples.total,
         held_out_samples=held_out.samples.total,
@@ -156,6 +159,16 @@ def _read(record: LoaderSeen, most: int, until: float) -> _Set:
     return _Set(samples, [positions[index] for index in ranked], stacked, kind)
 
 
+def _of_rows(held: HeldOutRowsCollector) -> _Set:
+    rows = torch.cat(held.rows).cpu()
+    described = [(position, found) for position, row in enumerate(rows) if (found := describe(row)) is not None]
+    if not described:
+        raise Undescribable("the samples are no images and no vectors of numbers")
+    samples = Samples(total=len(rows), sample=lambda position: rows[position])
+    vectors = torch.stack([found[1] for _, found in described])
+    return _Set(samples, [position for position, _ in described], vectors, described[0][1][0])
+
+
 def _neighbours(
     queries: torch.Tensor, pool: torch.Tensor, skip_self: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -182,14 +195,15 @@ def _dimension(near: torch.Tensor) -> float:
     return float(estimates.median())
 
 
-def _crowded(training: _Set, held_out: _Set) -> torch.Tensor:
+def _crowded(training: _Set, held_out: _Set, who: torch.Tensor) -> torch.Tensor:
     """(n,) bool: held-out samples whose class has enough training samples for all neighbours to be of that class. A
-    class of a few samples is a small cluster by itself."""
+    class of a few samples is a small cluster by itself. Rows without a label count as of the class of the nearest."""
     labels = [training.samples.label(position) for position in training.positions]
     sizes = Counter(labels)
     if len(sizes) > len(labels) // 2:  # no classes
         return torch.ones(len(held_out.positions), dtype=torch.bool)
     own = [held_out.samples.label(position) for position in held_out.positions]
+    own = [label or labels[nearest] for label, nearest in zip(own, who.tolist(), strict=True)]
     return torch.tensor([sizes[label] >= 2 * NEIGHBOURS for label in own])
 
 

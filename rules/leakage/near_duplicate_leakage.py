@@ -70,7 +70,8 @@ def near_duplicate_leakage(near: NearDuplicates, limits: Limits) -> Judgement:
     often chance makes that ratio small follows from the dimension of the data, which is estimated from the 10th to the
     20th neighbour, where copies do not disturb. The rule fails when the share of such twins is at least `min-share`,
     and larger than `chance-margin` times the rate of chance by a binomial test with a p-value of at most `max-p-value`.
-    Samples that are equal bit for bit are left to test-set-leakage.
+    Samples that are equal bit for bit are left to test-set-leakage. Held-out rows that no loader hands out are known by
+    their name in the call (`model(x_test)`), and compared with the data set of the training loader.
 
     ## When it may be wrong
 

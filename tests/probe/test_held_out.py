@@ -343,6 +343,21 @@ def test_a_walk_is_ordered(zygote):
     assert near(zygote, code)["near_duplicates"].ordered
 
 
+@pytest.mark.parametrize(("name", "noise", "twins"), [("x_test", 0.05, 60), ("x_test", 3.0, 0), ("extra", 0.05, None)])
+def test_rows_that_no_loader_hands_out(zygote, name, noise, twins):
+    setup = f"a, y = torch.randn(400, 40), torch.zeros(400).long()\n{name} = a[:60] + {noise} * torch.randn(60, 40)\n"
+    setup += "train_loader = DataLoader(TensorDataset(a, y), batch_size=20)"
+    loop = LOOP.replace("Linear(5, 3)", "Linear(40, 3)").replace("AFTER", "pass")
+    before, _, _ = loop.partition("        loss = ")
+    script = f"{SETUP}\n{setup}\n{before}        loss = model({name}[:30]).sum() + model({name}[30:]).sum()\n"
+    recorded = zygote.probe(script, steps=45, parts=("near_duplicates",))
+    if twins is None:
+        assert "no training and held-out loaders" in recorded.absent("near_duplicates")
+        return
+    found = recorded["near_duplicates"]
+    assert (found.held_out, found.compared, found.twins) == (name, 60, twins)
+
+
 @pytest.mark.parametrize(
     "code",
     [

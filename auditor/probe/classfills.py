@@ -43,7 +43,7 @@ class ClassFills:
         if not self._rows:
             return ()
         classes = torch.cat(self._classes).double().cpu()
-        kinds = classes.unique()
+        kinds = _unique(classes)
         if not 2 <= len(kinds) <= MOST_CLASSES or bool((classes != classes.round()).any()):
             return ()
         rows, place = torch.unique(torch.cat(self._rows).double().cpu(), dim=0, return_inverse=True)
@@ -70,7 +70,7 @@ def _filled(
 
 def _fills(values: torch.Tensor, classes: torch.Tensor, kinds: list[torch.Tensor]) -> torch.Tensor | None:
     """The value of each class, in their order; None where this is no such column."""
-    distinct, place, counts = values.unique(return_inverse=True, return_counts=True)
+    distinct, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
     often = counts >= REPEATED
     if int(often.sum()) != len(kinds) or not bool(values.isfinite().all()):
         return None
@@ -89,4 +89,8 @@ def _fills(values: torch.Tensor, classes: torch.Tensor, kinds: list[torch.Tensor
             return None
         found.append(candidates)
     fills = torch.cat(found)
-    return fills if len(fills.unique()) == len(kinds) else None
+    return fills if len(_unique(fills)) == len(kinds) else None
+
+
+def _unique(values: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(sorted(set(values.tolist())), dtype=values.dtype)

@@ -44,14 +44,15 @@ def scan_near_duplicates(probe: Probe) -> None:
     held_out = sorted((record for record in splits if record.is_held_out), key=lambda record: -record.held_out_credits)
     held_out = [held for held in held_out if not any(same_samples(held.loader, train.loader) for train in training)]
     rows = probe.collectors.find("near_duplicates") if not held_out else None
-    if not training or (not held_out and (rows is None or not rows.count)):
+    other: LoaderSeen | HeldOutRowsCollector | None = held_out[0] if held_out else rows if rows and rows.count else None
+    if not training or other is None:
         probe.sink.absent("near_duplicates", "not-applicable", "no training and held-out loaders were seen to compare")
         return
     until = time.monotonic() + min(SECONDS, TIME_SHARE * max(0.0, probe.spec.deadline - time.monotonic()))
     noise = RandomState.capture()
     with probe.paused():
         try:
-            part = _compare(probe, training[0], held_out[0] if held_out else rows, until)
+            part = _compare(probe, training[0], other, until)
         except (Unreadable, Undescribable) as why:
             outcome: Literal["not-applicable", "inconclusive"] = (
                 "not-applicable" if isinstance(why, Undescribable) else "inconclusive"

@@ -64,7 +64,9 @@ def eval_mode_in_training(modes: Modes, effect: ModeEffect | None, limits: Limit
 
     ## How it is measured
 
-    By the order of events. An `eval()` is meant for what comes right after it. When that is an evaluation, and then
+    By the order of events. An `eval()` is meant for what comes right after it. When that is an evaluation (once the
+    model has trained in training mode, any forward without gradients on other data: an example that is shown, a sample
+    that is drawn), and then
     forwards that a backward passes through follow while the model is still in evaluation mode, they were not meant to
     be there. The model must have a dropout or norm layer which is not frozen. If the model was never in training mode
     before, because the first evaluation came ahead of the first step, the finding is a warning. Where the loop

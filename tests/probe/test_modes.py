@@ -88,6 +88,24 @@ def test_an_evaluation_in_training_mode_and_what_it_changes(zygote):
     assert seen["evaluation_noise"].difference == 0
 
 
+SHOWN = """model.eval()
+    with torch.no_grad():
+        model(SHOWN)"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "before", "forgotten"),
+    [
+        ("torch.randn(4, 6)", "pass", 12),
+        ("torch.randn(4, 6)", "model.train()", 0),
+        ("next(iter(train_loader))[0]", "model.eval()", 0),  # in evaluation mode from the start
+    ],
+)
+def test_an_example_that_is_shown_leaves_the_mode(zygote, rows, before, forgotten):
+    found = run(zygote, before=before, evaluate=SHOWN.replace("SHOWN", rows))
+    assert found["modes"].models[0].forgotten == forgotten
+
+
 def test_a_forgotten_eval_is_told_by_the_order_of_events(zygote):
     seen = run(zygote, "", f"model.eval()\n    {NO_GRAD}", experiments=True)
     found = only(seen)

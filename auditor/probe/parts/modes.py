@@ -268,7 +268,7 @@ class ModesCollector(Collector):
                 else:
                     on_purpose = True
                     chosen += 1
-            elif _evaluates(forward):
+            elif _evaluates(forward) or (before and _looks(forward)):
                 meant.setdefault(known, True)
         return forgotten, before, chosen
 
@@ -291,6 +291,12 @@ def _evaluates(forward: _Forward) -> bool:
     if not held_out and forward.loss is not None and not bool(torch.isfinite(forward.loss)):
         return False  # a training step that the loop gave up, as its loss is NaN
     return (held_out and (forward.first or forward.again)) or (forward.measured and not forward.familiar)
+
+
+def _looks(forward: _Forward) -> bool:
+    """Amid the training, at data that it was not trained on just now: an example that is shown, a sample that is drawn.
+    What comes of it is not compared with anything."""
+    return not forward.grad and not forward.graph and not forward.backward and not forward.familiar
 
 
 def _repeated(forwards: Sequence[_Forward]) -> int:

@@ -61,6 +61,7 @@ class Accumulator(Frozen):
         False,
         description="The divisor goes on as well, over the same data in every epoch, which are not trained on there.",
     )
+    lasting: bool = Field(False, description="A list that is a default argument: it lives on from call to call.")
     location: Location = Field(description="Where it is added to.")
     started: Location | None = Field(None, description="Where it is set before the loops.")
     used: Location = Field(description="Where it is divided.")

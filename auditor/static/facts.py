@@ -10,6 +10,7 @@ from auditor.evidence import Location, Mention, OwnTrainMethod, Source, SourceFi
 from auditor.static.accumulators import accumulators
 from auditor.static.divergences import softmax_divergences
 from auditor.static.folds import fold_loops
+from auditor.static.lasting import lasting_lists
 from auditor.static.meters import meters
 from auditor.static.modules import Parsed, below, parse, with_imports
 from auditor.static.names import Names
@@ -41,7 +42,10 @@ def _source(files: Iterable[Parsed]) -> Source:
         future_filters=tuple(found for entry in read for found in future_filters(*entry)),
         fold_loops=tuple(found for path, tree, _ in read for found in fold_loops(path, tree)),
         accumulators=tuple(
-            found for path, tree, _ in read for look in (accumulators, meters) for found in look(path, tree)
+            found
+            for path, tree, _ in read
+            for look in (accumulators, meters, lasting_lists)
+            for found in look(path, tree)
         ),
         softmax_divergences=tuple(found for entry in read for found in softmax_divergences(*entry)),
         own_orders=tuple(found for entry in read for found in own_orders(*entry)),

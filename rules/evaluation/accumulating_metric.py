@@ -7,6 +7,8 @@ from auditor.evidence import Accumulator, Source
 
 from ..words import listing
 
+LASTING = "Make the list in the function: `def evaluate(model, loader):` and `answers = []` as its first line."
+
 
 @rule(
     "EVL107",
@@ -38,13 +40,15 @@ def accumulating_metric(source: Source) -> Judgement:
     it, and the division after the inner loop has a divisor that does not grow with the epochs. In a class, the sum is
     an attribute that only `__init__` sets. Where hits and samples both go on, it fails if they are those of a loop over
     batches without `backward()` beside one with it, over the same data and with the same model in every epoch: the
-    score then is a mean over all epochs.
+    score then is a mean over all epochs. So does a score made of a list that is a default argument
+    (`def evaluate(model, loader, hits=[])`) where a loop of the function adds to it and no call gives another one.
 
     ## When it may be wrong
 
     - A running average over everything so far, divided by a count that grows as well or by the number of epochs so far,
       is deliberate in training and passes. So does one in an evaluation that counts per epoch besides.
     - A sum that is reset inside a function which the loop calls is not seen, if the function sets it as a global.
+    - A list that is a default argument passes if the function empties it, looks at a part of it or returns it as it is.
     - Of metric objects, those of a class of the script are followed, that the evaluation adds to and nothing resets,
       where another object of that class is reset. Those of libraries are not looked into.
 
@@ -65,6 +69,8 @@ def accumulating_metric(source: Source) -> Judgement:
     yield Measured(float(len(source.accumulators)), 0.0, text)
     for found in source.accumulators:
         started = f"{found.name} is set before the loop over epochs only"
+        if found.lasting:
+            started = f"{found.name} is a list that is made once, with the function"
         yield Finding(
             message=_message(found),
             where=found.name,
@@ -74,12 +80,18 @@ def accumulating_metric(source: Source) -> Judgement:
             confidence=Confidence.CONFIRMED,
             detail=(
                 f"{started}, at line {found.started.line}" if found.started else started,
-                f"divided at line {found.used.line}",
+                f"{'made into the score' if found.lasting else 'divided'} at line {found.used.line}",
             ),
+            fix=LASTING if found.lasting else None,
         )
 
 
 def _message(found: Accumulator) -> str:
+    if found.lasting:
+        return (
+            f"{found.name} is an empty list by default, is added to in every batch and lives on from call to call: the "
+            "score of epoch 10 is one of the answers of ten epochs"
+        )
     if found.together:
         return (
             f"{found.name} and {found.divisor} are added to in every batch of the evaluation and never set back to "

@@ -65,6 +65,10 @@ def test_a_sum_that_goes_on_fails():
         "accumulating-metric", read(accumulators=(found.model_copy(update={"together": True}),))
     ).findings
     assert "mean over ten epochs" in finding.message
+    lasting = found.model_copy(update={"lasting": True})
+    (finding,) = judge("accumulating-metric", read(accumulators=(lasting,))).findings
+    assert "lives on from call to call" in finding.message
+    assert "in the function" in finding.fix
 
 
 @pytest.mark.parametrize(

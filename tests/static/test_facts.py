@@ -378,6 +378,52 @@ def test_sums_that_go_on(read, body):
     assert found.location.line == line_of(body, "+= " if "+=" in body else "ok + ")
 
 
+LASTING = """
+def evaluate(net, loader, hits=[]):
+    BEFORE
+    for x, y in loader:
+        hits.append(net(x) == y)
+    RETURN
+for e in range(9):
+    evaluate(GIVEN)
+"""
+
+
+def lasting(read, returned="return torch.cat(hits).mean()", given="net, val", before="net.eval()", body=LASTING):
+    return read(body.replace("BEFORE", before).replace("RETURN", returned).replace("GIVEN", given)).accumulators
+
+
+@pytest.mark.parametrize(
+    "returned", ["return torch.cat(hits).mean()", "all = torch.cat(hits)\n    return all.mean(), 1"]
+)
+def test_a_list_that_lives_on_from_call_to_call(read, returned):
+    (found,) = lasting(read, returned)
+    assert (found.name, found.lasting, found.location.line - found.started.line) == ("hits", True, 3)
+    (found,) = lasting(read, returned, body=LASTING.replace("loader, hits=[]", "loader, *, hits=list()"))
+    assert found.name == "hits"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"returned": "return hits"},  # what is kept of all calls is asked for
+        {"returned": "return torch.cat(hits[-5:]).mean()"},
+        {"returned": "score = mean(hits)\n    hits.clear()\n    return score"},
+        {"returned": "return loss"},
+        {"given": "net, val, []"},
+        {"given": "net, val, hits=[]"},
+        {"given": "*parts"},
+        {"before": "hits = []"},
+        {"before": "loss.backward()"},
+        {"body": LASTING.replace("for e in range(9):\n    ", "")},  # called once
+        {"body": LASTING.replace("hits=[]", "hits=None")},
+        {"body": LASTING.replace("    for x, y in loader:\n        ", "    ")},  # one value for each call
+    ],
+)
+def test_lists_that_are_meant_to_go_on(read, changes):
+    assert not lasting(read, **changes)
+
+
 RESET = [
     "for e in range(9):\n    total = 0\n    for x in dl:\n        total += step(x).item()\n    print(total / len(dl))",
     "total = 0\nfor e in range(9):\n    for x in dl:\n        total += loss(x).item()\n    print(total / (e + 1))",

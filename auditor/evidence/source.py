@@ -52,6 +52,15 @@ class FoldLoop(Frozen):
     location: Location
 
 
+class Refit(Frozen):
+    """A training on data that the test data were joined to, before these are evaluated by what came of it."""
+
+    data: str = Field(description="The variable that holds the test data.")
+    joined: Location
+    location: Location = Field(description="Where it trains.")
+    evaluated: Location
+
+
 class Accumulator(Frozen):
     """A sum over batches that the epoch loop around them never starts anew, and that is divided as if it did."""
 
@@ -99,6 +108,7 @@ class Source(Part):
     whole_fits: tuple[WholeFit, ...] = ()
     future_filters: tuple[FutureFilter, ...] = ()
     fold_loops: tuple[FoldLoop, ...] = ()
+    refits: tuple[Refit, ...] = ()
     accumulators: tuple[Accumulator, ...] = ()
     softmax_divergences: tuple[MisfitCall, ...] = ()
     own_orders: tuple[OwnOrders, ...] = ()

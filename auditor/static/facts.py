@@ -16,6 +16,7 @@ from auditor.static.modules import Parsed, below, parse, with_imports
 from auditor.static.names import Names
 from auditor.static.orders import own_orders
 from auditor.static.preprocessing import whole_fits
+from auditor.static.refits import refits
 from auditor.static.smoothing import future_filters
 
 _SEEDS = ("manual_seed", "manual_seed_all", "seed_everything", "set_seed", "set_random_seed", "seed", "default_rng")
@@ -41,6 +42,7 @@ def _source(files: Iterable[Parsed]) -> Source:
         whole_fits=tuple(found for path, tree, names in read for found in whole_fits(path, tree, names)),
         future_filters=tuple(found for entry in read for found in future_filters(*entry)),
         fold_loops=tuple(found for path, tree, _ in read for found in fold_loops(path, tree)),
+        refits=tuple(found for path, tree, _ in read for found in refits(path, tree)),
         accumulators=tuple(
             found
             for path, tree, _ in read

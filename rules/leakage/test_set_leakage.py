@@ -26,6 +26,7 @@ from auditor.evidence import (
     Leakage,
     Location,
     Overlap,
+    Refit,
     Remedy,
     RemedyKind,
     Source,
@@ -108,6 +109,10 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | N
     steps are found, bit for bit, at another place of windows that were trained on, for more than `max-fed-share` of
     them: windows that overlap were split at random.
 
+    A last training on everything is read from the source, as it often comes after the probe: the test data are joined
+    to those of training, with their targets (`ConcatDataset([train, valid, test])`), given to a function that trains,
+    and evaluated by the model after it, before another training.
+
     How far off the held-out loss is because of it is tried on the loop: after up to 480 replayed steps the weights are
     held, and 24 batches of held-out samples that are training samples are compared with 24 of the others. It takes
     24 samples of either kind.
@@ -143,6 +148,10 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | N
     if source is not None and source.fold_loops:
         yield Measured(float(len(source.fold_loops)), 0.0, "one model goes through all folds of a cross-validation")
         yield from map(_folds, source.fold_loops)
+        return
+    if source is not None and source.refits:
+        yield Measured(float(len(source.refits)), 0.0, "a training on data that the test data were joined to")
+        yield from map(_refit, source.refits)
         return
     if leakage.trained:
         most = max(each.updates for each in leakage.trained)
@@ -211,6 +220,23 @@ def _folds(loop: FoldLoop) -> Finding:
         detail=(f"{loop.model} is built at line {loop.built.line}",),
         remedies=(),
         fix="""Build the model and its optimizer anew in every fold, inside the loop.""",
+    )
+
+
+def _refit(seen: Refit) -> Finding:
+    return Finding(
+        message=(
+            f"{seen.data} is joined to the training data (line {seen.joined.line}), what comes of the training on both "
+            f"is then evaluated on {seen.data} (line {seen.evaluated.line})"
+        ),
+        where=seen.data,
+        location=seen.location,
+        measured=1.0,
+        limit=0.0,
+        confidence=Confidence.SUSPECTED,
+        remedies=(),
+        fix="""Give the score of the model that did not see the test data; refit on everything for use alone, and report
+        no score for that.""",
     )
 
 

@@ -22,6 +22,7 @@ from auditor.evidence import (
     Nonfinite,
     Overlap,
     Ownership,
+    Refit,
     SamplePair,
     Source,
     Split,
@@ -355,6 +356,14 @@ def test_rows_that_no_loader_hands_out_are_judged_by_what_the_model_was_fed():
     assert "90 of 100 rows of x_test (90 %)" in finding.message
     assert fed(5).verdict.outcome == "pass"
     assert fed(9, 10).verdict.outcome == "inconclusive"
+
+
+def test_a_training_on_everything_before_the_last_score():
+    seen = Refit(data="test", joined=place(75), location=place(76), evaluated=place(78))
+    (finding,) = judge("test-set-leakage", Leakage(splits=()), Source(refits=(seen,))).findings
+    assert (finding.severity, finding.location.line, finding.where) == (None, 76, "test")
+    assert "line 75" in finding.message
+    assert "line 78" in finding.message
 
 
 def test_one_model_for_all_folds_fails():

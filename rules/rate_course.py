@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from auditor.evidence import Schedule
@@ -38,6 +39,31 @@ def left_after(schedule: Schedule, calls: float) -> float | None:
     else:
         return None
     return math.exp(max(-700.0, times * math.log(gamma)))
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A rise that is not over when the run is."""
+
+    share: float  # of its peak, at the end of the run
+    peak: float
+    calls: int  # from the first to the peak
+
+
+def unfinished_ramp(schedule: Schedule) -> Ramp | None:
+    """Of a schedule that is stepped per epoch, where a copy that is stepped per batch comes past its peak. None for
+    rates that also fall, and for those that rise to the end at any pace: a sweep of rates is meant so."""
+    planned, longer = (*schedule.rates, *schedule.ahead), schedule.at_every_batch
+    if len(planned) < 2 or not longer or not all(map(math.isfinite, (*planned, *longer))):
+        return None
+    if planned[-1] <= planned[0] or any(b < a for a, b in pairwise(planned)):
+        return None
+    peak = max(longer)
+    place = longer.index(peak)
+    if not peak > planned[-1] or place == len(longer) - 1:
+        return None
+    calls = (schedule.last_call or 0) + math.ceil(schedule.batches_ahead * (place + 1) / len(longer))
+    return Ramp(planned[-1] / peak, peak, calls)
 
 
 def _fall_per_call(rates: Sequence[float]) -> float | None:

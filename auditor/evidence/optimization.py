@@ -181,6 +181,14 @@ class Schedule(Frozen):
     ahead: tuple[float, ...] = Field(
         (), description="Rates after those calls, by a copy of the scheduler: at most 200, evenly apart to the last."
     )
+    batches_ahead: int = Field(0, description="Batches that the plan has left, for one that is stepped once per epoch.")
+    at_every_batch: tuple[float, ...] = Field(
+        (), description="Its rates if it were stepped after each of those batches, by a copy: at most 200, to the last."
+    )
+    left_at: float | None = Field(
+        None, description="Last rate of a scheduler that the same line built before, for weights that went on."
+    )
+    left_before: float | None = Field(None, description="Highest rate that that one would still have come to.")
     mentioned: bool = Field(True, description="The source that builds it may step it: a call of its step() is there.")
 
 

@@ -64,7 +64,8 @@ def _predictable(scheduler: Any) -> bool:
 
 
 def _plain(function: Any) -> bool:
-    """A function of the step that keeps no count of its own."""
+    """A function of the step, or a method, that keeps no count of its own."""
+    function = function.__func__ if isinstance(function, types.MethodType) else function
     if not isinstance(function, types.FunctionType):
         return False
     return not any(instruction.opname in _WRITES for instruction in dis.get_instructions(function))

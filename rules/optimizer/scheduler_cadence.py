@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pydantic import Field
 
@@ -18,11 +17,12 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import Remedy, RemedyKind, Schedule, Schedules
+from auditor.evidence import Remedy, RemedyKind, Schedules
 
-from ..rate_course import left_after, left_at
+from ..rate_course import left_after, left_at, unfinished_ramp
+from ..schedule_pace import Pace
 from ..symptoms import NOT_LEARNING
-from ..words import count, number
+from ..words import count, number, percent
 
 
 class Limits(Options):
@@ -36,6 +36,9 @@ class Limits(Options):
         3,
         ge=1,
         description="Epochs, at most a quarter of those planned, within which it must not fall below it either.",
+    )
+    max_warm: float = Field(
+        0.25, gt=0, lt=1, description="Share of its peak that a rising rate has to come to before the run ends."
     )
     min_steps: int = Field(10, ge=3, description="Optimizer steps that have to be seen.")
 
@@ -82,7 +85,11 @@ def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
       quarter of the observed steps, or comes there within an epoch, within `max-early` epochs of four times as many
       (a quarter of a loop without epochs), and stays there: as a copy of the scheduler goes, or by the exponential or
       staircase course that it has taken, with at least three stairs of one height;
-    - a copy of the scheduler goes below zero in the first half of what the loop plans.
+    - a copy of the scheduler goes below zero in the first half of what the loop plans;
+    - it is stepped once per epoch and rises to the last one planned, where it has come to `max-warm` of its peak at
+      most, while a copy that is stepped after every batch comes past its peak within the run: a warm-up in batches;
+    - a scheduler was built anew by the same line, while the optimizer kept its state or got it back from a checkpoint,
+      and the one before was left in its rise, below `max-warm` of its peak: a resumed run that begins its warm-up anew.
 
     Two lesser findings are notes: a first call before the first optimizer step, which skips the first rate, and a
     cosine or one-cycle schedule whose length differs from that of the run by more than `max-mismatch`.
@@ -106,7 +113,7 @@ def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
     """
     if schedules.steps < limits.min_steps:
         raise Inconclusive(f"needs {count(limits.min_steps, 'step')}, saw {schedules.steps}")
-    looked = [_Pace.of(schedule, schedules) for schedule in schedules.schedules]
+    looked = [Pace.of(schedule, schedules) for schedule in schedules.schedules]
     if not looked:
         raise Inconclusive("no scheduler was described")
     first = looked[0]
@@ -115,52 +122,7 @@ def scheduler_cadence(schedules: Schedules, limits: Limits) -> Judgement:
         yield from _judge(pace, limits)
 
 
-@dataclass(frozen=True)
-class _Pace:
-    """One schedule beside the loop."""
-
-    schedule: Schedule
-    seen: Schedules
-    per_step: float  # calls per optimizer step
-    per_epoch: float | None
-    steps_per_epoch: int | None  # optimizer steps
-    epochs: int | None
-
-    @staticmethod
-    def of(schedule: Schedule, seen: Schedules) -> _Pace:
-        batches = seen.batches_per_epoch if seen.batches_per_epoch and seen.batches_per_epoch > 0 else None
-        k = max(1, seen.backwards_per_step)
-        return _Pace(
-            schedule=schedule,
-            seen=seen,
-            per_step=schedule.per_step if schedule.per_step is not None else 0.0,
-            per_epoch=schedule.per_epoch,
-            steps_per_epoch=max(1, batches // k) if batches else None,
-            epochs=seen.planned_epochs if seen.planned_epochs and seen.planned_epochs > 0 else None,
-        )
-
-    @property
-    def batchwise(self) -> bool:
-        return self.per_step >= 0.9
-
-    @property
-    def epochwise(self) -> bool:
-        return self.per_step < 0.1 and self.per_epoch is not None and 0.5 <= self.per_epoch <= 1.5
-
-    @property
-    def length(self) -> int | None:
-        """Declared length, in calls."""
-        declared = self.schedule.per_period
-        return declared if declared is not None and declared > 0 else None
-
-    def text(self) -> str:
-        pace = "at every optimizer step" if self.batchwise else "once per epoch" if self.epochwise else "never"
-        if self.schedule.calls and not self.batchwise and not self.epochwise:
-            pace = count(self.schedule.calls, "time")
-        return f"{self.schedule.kind} was stepped {pace}, in {count(self.seen.steps, 'step')}"
-
-
-def _judge(pace: _Pace, limits: Limits) -> Iterator[Finding]:
+def _judge(pace: Pace, limits: Limits) -> Iterator[Finding]:
     schedule = pace.schedule
     if schedule.calls == 0:
         if pace.seen.epochs_seen and not schedule.mentioned:
@@ -173,7 +135,15 @@ def _judge(pace: _Pace, limits: Limits) -> Iterator[Finding]:
                 fix="Step it after each epoch: `scheduler.step()`, or remove it.",
             )
         return
-    looked = (_micro(pace), _batchwise(pace, limits), _epochwise(pace), _negative(pace), _dies(pace, limits))
+    looked = (
+        _micro(pace),
+        _batchwise(pace, limits),
+        _epochwise(pace),
+        _negative(pace),
+        _dies(pace, limits),
+        _never_warm(pace, limits),
+        _begun_anew(pace, limits),
+    )
     fault = next((found for found in looked if found), None)
     if fault is not None:
         yield fault
@@ -191,7 +161,7 @@ def _judge(pace: _Pace, limits: Limits) -> Iterator[Finding]:
     yield from _length(pace, limits)
 
 
-def _micro(pace: _Pace) -> Finding | None:
+def _micro(pace: Pace) -> Finding | None:
     """Stepped at every micro-batch, while its length is in optimizer steps."""
     k = max(1, pace.seen.backwards_per_step)
     per_epoch, length = pace.steps_per_epoch, pace.length
@@ -211,7 +181,7 @@ def _micro(pace: _Pace) -> Finding | None:
     )
 
 
-def _batchwise(pace: _Pace, limits: Limits) -> Finding | None:
+def _batchwise(pace: Pace, limits: Limits) -> Finding | None:
     """Stepped per batch, though it counts epochs."""
     per_epoch, schedule = pace.steps_per_epoch, pace.schedule
     if not pace.batchwise or per_epoch is None or per_epoch < 3:
@@ -241,7 +211,7 @@ def _batchwise(pace: _Pace, limits: Limits) -> Finding | None:
     return None
 
 
-def _negative(pace: _Pace) -> Finding | None:
+def _negative(pace: Pace) -> Finding | None:
     """The rate crosses zero: from there on, each step climbs."""
     ahead = pace.schedule.ahead
     below = next((place for place, rate in enumerate(ahead) if rate < 0), None)
@@ -259,7 +229,7 @@ def _negative(pace: _Pace) -> Finding | None:
     )
 
 
-def _dies(pace: _Pace, limits: Limits) -> Finding | None:
+def _dies(pace: Pace, limits: Limits) -> Finding | None:
     """The rate is gone, or will be within an epoch by the course that it takes, whatever schedule makes it."""
     rates = [rate for rate in pace.schedule.rates if math.isfinite(rate)]
     if len(rates) < limits.min_steps or not max(rates) > 0 or pace.epochwise or not pace.batchwise:
@@ -282,7 +252,7 @@ def _dies(pace: _Pace, limits: Limits) -> Finding | None:
     return _dead(pace, f"at this pace, after {count(ahead, 'step')} {number(later)}", later, limits)
 
 
-def _dead(pace: _Pace, text: str, left: float, limits: Limits) -> Finding:
+def _dead(pace: Pace, text: str, left: float, limits: Limits) -> Finding:
     return _finding(
         pace,
         f"{pace.schedule.kind} is lowered at every optimizer step: {text} of the learning rate is left",
@@ -292,7 +262,7 @@ def _dead(pace: _Pace, text: str, left: float, limits: Limits) -> Finding:
     )
 
 
-def _epochwise(pace: _Pace) -> Finding | None:
+def _epochwise(pace: Pace) -> Finding | None:
     """Stepped per epoch, though it counts batches."""
     per_epoch, length = pace.steps_per_epoch, pace.length
     if not pace.epochwise or per_epoch is None or length is None or per_epoch < 3:
@@ -319,7 +289,40 @@ def _epochwise(pace: _Pace) -> Finding | None:
     )
 
 
-def _length(pace: _Pace, limits: Limits) -> Iterator[Finding]:
+def _never_warm(pace: Pace, limits: Limits) -> Finding | None:
+    """Stepped per epoch, and still at the foot of its warm-up when the run ends."""
+    ramp = unfinished_ramp(pace.schedule) if pace.epochwise and (pace.epochs or 0) > 1 else None
+    if ramp is None or ramp.share > limits.max_warm:
+        return None
+    return _finding(
+        pace,
+        f"{pace.schedule.kind} rises for {count(ramp.calls, 'call')} and is stepped once per epoch: in the "
+        f"{pace.epochs} epochs that are planned the rate comes to {percent(ramp.share)} of its peak of "
+        f"{number(ramp.peak)}, after every batch it would come past it",
+        ramp.share,
+        limits.max_warm,
+        remedy=RemedyKind.STEP_SCHEDULE,
+        fix="Step it after every batch: `optimizer.step(); scheduler.step()`.",
+    )
+
+
+def _begun_anew(pace: Pace, limits: Limits) -> Finding | None:
+    """The scheduler before it, of the same line and the same course of training, was left in its warm-up."""
+    left, peak = pace.schedule.left_at, pace.schedule.left_before
+    if left is None or peak is None or not left < limits.max_warm * peak:
+        return None
+    return _finding(
+        pace,
+        f"{pace.schedule.kind} is built anew while its optimizer goes on: the one before was left at a rate of "
+        f"{number(left)}, on the way to {number(peak)}, and this one begins at the start again",
+        left / peak,
+        limits.max_warm,
+        fix="Restore the scheduler with the optimizer: `scheduler.load_state_dict(checkpoint['scheduler'])`; within "
+        "one run, build it once, outside of the loop.",
+    )
+
+
+def _length(pace: Pace, limits: Limits) -> Iterator[Finding]:
     """The declared length and the run's differ."""
     per_epoch, length, epochs = pace.steps_per_epoch, pace.length, pace.epochs
     if length is None or epochs is None or pace.schedule.period_name not in ("T_max", "total_steps"):
@@ -345,7 +348,7 @@ def _length(pace: _Pace, limits: Limits) -> Iterator[Finding]:
 
 
 def _finding(
-    pace: _Pace,
+    pace: Pace,
     message: str,
     measured: float,
     limit: float,

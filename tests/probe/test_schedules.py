@@ -156,3 +156,48 @@ def test_a_rate_that_is_set_by_hand(zygote):
     [schedule] = zygote.probe(script + body)["schedules"].schedules
     assert (schedule.kind, schedule.per_step) == ("rate set by hand", 1.0)
     assert schedule.rates[1] == pytest.approx(0.009)
+
+
+def test_a_warm_up_in_batches_is_followed_at_both_paces(zygote):
+    """The factor is a method, as in many trainers."""
+    build = "LambdaLR(optimizer, Ramp().of)"
+    script = SCRIPT.replace("EPOCHS = 3", "EPOCHS = 6").replace(
+        "optimizer = ", "class Ramp:\n    def of(self, step):\n        return min(1.0, (step + 1) / 20)\noptimizer = "
+    )
+    script = script.replace("BUILD", build).replace("# epoch", "scheduler.step()")
+    [schedule] = zygote.probe(script)["schedules"].schedules
+    assert (*schedule.rates, *schedule.ahead) == pytest.approx([0.1 * n / 20 for n in range(2, 8)])
+    assert max(schedule.at_every_batch) == pytest.approx(0.1)
+    assert schedule.batches_ahead in (54, 55)
+
+
+RESUMED = """
+def segment(kept):
+    global steps
+    steps = OPTIMIZER
+    scheduler = torch.optim.lr_scheduler.LambdaLR(steps, lambda step: min(1.0, (step + 1) / 100))
+    RESTORED
+    for it in range(25):
+        update(slice(0, B))
+        scheduler.step()
+    return scheduler.state_dict()
+kept = None
+for _ in range(4):
+    kept = segment(kept)
+"""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "restored", "left"),
+    [
+        ("optimizer", "pass", 0.0026),
+        ("optimizer", "if kept: scheduler.load_state_dict(kept)", None),
+        ("torch.optim.Adam(model.parameters(), lr=0.01)", "pass", None),  # nothing says that training goes on
+    ],
+)
+def test_a_schedule_that_is_begun_anew(zygote, optimizer, restored, left):
+    script = BY_INDEX.replace("optimizer.step()", "steps.step()").replace("scheduler =", "unused = None #")
+    seen = zygote.probe(script + RESUMED.replace("OPTIMIZER", optimizer).replace("RESTORED", restored))["schedules"]
+    first, second = seen.schedules[:2]
+    assert (first.left_at, second.per_step) == (None, 1)
+    assert second.left_at == (pytest.approx(left) if left else None)

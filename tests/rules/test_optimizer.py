@@ -519,3 +519,44 @@ def test_a_copy_of_the_scheduler_tells_that_the_rate_will_be_gone(left, expected
     assert outcome("scheduler-cadence", scheduler) == expected
     again = scheduled({"planned_epochs": 10}, **{"kind": "LambdaLR", **PER_BATCH, **course, "calls_ahead": 440})
     assert outcome("scheduler-cadence", again) == "pass"  # a course like any other: where it ends is not known
+
+
+def warming(step):
+    return 0.1 * min(1.0, (step + 1) / 150)
+
+
+IN_BATCHES = {
+    "kind": "LambdaLR",
+    "rates": (warming(1),),
+    "last_call": 1,
+    "calls_ahead": 9,
+    "ahead": tuple(map(warming, range(2, 11))),
+    "batches_ahead": 440,
+    "at_every_batch": tuple(map(warming, range(2, 442, 3))),
+}
+
+
+def test_a_warm_up_in_batches_that_is_stepped_per_epoch():
+    (finding,) = judge("scheduler-cadence", scheduled(**IN_BATCHES)).findings
+    assert finding.severity == "warning"
+    assert "7.3 % of its peak" in finding.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ahead": (*IN_BATCHES["ahead"][:-1], 0.09)},  # most of the way: a warm-up in epochs of a short run
+        {"ahead": (*IN_BATCHES["ahead"][:-1], 0.001)},  # falls again
+        {"at_every_batch": tuple(0.001 * 1.1**i for i in range(100))},  # a sweep: higher to the end, whatever the pace
+        {"at_every_batch": ()},  # a copy cannot be trusted
+        {"per_step": 1.0, "per_epoch": 50.0},
+    ],
+)
+def test_other_rises_pass(changes):
+    assert outcome("scheduler-cadence", scheduled(**{**IN_BATCHES, **changes})) == "pass"
+
+
+@pytest.mark.parametrize(("left", "expected"), [(0.01, "fail"), (0.09, "pass"), (None, "pass")])
+def test_a_scheduler_that_is_built_anew_in_its_warm_up(left, expected):
+    begun = scheduled(kind="LambdaLR", **PER_BATCH, left_at=left, left_before=0.1 if left else None)
+    assert outcome("scheduler-cadence", begun) == expected

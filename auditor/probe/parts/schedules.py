@@ -34,6 +34,10 @@ class _Calls:
     before_update: int = 0
     location: Location | None = None
 
+    def replaces(self, other: _Calls) -> bool:
+        """Stepped by the same line, and only after the last call of the other."""
+        return self.location == other.location and self.at[0] >= max(other.at)
+
 
 class SchedulesCollector(Collector):
     name = "schedules"
@@ -44,6 +48,7 @@ class SchedulesCollector(Collector):
         self._planned: dict[int, int | None] = {}
         self._backward_loop: tuple[str, int] | None = None
         self._loops: Around | None = None  # around the step
+        self._resumed: dict[int, bool] = {}  # optimizers, with whether they held a state before their first step
 
     def batch_fetched(self, seen: Any, batch: Any) -> None:
         if id(seen) not in self._planned:
@@ -56,6 +61,8 @@ class SchedulesCollector(Collector):
     def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
         if self._loops is None and not self.probe.feed.has_loader:
             self._loops = loops_around()
+        if optimizer is not None and id(optimizer) not in self._resumed:
+            self._resumed[id(optimizer)] = len(optimizer.state) > 0
 
     def loop_call(self, what: LoopCall, subject: Any) -> None:
         if what != "scheduler_step":
@@ -129,7 +136,10 @@ class SchedulesCollector(Collector):
             marks = ()
         per_step, per_epoch = self._per_step(calls, starts), self._per_epoch(calls, starts)
         planned = steps if (per_step or 0.0) >= 0.9 else epochs if per_epoch is not None and per_epoch >= 0.5 else None
-        ahead = (planned or 0) - int(getattr(scheduler, "last_epoch", 0))
+        taken = int(getattr(scheduler, "last_epoch", 0))
+        ahead = (planned or 0) - taken
+        batches = max(0, (steps or 0) - taken) if planned is not None and planned == epochs else 0
+        left_at, left_before = self._left(scheduler, location)
         used = optimizer is None or any(record.optimizer is optimizer for record in self.probe.program.stepped())
         return Schedule(
             kind=type(scheduler).__name__,
@@ -147,8 +157,31 @@ class SchedulesCollector(Collector):
             calls_ahead=max(0, ahead),
             last_call=getattr(scheduler, "last_epoch", None),
             ahead=rates_ahead(scheduler, ahead),
+            batches_ahead=batches,
+            at_every_batch=rates_ahead(scheduler, batches),
+            left_at=left_at,
+            left_before=left_before,
             mentioned=not used or self._mentioned(location),
         )
+
+    def _left(self, scheduler: Any, location: Location | None) -> tuple[float | None, float | None]:
+        """Where the scheduler that the same line built before was left, and what it would have risen to, if this one
+        begins at its start while the weights go on."""
+        built = [each for each, place in self.probe.program.schedulers if place == location and location is not None]
+        place = next((place for place, each in enumerate(built) if each is scheduler), 0)
+        before, calls = self._calls.get(id(built[place - 1])) if place else None, self._calls.get(id(scheduler))
+        if before is None or calls is None or not before.rates or not calls.rates or len(before.at) > len(before.rates):
+            return None, None
+        optimizer = getattr(scheduler, "optimizer", None)
+        same = optimizer is getattr(before.scheduler, "optimizer", None)
+        if before.at[-1] > calls.at[0] or not (same or self._resumed.get(id(optimizer))):
+            return None, None
+        if calls.rates[0] > 1.01 * before.rates[0] or before.rates[-1] < max(before.rates):
+            return None, None
+        end = getattr(before.scheduler, "total_steps", None)
+        reach = end - before.scheduler.last_epoch if isinstance(end, int) else 1000 + 20 * len(before.at)
+        risen = rates_ahead(before.scheduler, reach)
+        return (before.rates[-1], max(risen)) if risen else (None, None)
 
     def _nested(self, loops: Around, k: int) -> tuple[int | None, int | None, int | None]:
         """(batches per epoch, epochs, steps) of a loop that cuts its own batches; steps for one without epochs only."""
@@ -177,8 +210,11 @@ class SchedulesCollector(Collector):
         return None
 
     def _per_step(self, calls: _Calls, starts: list[int]) -> float | None:
-        """Median over the steps, the first one and those at the ends of epochs left out."""
-        inside = [step for step in range(1, self.probe.observed) if step not in starts]
+        """Median over the steps from its first call on, until another one takes its place; the first step and those at
+        the ends of epochs are left out."""
+        first = min(calls.at, default=1)
+        later = [other.at[0] for other in self._calls.values() if other.at[0] > first and other.replaces(calls)]
+        inside = [step for step in range(max(1, first), min(later, default=self.probe.observed)) if step not in starts]
         return statistics.median(calls.at.count(step) for step in inside) if inside else None
 
     def _per_epoch(self, calls: _Calls, starts: list[int]) -> float | None:

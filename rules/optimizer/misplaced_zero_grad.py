@@ -72,7 +72,8 @@ def misplaced_zero_grad(trace: EventTrace, limits: Limits) -> Judgement:
     called after a backward pass, the norm of what it clears is taken. A step counts as empty when such a call was the
     last thing before it and every gradient is then zero or gone. A backward pass counts as dropped when its
     gradient was cleared and the next backward pass is, on the same line of code, that of another batch, or, with the
-    weights where they were, that of another loss on the same batch which does not contain the first one. A step whose
+    weights where they were, that of another loss, on the same batch or on one that another line back-propagates, which
+    does not contain the first one. A step whose
     gradient is another one than the last backward pass left (in direction) is put together by hand, and drops
     nothing. It fails when more than `max-empty-share` of the steps are empty, or more than `max-dropped-share` of the
     backward passes are dropped. A dropped rest at the start of an epoch is a warning.
@@ -80,8 +81,8 @@ def misplaced_zero_grad(trace: EventTrace, limits: Limits) -> Judgement:
     ## When it may be wrong
 
     - Gradients that are meant to be read and then cleared are left alone: adversarial examples, optimizers of two
-      passes (SAM), projected gradients of several tasks, gradients per sample. A second pass over a batch is looked at
-      only where none of your sources reads `.grad`.
+      passes (SAM), projected gradients of several tasks, gradients per sample. A second pass over a batch, or on another
+      line, is looked at only where none of your sources reads `.grad`.
     - Closures (LBFGS) clear gradients that the optimizer has read.
     - With several optimizers, one network's pass also fills the gradients of another, which clears them. There, only
       empty steps count.

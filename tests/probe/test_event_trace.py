@@ -226,6 +226,26 @@ def test_clearing_per_piece_of_a_batch(zygote):
     assert (site.between_losses, site.between_backwards) == (0, 36)
 
 
+TWO_SOURCES = """
+first, second = iter(loader), iter(loader)
+for step in range(10):
+    x, y = next(first)
+    loss_of(model(x), y).backward()
+    MIDDLE
+    x, y = next(second)
+    (0.5 * loss_of(model(x), y)).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(
+    ("middle", "lost"), [("optimizer.zero_grad()", 10), ("pass", 0), ("optimizer.step(); optimizer.zero_grad()", 0)]
+)
+def test_clearing_between_the_losses_of_two_sources(zygote, middle, lost):
+    assert sum(site.between_losses for site in trace(zygote, TWO_SOURCES.replace("MIDDLE", middle)).cleared) == lost
+
+
 @pytest.mark.parametrize("body", [SUMMED_BY_HAND, LOGGED])
 def test_gradients_that_were_read(zygote, body):
     assert trace(zygote, body).cleared == ()

@@ -112,9 +112,13 @@ class Net(nn.Module):
         self.weight = torch.randn(4, 5, requires_grad=True)
         self.grid = torch.randn(8, 4, requires_grad=True)
         self.fixed = torch.randn(4, 5)
+        self.shifts = [torch.randn(5).requires_grad_() for _ in range(2)]
+        self.noise = []
 
     def forward(self, x):
-        return self.out(torch.tanh((x + self.grid + self.fixed.sum()) @ self.weight))
+        self.noise[:] = [torch.zeros(4, 1, requires_grad=True)]  # as an attack makes them
+        hidden = (x + self.grid + self.fixed.sum()) @ (self.weight + self.noise[0])
+        return self.out(torch.tanh(hidden + self.shifts[0] * self.shifts[1]))
 
 net = Net()
 optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -126,7 +130,11 @@ for step in range(12):
 
 
 def test_plain_tensors_that_want_a_gradient(zygote):
-    """Points with one row a sample are inputs; what is multiplied with them is a weight."""
-    (found,) = zygote.probe(PLAIN, steps=10, parts=("hidden_modules",))["hidden_modules"].found
-    assert (found.holder, found.container, found.parameters) == ("Net.weight", "Tensor", 20)
-    assert (found.reached > 0, found.moved) == (True, False)
+    """Points with one row a sample are inputs, what is made anew is an attack's; what is multiplied with them is a
+    weight, also in a list."""
+    found = zygote.probe(PLAIN, steps=10, parts=("hidden_modules",))["hidden_modules"].found
+    assert [(each.holder, each.container, each.parameters) for each in found] == [
+        ("Net.weight", "Tensor", 20),
+        ("Net.shifts", "list", 10),
+    ]
+    assert all(each.reached and not each.moved for each in found)

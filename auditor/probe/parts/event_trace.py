@@ -136,7 +136,8 @@ class EventTraceCollector(Collector):
     def _follow(self, opened: _Clearing, site: Location | None, roots: tuple[torch.Tensor, ...]) -> None:
         """What came after the clearing tells what it was. Another line that asks for gradients, and a second look at
         the same batch, may be an attack, a penalty, an optimizer of two passes: its first gradient was meant to be
-        read, not to be stepped. Where nothing reads it, it is the gradient of another loss that is lost."""
+        read, not to be stepped. Where nothing reads it, it is the gradient of another loss that is lost, be it of the
+        same batch or of one from another source."""
         opened.restarted = len(self.probe.feed.epoch_starts) > opened.starts
         has_loader = self.probe.feed.has_loader or self._fetches
         fetched = bool(has_loader) and self._fetches > opened.batch
@@ -147,7 +148,7 @@ class EventTraceCollector(Collector):
             opened.kind = "between"
         elif one_loop and early and not same_batch and not self._reads_gradients(opened, site):
             opened.kind, opened.other = "between", self._print
-        elif same_batch and opened.roots and not self._input_gradients and not self._reads_gradients(opened, site):
+        elif early and (same_batch or not one_loop) and self._is_a_loss(opened, site):
             opened.kind = "loss"
             opened.moved = _differ(opened.weights, self._weights())
         if opened.kind == "loss":
@@ -155,6 +156,9 @@ class EventTraceCollector(Collector):
         else:
             opened.roots = ()
             self._of_step.extend([opened] if opened.kind else [])
+
+    def _is_a_loss(self, opened: _Clearing, site: Location | None) -> bool:
+        return bool(opened.roots) and not self._input_gradients and not self._reads_gradients(opened, site)
 
     @staticmethod
     def _reads_gradients(opened: _Clearing, site: Location | None) -> bool:

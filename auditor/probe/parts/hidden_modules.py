@@ -35,6 +35,7 @@ class _Holder:
     before: list[torch.Tensor] = field(default_factory=list)
     reached: int = 0
     owner: nn.Module | None = None
+    attribute: str = ""
 
 
 class HiddenModulesCollector(Collector):
@@ -66,12 +67,11 @@ class HiddenModulesCollector(Collector):
         for name, model in models:
             for path, module in model.named_modules():
                 for attribute, value in list(vars(module).items()):
-                    plain = isinstance(value, torch.Tensor) and not self._is_weight(value)
-                    if plain or attribute in OWN or isinstance(value, nn.Module | str | int | float):
+                    if attribute in OWN or isinstance(value, nn.Module | str | int | float):
                         continue
-                    found = _hidden(f"{path or name}.{attribute}", value, registered)
+                    found = self._hidden(f"{path or name}.{attribute}", value, registered)
                     if found is not None and found.name not in self._holders:
-                        found.owner = module
+                        found.owner, found.attribute = module, attribute
                         found.before = [_sample(parameter) for parameter in found.parameters]
                         self._holders[found.name] = found
 
@@ -91,6 +91,21 @@ class HiddenModulesCollector(Collector):
                 self._fed.add(id(tensor))
                 self._rows.update(tensor.shape[:1])
 
+    def _hidden(self, name: str, value: Any, registered: dict[int, int]) -> _Holder | None:
+        """What the attribute holds besides registered parameters; None when there is nothing to train in it."""
+        modules: list[nn.Module] = []
+        parameters: dict[int, torch.Tensor] = {}
+        for found in _inside(value):
+            if isinstance(found, torch.Tensor):
+                own = [found] if isinstance(found, nn.Parameter) or self._is_weight(found) else []
+            else:
+                own = list(found.parameters())
+            own = [p for p in own if id(p) not in registered and p.requires_grad and not is_lazy(p)]
+            if own and isinstance(found, nn.Module):
+                modules.append(found)
+            parameters.update((id(parameter), parameter) for parameter in own)
+        return _Holder(name, type(value).__name__, modules, list(parameters.values())) if parameters else None
+
     def _is_weight(self, tensor: torch.Tensor) -> bool:
         """A tensor that was made to be trained, but for being a parameter: no input of a module, no row a sample."""
         trained = tensor.requires_grad and tensor.is_leaf and tensor.dim() and not is_lazy(tensor)
@@ -102,9 +117,8 @@ class HiddenModulesCollector(Collector):
             raise Unavailable("no update of a model's weights was seen", "inconclusive")
         if not self.probe.program.models():
             raise Unavailable("the loop trains no module")
-        return HiddenModules(
-            steps=self._steps, registered=self._registered, found=tuple(map(self._describe, self._holders.values()))
-        )
+        kept = [holder for holder in self._holders.values() if _still_held(holder)]
+        return HiddenModules(steps=self._steps, registered=self._registered, found=tuple(map(self._describe, kept)))
 
     def _describe(self, holder: _Holder) -> HiddenModule:
         program = self.probe.program
@@ -125,21 +139,16 @@ class HiddenModulesCollector(Collector):
         )
 
 
-def _hidden(name: str, value: Any, registered: dict[int, int]) -> _Holder | None:
-    """What the attribute holds besides registered parameters; None when there is nothing to train in it."""
-    modules: list[nn.Module] = []
-    parameters: dict[int, torch.Tensor] = {}
-    for found in _inside(value):
-        own = [found] if isinstance(found, torch.Tensor) else list(found.parameters())
-        own = [p for p in own if id(p) not in registered and p.requires_grad and not is_lazy(p)]
-        if own and isinstance(found, nn.Module):
-            modules.append(found)
-        parameters.update((id(parameter), parameter) for parameter in own)
-    return _Holder(name, type(value).__name__, modules, list(parameters.values())) if parameters else None
+def _still_held(holder: _Holder) -> bool:
+    """Plain tensors that are made anew at each step, as the perturbations of an attack are, are no weights."""
+    if holder.modules or all(isinstance(each, nn.Parameter) for each in holder.parameters):
+        return True
+    now = {id(each) for each in _inside(getattr(holder.owner, holder.attribute, None))}
+    return all(id(each) in now for each in holder.parameters)
 
 
 def _inside(value: Any) -> Iterator[nn.Module | torch.Tensor]:
-    """Modules and parameters in plain containers and in objects of the user's own classes."""
+    """Modules and tensors in plain containers and in objects of the user's own classes."""
     if isinstance(value, torch.Tensor):
         yield value
         return
@@ -150,7 +159,7 @@ def _inside(value: Any) -> Iterator[nn.Module | torch.Tensor]:
         if id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, nn.Module | nn.Parameter):
+        if isinstance(current, nn.Module | torch.Tensor):
             yield current
         elif depth < DEPTH:
             queue.extend((item, depth + 1) for item in _items(current))

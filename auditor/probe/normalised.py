@@ -23,8 +23,8 @@ FAR = 12
 # From the loss down to what it was made of: operations on single values, sums and the choice of entries.
 FORMULA = SUMMING | REARRANGING | CLAMPING | frozenset(
     {"Add", "Sub", "Rsub", "Neg", "Mean", "Sum", "Mul", "Div", "Abs", "Pow", "Sqrt", "Log", "Log1P", "Log2", "Exp",
-     "Where", "MaskedSelect", "MaskedFill", "Gather", "Maximum", "Minimum", "NllLoss", "NllLoss2D", "NllLossNd",
-     "BinaryCrossEntropy", "MseLoss", "L1Loss", "KlDiv", "Xlogy"}
+     "Where", "MaskedSelect", "MaskedFill", "Gather", "Stack", "Maximum", "Minimum", "NllLoss", "NllLoss2D",
+     "NllLossNd", "BinaryCrossEntropy", "MseLoss", "L1Loss", "KlDiv", "Xlogy"}
 )  # fmt: skip
 # Operations that make the raw output of a layer.
 RAW = frozenset({"Addmm", "Mm", "Bmm", "Baddbmm", "Addbmm", "Convolution", "MkldnnLinear"})

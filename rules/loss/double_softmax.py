@@ -66,7 +66,8 @@ def double_softmax(inputs: LossInputs | None, sites: LossSites | None, limits: L
     `max-row-sum-error`. Or, because half precision rounds sums, the values were made by a softmax operation and lie
     in [0, 1]. For a formula by hand, or a `log_softmax` before `nll_loss`: on the way from the loss back to the model,
     a log-softmax, softmax or log-sum-exp is met whose input a softmax made (views, limits and a temperature above 1
-    looked through).
+    looked through). The log-probability of a `Categorical(logits=...)` is such a formula, also where the steps of an
+    episode are stacked.
 
     ## When it may be wrong
 

@@ -335,6 +335,11 @@ def test_a_softmax_of_one_entry_that_weighs_a_sum(zygote, pooled, summands):
         ("nn.Softmax(1)", "-F.log_softmax(out / 3, 1).gather(1, yb[:, None]).mean()", ("Softmax", "LogSoftmax")),
         ("nn.Softmax(1)", "(out.logsumexp(1) - out.gather(1, yb[:, None])[:, 0]).mean()", ("Softmax", "Logsumexp")),
         ("nn.Softmax(1), nn.LogSoftmax(1)", "F.nll_loss(out, yb)", ("Softmax", "LogSoftmax")),
+        (
+            "nn.Softmax(1)",  # the steps of an episode
+            "-torch.stack([torch.distributions.Categorical(logits=out).log_prob(yb)]).mean()",
+            ("Softmax", "Logsumexp"),
+        ),
         ("nn.Sigmoid()", "-((1 - out.sigmoid()) ** 2 * out.sigmoid().log()).mean()", ("Sigmoid", "Sigmoid")),
         ("nn.Identity()", "-F.log_softmax(out, 1).gather(1, yb[:, None]).mean()", None),
         ("nn.Softmax(1)", "-F.log_softmax(out / 0.1, 1).gather(1, yb[:, None]).mean()", None),  # sharpened on purpose

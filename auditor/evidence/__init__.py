@@ -116,6 +116,7 @@ from auditor.evidence.optimization import (
     Schedule,
     Schedules,
     StaleGroup,
+    Unreleased,
     ValueClipping,
 )
 from auditor.evidence.order import OrderControl, PairedLoaders, SampleOrder
@@ -380,6 +381,7 @@ __all__ = [
     "Unmirrored",
     "Unreached",
     "UnreadPlaces",
+    "Unreleased",
     "UnscaledShare",
     "Updates",
     "ValueClipping",

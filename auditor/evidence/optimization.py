@@ -79,6 +79,15 @@ class FrozenStart(Frozen):
     location: Location | None = None
 
 
+class Unreleased(Frozen):
+    """A module on which `requires_grad = True` was set, as if it were a tensor: its parameters do not hear of it."""
+
+    name: str
+    kind: str = ""
+    parameters: int = Field(description="Numbers in it, all of them frozen.")
+    location: Location | None = None
+
+
 class Ownership(Part):
     """Which parameters the executed graph reaches, and which ones the optimizers hold. Of a script that trains in
     stages, in the stage that misses most."""
@@ -89,6 +98,7 @@ class Ownership(Part):
     left_out: tuple[LeftOut, ...] = ()
     stale: tuple[StaleGroup, ...] = ()
     frozen_starts: tuple[FrozenStart, ...] = Field((), description="Gradients pass through them to trained layers.")
+    unreleased: tuple[Unreleased, ...] = ()
     optimizers: tuple[str, ...] = ()
     optimizer_location: Location | None = None
     own_tensors: bool = Field(False, description="The optimizers hold tensors that are no parameters: an input image.")

@@ -81,8 +81,8 @@ def misplaced_zero_grad(trace: EventTrace, limits: Limits) -> Judgement:
     ## When it may be wrong
 
     - Gradients that are meant to be read and then cleared are left alone: adversarial examples, optimizers of two
-      passes (SAM), projected gradients of several tasks, gradients per sample. A second pass over a batch, or on another
-      line, is looked at only where none of your sources reads `.grad`.
+      passes (SAM), projected gradients of several tasks, gradients per sample. A second pass over a batch, or on
+      another line, is looked at only where none of your sources reads `.grad`.
     - Closures (LBFGS) clear gradients that the optimizer has read.
     - With several optimizers, one network's pass also fills the gradients of another, which clears them. There, only
       empty steps count.

@@ -71,7 +71,9 @@ def params_not_updated(
     parameters that had gradients in `min-idle` updates at a rate of 0, while nothing schedules the rate and no weights
     were loaded into their module. A third names layers that were built into a network after it had been trained or
     given weights, are frozen as torch has drawn them (evenly up to 1 / sqrt(fan-in)), and pass gradients on to layers
-    that are trained: a new head that was frozen with everything else.
+    that are trained: a new head that was frozen with everything else. A fourth names modules that were given
+    `requires_grad = True` as if they were tensors, while each of their parameters is frozen: the assignment makes a new
+    attribute, and releases nothing.
 
     ## When it may be wrong
 
@@ -82,6 +84,7 @@ def params_not_updated(
       what it adds is taken away again (see bias-before-norm). The former passes, the latter under SGD where the weight
       of its layer moves.
     - A parameter that the loop itself sets back after each step moved within the step, and passes.
+    - A module whose own class reads a flag of the name `requires_grad` passes.
     - A rate that a schedule has taken close to zero from the start is reported. It is meant to be.
 
     ## How to fix
@@ -97,6 +100,8 @@ def params_not_updated(
     """
     if ownership is not None and ownership.frozen_starts:
         yield _frozen(ownership, limits)
+    if ownership is not None and ownership.unreleased:
+        yield _unreleased(ownership, limits)
     returning = [each for each in motion.parameters if each.returns and each.moved_within and each.graded_updates]
     if returning and 2 * len(returning) > max(motion.total, len(motion.parameters)):
         yield Measured(float(len(returning)), float(limits.max_still), "each step starts from the same weights")
@@ -148,6 +153,24 @@ def _returning(parameters: list[ParameterMotion]) -> Finding:
         severity=Severity.WARNING,  # a round of federated averaging that is longer than the probe does the same
         confidence=Confidence.SUSPECTED,
         fix="Look for what puts the weights back after a step, `load_state_dict()` for example.",
+    )
+
+
+def _unreleased(ownership: Ownership, limits: Limits) -> Finding:
+    modules = ownership.unreleased
+    first = modules[0]
+    return Finding(
+        message=(
+            f"{listing([named(each.name) for each in modules], 3)} got `requires_grad = True`, which means nothing for "
+            f"a module: its {sum(each.parameters for each in modules)} frozen weights stay frozen"
+        ),
+        where=first.name,
+        location=first.location,
+        measured=float(len(modules)),
+        limit=float(limits.max_still),
+        severity=Severity.WARNING,
+        confidence=Confidence.CONFIRMED,
+        fix="Call the method, which tells every parameter: `model.encoder.requires_grad_(True)`.",
     )
 
 

@@ -188,3 +188,24 @@ def test_a_new_head_that_is_frozen(zygote, before, head, found):
     setup = START + FROZEN.replace("BEFORE", before).replace("HEAD", str(head)) + LOOP.replace("6", "8")
     seen = zygote.probe(setup, steps=12)["ownership"]
     assert [each.name for each in seen.frozen_starts] == found
+
+
+FLAGGED = """
+model.body.requires_grad_(False)
+FLAG
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("flag", "found"),
+    [
+        ("model.body.requires_grad = True", ["body"]),
+        ("model.body.requires_grad_(True)", []),
+        ("model.fc.requires_grad = True", []),  # it learns anyway
+        ("class Held:\n    def own(self): return self.requires_grad\nmodel.body.requires_grad = True", []),
+    ],
+)
+def test_a_flag_that_no_parameter_hears_of(zygote, flag, found):
+    seen = zygote.probe(START + FLAGGED.replace("FLAG", flag) + LOOP, steps=6, parts=("ownership",))["ownership"]
+    assert [each.name for each in seen.unreleased] == found

@@ -24,6 +24,7 @@ from auditor.evidence import (
     Schedules,
     StaleGroup,
     Trajectory,
+    Unreleased,
     Updates,
 )
 from auditor.testing import judge, place
@@ -179,6 +180,13 @@ def test_weights_that_return_and_groups_without_a_rate():
     [finding] = judge("params-not-updated", motion(idle, moving())).findings
     assert (finding.severity, "rate of 0" in finding.message) == ("warning", True)
     assert outcome("params-not-updated", motion(idle.model_copy(update={"loaded": True}), moving())) == "pass"
+
+
+def test_a_module_that_is_released_by_an_assignment():
+    held = ownership(unreleased=(Unreleased(name="encoder", kind="Sequential", parameters=900),))
+    [finding] = judge("params-not-updated", motion(moving()), held).findings
+    assert (finding.severity, "its 900 frozen weights stay frozen" in finding.message) == ("warning", True)
+    assert outcome("params-not-updated", motion(moving()), ownership()) == "pass"
 
 
 def test_moving_parameters_pass():

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from auditor.evidence import FrozenStart, LeftOut, Ownership, StaleGroup
+from auditor.evidence import FrozenStart, LeftOut, Ownership, StaleGroup, Unreleased
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.graph import graph_leaves
 from auditor.probe.held import held
@@ -33,6 +33,7 @@ MOST_WINDOWS = 12
 LOOKS = 6  # in a window; the first few and then every tenth of its steps
 FEWEST = 3  # steps of a window that is told of
 _READS = re.compile(GRADIENTS_READ + r"|\bgrad\(")
+_OWN_FLAG = re.compile(r"\bself\.requires_grad\b")  # a class that keeps a flag of this name knows what it is for
 
 
 class OwnershipCollector(Collector):
@@ -121,9 +122,24 @@ class OwnershipCollector(Collector):
     def part(self) -> Ownership:
         if self.probe.manual() or not self.probe.program.stepped():
             raise Unavailable("the weights are updated without a torch optimizer")
-        if self._told and self.step - self._began < FEWEST:
-            return max(self._told, key=_missed)  # the first of equal ones
-        return max([*self._told, self._window()], key=_missed)
+        short = self._told and self.step - self._began < FEWEST
+        window = max(self._told if short else [*self._told, self._window()], key=_missed)  # the first of equal ones
+        return window.model_copy(update={"unreleased": tuple(self._unreleased())})
+
+    def _unreleased(self) -> Iterator[Unreleased]:
+        known = owners(self.probe.program)
+        for _, model in self.probe.program.models():
+            for module in model.modules():
+                if vars(module).get("requires_grad") is not True or sources_mention(_OWN_FLAG):
+                    continue
+                own = list(module.parameters())
+                if own and not any(is_lazy(parameter) or parameter.requires_grad for parameter in own):
+                    yield Unreleased(
+                        name=_name(known, module, several=False),
+                        kind=type(module).__name__,
+                        parameters=sum(parameter.numel() for parameter in own),
+                        location=self.probe.program.location_of(module),
+                    )
 
     def _window(self) -> Ownership:
         probe = self.probe

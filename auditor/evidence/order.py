@@ -20,6 +20,7 @@ class SampleOrder(Part):
     sequential: bool = Field(description="The sampler goes through the dataset as it lies.")
     distributed: bool = Field(False, description="A DistributedSampler, which shuffles by seed + epoch.")
     shuffles: bool = Field(False, description="The sampler is meant to shuffle.")
+    own: bool = Field(False, description="The sampler is none of torch's: the script's own, or a library's.")
     passes: int = Field(1, description="Passes over the loader that were seen.")
     compared: int = Field(0, description="Samples at the start of the first pass that a second one was compared with.")
     repeated: bool = Field(False, description="The second pass began with the same samples in the same order.")
@@ -50,11 +51,13 @@ class SampleOrder(Part):
 
 
 class OrderControl(Part):
-    """The recorded batches, trained on from the same weights in their order, and with their samples mixed."""
+    """The recorded batches, trained on from the same weights in their order, and with their samples mixed; of a sampler
+    of the script's own, with the same batches in another order."""
 
     natural: tuple[float, ...] = Field(description="Losses afterwards on some mixed batches, after the order it has.")
     mixed: tuple[float, ...] = Field(description="Losses afterwards on these, after mixed batches.")
     steps: int = Field(description="Batches that were trained on.")
+    whole: bool = Field(False, description="Batches were put into another order as they are, none of them mixed.")
     level: float = Field(description="Mean of the first observed losses.")
     fidelity: float | None = None
     location: Location | None = None

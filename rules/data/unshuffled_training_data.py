@@ -46,6 +46,9 @@ class Limits(Options):
     min_gain: float = Field(
         0.2, gt=0, lt=1, description="Share of the loss afterwards that mixed batches have to remove, in the control."
     )
+    min_slight_gain: float = Field(
+        0.1, gt=0, lt=1, description="The same, of whole batches in another order, for a note."
+    )
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
 
@@ -92,12 +95,18 @@ def unshuffled_training_data(
     `min-gain` after these. A stream whose batches differ is gone through once more:
     it fails, as a suspicion, when `min-pass-drift` of the labels change from the first third of a pass to the last.
 
+    A sampler of your own forms its batches on purpose, by length say. But where it hands out the same batches in the
+    same order in every pass, and the classes of the first and the last third of them lie `min-drift` apart, the same
+    experiment is made with whole batches: each as it is, in two other orders, of which the worse one counts. A gain
+    above `min-slight-gain` is a note then.
+
     ## When it may be wrong
 
     - Windows of a time series and frames of a film have runs of labels too, but their neighbours resemble each other
       also within a class. Where their distance is below `min-alikeness` of that of two random samples of the class, the
       order means something, and there is no verdict.
-    - Samplers of your own (curricula, buckets by length) choose an order on purpose and are not judged.
+    - Samplers of your own (curricula, buckets by length) choose an order on purpose. They are judged by the experiment
+      alone, and not at all where the order is another one in the next pass.
     - Tasks that are learnt one after the other have a loader each, and each is judged by itself.
     - Without the experiment, or where it shows no harm, it is a statistic: a suspicion, however small the p-value.
 
@@ -112,6 +121,9 @@ def unshuffled_training_data(
         return
     if order.shuffles:
         yield Measured(0.0, limits.min_excess, f"the training loader is shuffled ({order.sampler or 'its sampler'})")
+        return
+    if order.own and order.passes > 1 and order.repeated and sum(order.labels) >= limits.min_samples:
+        yield from _kept_order(order, control, limits)
         return
     if not order.sequential:
         raise NotApplicable(f"the order comes from a sampler of your own ({order.sampler or 'unknown'})")
@@ -189,6 +201,21 @@ def _by_control(order: SampleOrder, control: OrderControl | None, limits: Limits
         yield _streams(order, limits)
 
 
+def _kept_order(order: SampleOrder, control: OrderControl | None, limits: Limits) -> Judgement:
+    """A sampler of the script's own, whose batches and their order never change."""
+    drift = order.drift or 0.0
+    seen = (
+        f"{order.sampler} hands out the same batches in the same order in every pass, and {percent(drift)} of the "
+        "labels change from its first third to its last"
+    )
+    yield Measured(drift, limits.min_drift, seen)
+    if drift < limits.min_drift or _drift(order) > limits.max_p_value:
+        return
+    if control is None or not control.whole:
+        raise Inconclusive(f"{seen}: only a control with the batches in another order tells whether that harms")
+    yield from _harm(order, control, seen, limits)
+
+
 def _harm(order: SampleOrder, control: OrderControl | None, seen: str, limits: Limits) -> Judgement:
     """What the control says."""
     if control is None or not control.mixed or untrue(control.fidelity, limits.max_fidelity):
@@ -197,19 +224,24 @@ def _harm(order: SampleOrder, control: OrderControl | None, seen: str, limits: L
     gain = _gain(control)
     ends = f"{number(natural)} after their order, {number(mixed)} after mixed batches"
     yield Measured(gain, limits.min_gain, f"{seen}; loss on all samples: {ends}")
-    if gain < limits.min_gain or not math.isfinite(mixed):
+    if gain < (limits.min_slight_gain if control.whole else limits.min_gain) or not math.isfinite(mixed):
         return
+    what = "the same batches" if control.whole else f"{count(control.steps, 'batch')} of the same samples"
     yield Finding(
         message=(
-            f"the labels come in an order: {seen}. After {count(control.steps, 'batch')} of the same samples in "
+            f"the labels come in an order: {seen}. After {what} in "
             f"mixed order the loss on them is {number(mixed)} instead of {number(natural)}"
         ),
         where=order.loader,
         location=order.location,
         measured=gain,
         limit=limits.min_gain,
+        severity=Severity.NOTE if gain < limits.min_gain else None,
         confidence=Confidence.CONFIRMED,
         detail=(f"a batch holds {number(order.batch_classes)} of {count(len(order.labels), 'class')} seen on average",),
+        fix="Shuffle the batches at every pass, in the sampler's `__iter__`: `random.shuffle(batches)`."
+        if control.whole
+        else None,
     )
 
 

@@ -86,7 +86,7 @@ def test_an_order_of_the_scripts_own(zygote):
     part = order(
         zygote, "loader = DataLoader(TensorDataset(x, y), batch_sampler=[list(range(i, i + 8)) for i in range(50)])"
     )
-    assert (part.sequential, part.shuffles, part.labels) == (False, False, ())
+    assert (part.sequential, part.shuffles, part.own, part.labels) == (False, False, True, (320,))
 
 
 STREAM = """
@@ -112,6 +112,33 @@ def test_a_mixed_stream_is_left_alone(zygote):
     part = order(zygote, "places = torch.randperm(400)\nx, y = x[places], y[places]\n" + STREAM, steps=48)
     assert abs(part.purity) < 0.04
     assert part.pass_drift is None
+
+
+KEPT = """
+class Kept(torch.utils.data.Sampler):
+    def __iter__(self):
+        batches = torch.arange(400).split(16)
+        batches = [batches[place] for place in torch.randperm(25)] if MIXED else batches
+        return iter([batch.tolist() for batch in batches])
+    def __len__(self):
+        return 25
+x = 3 * x
+loader = DataLoader(TensorDataset(x, y), batch_sampler=Kept())
+"""
+
+
+def test_batches_that_a_sampler_keeps_in_one_order(zygote):
+    seen = run(zygote, KEPT.replace("MIXED", "False"), part="order_control", steps=45, experiments=True)
+    control = seen["order_control"]
+    assert (control.whole, control.steps) == (True, 25)  # of one pass, not of both
+    assert control.natural != control.mixed
+    part = order(zygote, KEPT.replace("MIXED", "False"), steps=45)
+    assert (part.own, part.sampler, part.repeated, part.labels) == (True, "Kept", True, (100, 100, 100, 100))
+
+
+def test_batches_that_a_sampler_mixes_anew(zygote):
+    seen = run(zygote, KEPT.replace("MIXED", "True"), part="order_control", steps=45, experiments=True)
+    assert seen.absent("order_control").startswith("not-applicable")
 
 
 def test_an_evaluation_with_gradients_is_no_part_of_the_loop(zygote):

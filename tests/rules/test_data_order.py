@@ -166,3 +166,34 @@ def test_a_dataset_that_seeds_every_sample_anew():
     # where the loop got other variations in its second pass, the seed depends on something after all
     other = augmentation(random=0, seeded=24, items=24, delivered_items=40, delivered_equal=3)
     assert other.verdict.outcome == "not-applicable"
+
+
+KEPT = {"sampler": "Buckets", "own": True, "sequential": False, "passes": 2, "compared": 400, "repeated": True}
+KEPT |= {"drift": 0.8, "drift_statistic": 300.0, "drift_freedom": 3, "purity": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("mixed", "severity"), [((3.0, 3.0), "warning"), ((3.8, 3.9), "note"), ((4.4, 4.4), None), ((5.0, 5.0), None)]
+)
+def test_whole_batches_in_another_order(mixed, severity):
+    found = order(HARM.model_copy(update={"mixed": mixed, "whole": True}), **KEPT)
+    assert found.verdict.outcome == ("fail" if severity else "pass")
+    if severity:
+        assert (found.findings[0].severity or "warning") == severity
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"repeated": False}, "not-applicable"),
+        ({"passes": 1, "repeated": False, "compared": 0}, "not-applicable"),
+        ({"drift": 0.1}, "pass"),
+        ({"drift_statistic": 2.0}, "pass"),
+    ],
+)
+def test_samplers_that_are_left_alone(changes, outcome):
+    assert order(HARM.model_copy(update={"whole": True}), **{**KEPT, **changes}).verdict.outcome == outcome
+
+
+def test_other_samples_in_a_batch_tell_nothing_of_whole_ones():
+    assert order(HARM, **KEPT).verdict.outcome == "inconclusive"

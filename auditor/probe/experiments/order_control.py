@@ -8,7 +8,7 @@ McCloskey and Cohen 1989, doi 10.1016/S0079-7421(08)60536-8).
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from auditor.probe.batches import batch_dimension, map_tensors, size_bytes, tens
 from auditor.probe.experiments.feasible import require_rewindable
 from auditor.probe.experiments.paired import hopeless
 from auditor.probe.feed import Fetched
-from auditor.probe.replay import Experiment, NotRun, Replay
+from auditor.probe.replay import Experiment, NotRun, Replay, Trail
 from auditor.probe.stepdata import StepData
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ASKED = 16  # mixed batches on which the loss is taken at a rate of zero
 FEWEST = 24  # steps of training
+MIXED_ORDERS = 2  # of whole batches: the one that does worse counts
 
 
 def order_control(probe: Probe) -> Experiment:
@@ -39,32 +40,67 @@ def order_control(probe: Probe) -> Experiment:
     first, count = probe.first_recorded, probe.observed - probe.first_recorded
     if count < FEWEST:
         raise NotRun(f"only {count} batches were recorded: their order can hardly matter")
+    if collector.keeps_batches():
+        return (yield from _whole_batches(probe, first, count))
     recorded, extra = _mixed(probe, first, count)
     start = len(recorded)
-    asked = [start + round(index * (count - 1) / (ASKED - 1)) for index in range(ASKED)]
+    asked = [start + place for place in _spread(count)]
     arms: list[tuple[float, ...]] = []
     recorded.extend(extra)
     try:
         for label, begin in (("batches in their order", first), ("samples in mixed batches", start)):
-            trail = yield Replay(
-                steps=count + ASKED,
-                label=label,
-                fewest=count + ASKED,
-                order=_places([*range(begin, begin + count), *asked]),
-                rate=lambda step: 1.0 if step < count else 0.0,
-                seed=0,
-                stop=hopeless,
-            )
-            trail.require(count + ASKED)
-            if len(trail.losses) < count + ASKED:
-                raise NotRun("the loss did not stay finite")
-            arms.append(tuple(trail.losses[count:]))
+            arms.append((yield from _asked_after(label, [*range(begin, begin + count)], asked)))
     finally:
         del recorded[start:]
+    return _control(probe, arms, count)
+
+
+def _whole_batches(probe: Probe, first: int, count: int) -> Generator[Replay, Trail, OrderControl]:
+    """A sampler that puts samples into batches on purpose, by their length say: only the order of the batches is
+    changed, of one pass."""
+    starts = [start for start in probe.feed.epoch_starts if start > first]
+    count = min([count, *(start - first for start in starts)])
+    if count < FEWEST:
+        raise NotRun(f"only {count} batches of one pass were recorded: their order can hardly matter")
+    places = [*range(first, first + count)]
+    asked = [first + place for place in _spread(count)]
+    natural = yield from _asked_after("batches in their order", places, asked)
+    arms = []
+    for seed in range(MIXED_ORDERS):
+        mixed = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+        order = [places[place] for place in mixed]
+        arms.append((yield from _asked_after("batches in mixed order", order, asked)))
+    return _control(probe, [natural, max(arms, key=statistics.fmean)], count, whole=True)
+
+
+def _spread(count: int) -> list[int]:
+    return [round(index * (count - 1) / (ASKED - 1)) for index in range(ASKED)]
+
+
+def _asked_after(label: str, places: list[int], asked: list[int]) -> Generator[Replay, Trail, tuple[float, ...]]:
+    """Train on the recorded steps at those places; then the losses of those that are asked for."""
+    count = len(places)
+    trail = yield Replay(
+        steps=count + ASKED,
+        label=label,
+        fewest=count + ASKED,
+        order=_places([*places, *asked]),
+        rate=lambda step: 1.0 if step < count else 0.0,
+        seed=0,
+        stop=hopeless,
+    )
+    trail.require(count + ASKED)
+    if len(trail.losses) < count + ASKED:
+        raise NotRun("the loss did not stay finite")
+    return tuple(trail.losses[count:])
+
+
+def _control(probe: Probe, arms: list[tuple[float, ...]], count: int, whole: bool = False) -> OrderControl:
     return OrderControl(
         natural=arms[0],
         mixed=arms[1],
         steps=count,
+        whole=whole,
         level=statistics.fmean(probe.observed_losses()[:3]),
         fidelity=probe.fidelity,
         location=probe.loss_facts().location,

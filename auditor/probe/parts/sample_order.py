@@ -11,6 +11,7 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    SubsetRandomSampler,
     WeightedRandomSampler,
 )
 
@@ -68,14 +69,14 @@ class SampleOrderCollector(Collector):
         self._count += labels.shape[0]
 
     def _listens(self) -> bool:
-        """In the first pass of a loader that goes through its data as they lie, and all along in a stream or in a loop
-        that makes its batches itself."""
+        """In the first pass of a loader that goes through its data as they lie or by a sampler of its own; all along in
+        a stream or in a loop that makes its batches itself."""
         loader = self._loader()
         if loader is None:
             return self._by_hand()
         if isinstance(getattr(loader.loader, "dataset", None), IterableDataset):
             return True
-        return len(loader.passes) == 1 and _is_sequential(loader.loader)
+        return len(loader.passes) == 1 and (_is_sequential(loader.loader) or _is_own(loader.loader))
 
     def _by_hand(self) -> bool:
         return not any(
@@ -127,6 +128,7 @@ class SampleOrderCollector(Collector):
             sequential=_is_sequential(loader),
             distributed=distributed,
             shuffles=bool(sampler.shuffle) if distributed else shuffles,
+            own=_is_own(loader),
             passes=len(seen.passes),
             compared=compared,
             repeated=repeated,
@@ -170,12 +172,23 @@ class SampleOrderCollector(Collector):
             return None
         return found, loader.loader.dataset
 
+    def keeps_batches(self) -> bool:
+        """A sampler of the script's own forms the batches, and as far as is known hands them out in the same order in
+        every pass."""
+        try:
+            found = self.part()
+        except Unavailable:
+            return False
+        return _may_repeat(found)
+
     def wants_control(self) -> bool:
         """Whether a replay in another order is to tell if the order does harm."""
         try:
             found = self.part()
         except Unavailable:
             return False
+        if _may_repeat(found):
+            return len(found.labels) > 1 and found.drift is not None and found.drift >= ODD
         if found.feed == "loader" and (found.shuffles or not found.sequential):
             return False
         return len(found.labels) > 1 and max(found.purity or 0.0, found.drift or 0.0) >= ODD
@@ -203,6 +216,17 @@ def _alikeness(
 def _is_sequential(loader: Any) -> bool:
     sampler = sampler_of(loader)
     return isinstance(sampler, SequentialSampler) or (isinstance(sampler, DistributedSampler) and not sampler.shuffle)
+
+
+def _may_repeat(found: SampleOrder) -> bool:
+    """Where the observation ends in the first pass, a second one is seen when the loop is looked on, if at all."""
+    return found.own and (found.repeated or found.passes < 2)
+
+
+def _is_own(loader: Any) -> bool:
+    known = (SequentialSampler, DistributedSampler, RandomSampler, WeightedRandomSampler, SubsetRandomSampler)
+    sampler = sampler_of(loader)
+    return sampler is not None and not isinstance(sampler, known)
 
 
 def _labels(call: LossCall) -> torch.Tensor | None:

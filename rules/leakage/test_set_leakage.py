@@ -20,13 +20,10 @@ from auditor.declare import (
 )
 from auditor.evidence import (
     FedRows,
-    FoldLoop,
-    HeldOutTrained,
     Inputs,
     Leakage,
     Location,
     Overlap,
-    Refit,
     Remedy,
     RemedyKind,
     Source,
@@ -34,6 +31,7 @@ from auditor.evidence import (
     WindowOverlap,
 )
 
+from ..trainedon import of_folds, of_held_out, of_refit
 from ..words import count, percent
 
 FEW_NUMBERS = 8
@@ -147,16 +145,16 @@ def test_set_leakage(leakage: Leakage, inputs: Inputs | None, source: Source | N
     """
     if source is not None and source.fold_loops:
         yield Measured(float(len(source.fold_loops)), 0.0, "one model goes through all folds of a cross-validation")
-        yield from map(_folds, source.fold_loops)
+        yield from map(of_folds, source.fold_loops)
         return
     if source is not None and source.refits:
         yield Measured(float(len(source.refits)), 0.0, "a training on data that the test data were joined to")
-        yield from map(_refit, source.refits)
+        yield from map(of_refit, source.refits)
         return
     if leakage.trained:
         most = max(each.updates for each in leakage.trained)
         yield Measured(float(most), 0.0, f"{count(most, 'step')} on data that the script calls held-out")
-        yield from map(_trained, leakage.trained)
+        yield from map(of_held_out, leakage.trained)
         return
     if leakage.fed is not None:
         yield from _fed(leakage.fed, limits)
@@ -204,57 +202,6 @@ def _cut_before_the_split(seen: WindowOverlap, limits: Limits) -> bool:
     if seen.held_out.lower().startswith("train"):  # evaluates training data, as its name says
         return False
     return seen.windows >= limits.min_hashed and seen.overlapping > limits.max_fed_share * seen.windows
-
-
-def _folds(loop: FoldLoop) -> Finding:
-    return Finding(
-        message=(
-            f"{loop.model} is built once, before the loop over the folds, and never set back in it: from the second "
-            "fold on it is tested on rows that it was trained on"
-        ),
-        where=loop.model,
-        location=loop.location,
-        measured=1.0,
-        limit=0.0,
-        confidence=Confidence.CONFIRMED,
-        detail=(f"{loop.model} is built at line {loop.built.line}",),
-        remedies=(),
-        fix="""Build the model and its optimizer anew in every fold, inside the loop.""",
-    )
-
-
-def _refit(seen: Refit) -> Finding:
-    return Finding(
-        message=(
-            f"{seen.data} is joined to the training data (line {seen.joined.line}), what comes of the training on both "
-            f"is then evaluated on {seen.data} (line {seen.evaluated.line})"
-        ),
-        where=seen.data,
-        location=seen.location,
-        measured=1.0,
-        limit=0.0,
-        confidence=Confidence.SUSPECTED,
-        remedies=(),
-        fix="""Give the score of the model that did not see the test data; refit on everything for use alone, and report
-        no score for that.""",
-    )
-
-
-def _trained(seen: HeldOutTrained) -> Finding:
-    return Finding(
-        message=(
-            f"{seen.name} is trained on: the optimizer that steps on {seen.training} made "
-            f"{count(seen.updates, 'step')} on its batches too"
-        ),
-        where=seen.name,
-        location=seen.location,
-        measured=float(seen.updates),
-        limit=0.0,
-        confidence=Confidence.CONFIRMED,
-        remedies=(),
-        fix="""Evaluate without the optimizer: no `backward()` and no `step()` on held-out batches, and
-        `torch.no_grad()` around the pass. A function that trains when it is given an optimizer must get none here.""",
-    )
 
 
 def _fed(fed: FedRows, limits: Limits) -> Judgement:

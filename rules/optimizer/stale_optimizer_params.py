@@ -62,8 +62,8 @@ def stale_optimizer_params(ownership: Ownership, limits: Limits) -> Judgement:
     at the same time, more than `max-share` of the trainable numbers receive gradients without being in any optimizer.
     Both together come about when a layer was replaced, the model was built again, or its parameters were exchanged
     (`load_state_dict(assign=True)`, weight normalization, sharding) after the optimizer was made. Where parameters or
-    optimizers come in later, as between two rounds of training, what follows is looked at by itself, as far as the
-    probe looks on.
+    optimizers come in later, as between two rounds of training, or an optimizer finds no gradient any more, as after a
+    copy has taken the place of the model, what follows is looked at by itself, as far as the probe looks on.
 
     ## When it may be wrong
 

@@ -209,3 +209,25 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 def test_a_flag_that_no_parameter_hears_of(zygote, flag, found):
     seen = zygote.probe(START + FLAGGED.replace("FLAG", flag) + LOOP, steps=6, parts=("ownership",))["ownership"]
     assert [each.name for each in seen.unreleased] == found
+
+
+ROLLED_BACK = """
+optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+for step in range(30):
+    if step == 12:
+        kept = copy.deepcopy(model)
+        BACK
+    optimizer.zero_grad()
+    model(torch.randn(8, 4)).pow(2).mean().backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("back", "stale"),
+    [("model = kept", [58]), ("model.load_state_dict(kept.state_dict())", [])],
+)
+def test_a_copy_that_takes_the_place_of_the_model(zygote, back, stale):
+    seen = zygote.probe(START + ROLLED_BACK.replace("BACK", back), steps=30, parts=("ownership",))["ownership"]
+    assert [group.parameters for group in seen.stale] == stale
+    assert [left.parameters for left in seen.left_out] == stale

@@ -2,7 +2,7 @@
 
 A script may train in stages: another optimizer takes over, a layer is replaced between two rounds. So all that is noted
 belongs to a window of steps, and a new one begins whenever modules were given parameters, or an optimizer was built, in
-between.
+between, or an optimizer finds no gradient any more: a copy may have taken the place of the model.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class OwnershipCollector(Collector):
         super().__init__(probe)
         self._told: list[Ownership] = []  # of the windows before
         self._windows = 0
+        self._dry: set[int] = set()  # optimizers whose latest update found no gradient
+        self._ran_dry = 0  # times that one did after updates that had found some
         self._changes = self._count_changes()
         self._begin_window()
 
@@ -59,9 +61,9 @@ class OwnershipCollector(Collector):
         self._frozen: dict[int, nn.Module] = {}  # layers that pass a gradient on and take none
         self._stepping: set[int] = set()  # optimizers that have stepped in the window
 
-    def _count_changes(self) -> tuple[int, int]:
+    def _count_changes(self) -> tuple[int, int, int]:
         program = self.probe.program
-        return program.registrations.count, len(program.optimizers)
+        return program.registrations.count, len(program.optimizers), self._ran_dry
 
     def _look_now(self) -> bool:
         return self._looks < LOOKS and sampled(self.step - self._began)
@@ -86,6 +88,15 @@ class OwnershipCollector(Collector):
             weight = held(module, "weight")
             if weight is not None and not weight.requires_grad:
                 self._frozen[id(module)] = module
+
+    def update_begins(self, optimizer: torch.optim.Optimizer | None, parameters: list[torch.Tensor]) -> None:
+        if optimizer is None:
+            return
+        if any(parameter.grad is not None for parameter in parameters):
+            self._dry.discard(id(optimizer))
+        elif id(optimizer) not in self._dry:
+            self._dry.add(id(optimizer))
+            self._ran_dry += id(optimizer) in self._stepping
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
         self._follow_changes()
@@ -251,7 +262,8 @@ class OwnershipCollector(Collector):
 
 def _missed(window: Ownership) -> int:
     """Numbers that are never updated, as the rules count them."""
-    missed = sum(each.parameters for each in window.left_out if not each.moved and not each.loaded)
+    fresh = [each for each in window.left_out if not each.moved and (window.stale or not each.loaded)]
+    missed = sum(each.parameters for each in fresh)
     return missed + sum(each.parameters for each in window.frozen_starts)
 
 

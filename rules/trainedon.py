@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auditor.declare import Confidence, Finding
+from auditor.declare import Confidence, Finding, Severity
 from auditor.evidence import FoldLoop, HeldOutTrained, Refit
 
 from .words import count
@@ -35,6 +35,7 @@ def of_refit(seen: Refit) -> Finding:
         location=seen.location,
         measured=1.0,
         limit=0.0,
+        severity=Severity.WARNING,
         confidence=Confidence.SUSPECTED,
         remedies=(),
         fix="""Give the score of the model that did not see the test data; refit on everything for use alone, and report

@@ -361,7 +361,7 @@ def test_rows_that_no_loader_hands_out_are_judged_by_what_the_model_was_fed():
 def test_a_training_on_everything_before_the_last_score():
     seen = Refit(data="test", joined=place(75), location=place(76), evaluated=place(78))
     (finding,) = judge("test-set-leakage", Leakage(splits=()), Source(refits=(seen,))).findings
-    assert (finding.severity, finding.location.line, finding.where) == (None, 76, "test")
+    assert (finding.severity, finding.location.line, finding.where) == ("warning", 76, "test")
     assert "line 75" in finding.message
     assert "line 78" in finding.message
 

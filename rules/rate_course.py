@@ -60,7 +60,7 @@ def unfinished_ramp(schedule: Schedule) -> Ramp | None:
         return None
     peak = max(longer)
     place = longer.index(peak)
-    if not peak > planned[-1] or place == len(longer) - 1:
+    if not peak > max(0.0, planned[-1]) or place == len(longer) - 1:
         return None
     calls = (schedule.last_call or 0) + math.ceil(schedule.batches_ahead * (place + 1) / len(longer))
     return Ramp(planned[-1] / peak, peak, calls)

@@ -309,7 +309,7 @@ def _never_warm(pace: Pace, limits: Limits) -> Finding | None:
 def _begun_anew(pace: Pace, limits: Limits) -> Finding | None:
     """The scheduler before it, of the same line and the same course of training, was left in its warm-up."""
     left, peak = pace.schedule.left_at, pace.schedule.left_before
-    if left is None or peak is None or not left < limits.max_warm * peak:
+    if left is None or peak is None or not 0 <= left < limits.max_warm * peak:
         return None
     return _finding(
         pace,
@@ -325,7 +325,7 @@ def _begun_anew(pace: Pace, limits: Limits) -> Finding | None:
 def _length(pace: Pace, limits: Limits) -> Iterator[Finding]:
     """The declared length and the run's differ."""
     per_epoch, length, epochs = pace.steps_per_epoch, pace.length, pace.epochs
-    if length is None or epochs is None or pace.schedule.period_name not in ("T_max", "total_steps"):
+    if not length or epochs is None or pace.schedule.period_name not in ("T_max", "total_steps"):
         return
     if pace.batchwise and per_epoch is not None:
         planned = per_epoch * max(1.0, pace.per_step) * epochs

@@ -93,16 +93,11 @@ def test_values_of_fields_are_no_tokens(zygote):
     assert "not-applicable" in look(zygote, ids=columns, steps=10).absent("placed_tokens")
 
 
-def test_positions_that_go_with_their_tokens(zygote):
-    """A model with one output a token: it comes along when the token does."""
-    part = look(zygote, "return self.head(self.mix(h))", steps=10, ids="pass")["placed_tokens"]
-    assert part.change < 1e-5 < part.mixing
-
-
-def test_padding_stays_where_it_is(zygote):
-    """Each row ends in padding that a mask of the ids, made before the embedding, takes out of the attention."""
+def test_outputs_go_with_their_tokens_and_padding_stays_where_it_is(zygote):
+    """One output a token comes along when the token does. Each row ends in padding that a mask of the ids, made before
+    the embedding, takes out of the attention."""
     padded = "ids[:] = torch.where(torch.arange(T) < 7 + torch.arange(B)[:, None] % 3, ids, 0)"
-    masked = "return self.head((self.mix(h, src_key_padding_mask=ids == 0) * (ids != 0)[..., None]).mean(1))"
+    masked = "return self.head(self.mix(h, src_key_padding_mask=ids == 0) * (ids != 0)[..., None])"
     part = look(zygote, masked, ids=padded, steps=10)["placed_tokens"]
     assert part.change < 1e-5 < part.mixing
 

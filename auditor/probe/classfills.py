@@ -43,7 +43,7 @@ class ClassFills:
         if not self._rows:
             return ()
         classes = torch.cat(self._classes).double().cpu()
-        kinds = _unique(classes)
+        kinds = torch.unique(classes)
         if not 2 <= len(kinds) <= MOST_CLASSES or bool((classes != classes.round()).any()):
             return ()
         rows, place = torch.unique(torch.cat(self._rows).double().cpu(), dim=0, return_inverse=True)
@@ -89,8 +89,4 @@ def _fills(values: torch.Tensor, classes: torch.Tensor, kinds: list[torch.Tensor
             return None
         found.append(candidates)
     fills = torch.cat(found)
-    return fills if len(_unique(fills)) == len(kinds) else None
-
-
-def _unique(values: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(sorted(set(values.tolist())), dtype=values.dtype)
+    return fills if len(torch.unique(fills)) == len(kinds) else None

@@ -113,7 +113,7 @@ def audited(warm, tmp_path, monkeypatch) -> Callable[..., Audit]:
             """Not selected, so that what only it needs is left out."""
             yield from ()
 
-        options = Settings(max_time=60.0, look_on=0, select=("always",), **settings)  # type: ignore[arg-type]
+        options = Settings(max_time=600.0, look_on=0, select=("always",), **settings)  # type: ignore[arg-type]
         request, silent = Request(str(path)), Capture(None)
         return conduct(request, options, rules=(always, never), command=warm.command, capture=silent).audit
 

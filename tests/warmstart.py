@@ -52,7 +52,7 @@ class WarmStart:
         """Also ends whatever is still running."""
         assert self._server.stdin is not None
         self._server.stdin.close()
-        self._server.wait(timeout=20)
+        self._server.wait(timeout=60)
         self._folder.cleanup()
 
     def __enter__(self) -> WarmStart:

@@ -73,7 +73,7 @@ def test_the_demo_finds_its_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    found = audit(ROOT / "fixtures" / "demo" / "train.py", settings=Settings(max_time=250, trials=False))
+    found = audit(ROOT / "fixtures" / "demo" / "train.py", settings=Settings(max_time=800, trials=False))
     assert found.run.status == "completed"
     roots = {finding.rule for finding in found.findings if not finding.caused_by and finding.severity != "note"}
     assert roots == FAULTS

@@ -72,7 +72,7 @@ class Child:
         path.write_text(PRELUDE + textwrap.dedent(body))
         return [sys.executable, "-S", str(path)]
 
-    def spec(self, seconds: float = 20.0, **fields: Any) -> ProbeSpec:
+    def spec(self, seconds: float = 60.0, **fields: Any) -> ProbeSpec:
         run_dir = self.folder / "run"
         for part in ("tmp", "files"):
             (run_dir / part).mkdir(parents=True, exist_ok=True)

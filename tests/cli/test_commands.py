@@ -190,13 +190,13 @@ def test_what_fails_can_be_chosen(shell, bodies, arguments, code):
 
 
 def test_a_timeout_before_the_first_step(shell):
-    result = shell("run", "--max-time", "1s", "train.py", body="write('run', python='3')\ntime.sleep(60)")
+    result = shell("run", "--max-time", "5s", "train.py", body="write('run', python='3')\ntime.sleep(60)")
     assert result.returncode == 5
-    assert "the time limit of 1 s passed before the first training step was seen" in result.stderr
+    assert "the time limit of 5 s passed before the first training step was seen" in result.stderr
 
 
 def test_a_timeout_later_is_judged(shell):
-    result = shell("run", "--max-time", "1", "train.py", body="trajectory(99.0)\ntime.sleep(60)")
+    result = shell("run", "--max-time", "5", "train.py", body="trajectory(99.0)\ntime.sleep(60)")
     assert result.returncode == 1
 
 
@@ -236,7 +236,7 @@ def test_an_interrupt_gives_a_partial_report(shell, number, code):
     process = shell.start(["run", "train.py"], "trajectory(99.0)\nwrite('progress', phase='observe')\ntime.sleep(60)")
     assert process.stderr.readline() == "audit: observe\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "The loss reached 99" in out
     assert "Traceback" not in err
@@ -343,20 +343,20 @@ def test_a_reader_that_goes_away_is_no_error(shell):
     os.close(read)
     process = shell.start(["run", "-q", "train.py"], stdout=write)
     os.close(write)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
 
 
 def test_a_closed_standard_output_is_no_error(shell):
     process = shell.start(["run", "train.py"], stdout=None, preexec_fn=lambda: os.close(1))
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in err
 
 
 def test_an_ascii_terminal_gets_ascii(shell, bodies):
     process = shell.start(["run", "train.py"], bodies[1], env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out.isascii()
 
@@ -418,11 +418,11 @@ def test_a_script_that_asks_is_heard_and_answered(shell):
     process = shell.start(["run", "train.py"], body, stdin=theirs, stderr=theirs)
     os.close(theirs)
     seen = b""
-    give_up = time.monotonic() + 15
+    give_up = time.monotonic() + 60
     while b"your name? " not in seen and time.monotonic() < give_up:
         seen += os.read(ours, 1000)
     os.write(ours, b"Ada\n")
-    assert process.wait(timeout=15) == 0
+    assert process.wait(timeout=60) == 0
     os.close(ours)
     assert b"audit: observe 3/60" in seen
     assert b"about 12 s to go" in seen

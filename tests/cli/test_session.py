@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_status(start, body, status):
 
 
 def test_a_hang_is_a_timeout_and_is_judged(start):
-    audit = start("trajectory(1.0, 99.0)\ntime.sleep(60)", max_time=1.0)
+    audit = start("trajectory(1.0, 99.0)\ntime.sleep(60)", max_time=5.0)
     assert audit.run.status is Status.TIMEOUT
     assert audit.run.steps == 2
     assert [finding.code for finding in audit.findings] == ["TST101"]
@@ -127,8 +128,15 @@ def test_a_damaged_account_of_the_run_still_gives_a_report(start):
 def test_an_interrupt_keeps_what_is_there(child, driver, tmp_path, monkeypatch, number, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("pass\n")
-    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
-    command = child.command("trajectory(1.0, 99.0)\ntime.sleep(60)")
+    there = tmp_path / "there"
+
+    def interrupt():
+        while not there.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    command = child.command(f"trajectory(1.0, 99.0)\nopen({str(there)!r}, 'w').close()\ntime.sleep(60)")
     outcome = conduct(Request("train.py"), rules=driver.RULES, command=command)
     assert outcome.signal == number
     assert outcome.audit.run.status == name

@@ -70,7 +70,7 @@ class Shell:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def audit(self, *arguments: str, seconds: float = 150.0) -> Ended:
+    def audit(self, *arguments: str, seconds: float = 600.0) -> Ended:
         """`audit ARGUMENTS`; without colours, whatever the terminal is."""
         kept = {name: value for name, value in os.environ.items() if not re.match("AUDIT_|FORCE_COLOR|PYTEST", name)}
         done = subprocess.run(

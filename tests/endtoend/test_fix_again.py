@@ -18,7 +18,7 @@ from auditor.result import Audit, ReportedFinding
 from auditor.session import Request, conduct
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-SECONDS = 100.0
+SECONDS = 400.0
 
 FIXED = {
     "optimizer/misplaced_zero_grad/bad_before_step.py": "        self.optimizer.zero_grad()\n        loss.backward()",

@@ -22,7 +22,7 @@ PAIRS = sorted(
     if path.name.startswith(("bad", "good"))
     and path.parents[1].name not in ("corpus", "unseen", "distributed")  # test_ranks.py
 )
-SECONDS = 100.0  # a few are enough; a busy machine may need more
+SECONDS = 400.0  # a few are enough; a busy machine may need more
 
 
 def run(script: Path, warm: WarmStart, **settings: object) -> Audit:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-LATEST = 5.0  # seconds past --max-time at which the whole command is over
+LATEST = 30.0  # seconds past --max-time at which the whole command is over, on a busy machine too
 
 SETUP = """
 import atexit, ctypes, os, re, resource, shutil, signal, subprocess, sys, threading, time
@@ -38,7 +38,12 @@ def step(a, b):
     optimizer.step()
 
 
+def there():
+    ctypes.CDLL(None).mkdir(b"there", 0o700)  # natively: what Python makes is diverted
+
+
 def hang():
+    there()
     while True:
         time.sleep(0.01)
 
@@ -79,14 +84,15 @@ SLEEPER = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2
 
 @dataclass(frozen=True)
 class Case:
-    """`said`: what the command must print, to either stream; by default, the report alone."""
+    """`said`: what the command must print, to either stream; by default, the report alone. A script whose status is a
+    timeout gets `max_time` seconds, and as many again until it comes to the place where it hangs (`there`)."""
 
     name: str
     script: str
     code: int
     status: str
     said: tuple[str, ...] = ()
-    max_time: float = 60.0
+    max_time: float = 300.0
     steps: int | None = None
     stdin: int = subprocess.DEVNULL
 
@@ -179,7 +185,7 @@ kept = []
         ("after 5 training steps", "MemoryError"),
     ),
     # ----------------------------------------------------------------------------------------------------------- hangs
-    Case("endless import", "import endless", 5, TIMEOUT, ("before the first training step", "endless.py:4"), 10),
+    Case("endless import", "import endless", 5, TIMEOUT, ("before the first training step", "endless.py:5"), 10),
     Case(
         "endless first batch",
         "Rows.__getitem__ = lambda self, index: hang()\nfor a, b in DataLoader(Rows()):\n    step(a, b)",
@@ -206,7 +212,13 @@ kept = []
         steps=5,
     ),
     Case(
-        "stuck in native code", at_step(5, "re.match('(a+)+$', 'a' * 60 + 'b')"), 0, TIMEOUT, ("after 5 steps",), 12, 5
+        "stuck in native code",
+        at_step(5, "there(); re.match('(a+)+$', 'a' * 60 + 'b')"),
+        0,
+        TIMEOUT,
+        ("after 5 steps",),
+        12,
+        5,
     ),
     Case(
         "an endless slow loop",
@@ -230,7 +242,7 @@ for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
     ),
     Case(
         "waits for an answer that never comes",
-        "name = input('Which GPU? ')",
+        "there()\nname = input('Which GPU? ')",
         5,
         TIMEOUT,
         ("before the first training step", "Which GPU?"),
@@ -369,9 +381,11 @@ class Command:
         self.scratch = Path(tempfile.mkdtemp(prefix="hostile-"))  # short: sockets of workers live below it
         self._mark = f"AUDIT_TEST_MARK={uuid.uuid4()}"
 
-    def start(self, script: str, *, max_time: float = 60.0, stdin: int = subprocess.DEVNULL) -> None:
+    def start(self, script: str, *, max_time: float = 300.0, stdin: int = subprocess.DEVNULL) -> None:
         (self.folder / "train.py").write_text(script)
-        (self.folder / "endless.py").write_text("import time\n\nwhile True:\n    time.sleep(0.01)\n")
+        (self.folder / "endless.py").write_text(
+            "import ctypes, time\n\nctypes.CDLL(None).mkdir(b'there', 0o700)\nwhile True:\n    time.sleep(0.01)\n"
+        )
         name, _, value = self._mark.partition("=")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AUDIT_", "FORCE_COLOR"))}
         options = ("--steps", "20", "--select", "missing-zero-grad", "--no-experiments", "--max-time", str(max_time))
@@ -387,7 +401,7 @@ class Command:
                 stderr=err_file,
             )
 
-    def wait(self, timeout: float = 150.0) -> int:
+    def wait(self, timeout: float = 420.0) -> int:
         try:
             return self.process.wait(timeout)
         finally:
@@ -397,11 +411,16 @@ class Command:
             if self.process.stdin is not None:
                 self.process.stdin.close()
 
-    def wait_until_printed(self, text: str, timeout: float = 60.0) -> None:
+    @property
+    def there(self) -> bool:
+        """The script has come to where it hangs."""
+        return (self.folder / "there").exists()
+
+    def wait_until_there(self, timeout: float = 200.0) -> None:
         give_up = time.monotonic() + timeout
-        while text not in self.printed and self.process.poll() is None and time.monotonic() < give_up:
+        while not self.there and self.process.poll() is None and time.monotonic() < give_up:
             time.sleep(0.05)
-        assert text in self.printed
+        assert self.there, self.printed
 
     @property
     def printed(self) -> str:
@@ -487,8 +506,7 @@ FURTHER = {  # much like one of the others
 )
 def test_hostile_script(command: Command, case: Case) -> None:
     script = case.script if "import" in case.script.partition("\n")[0] else SETUP + case.script
-    command.start(script, max_time=case.max_time, stdin=case.stdin)
-    code = command.wait()
+    code, max_time = _run_until_it_hangs(command, case, script)
     assert not command.survivors()
     assert not list(command.scratch.glob("audit-*"))
     assert (code, command.run["status"]) == (case.code, case.status), command.printed
@@ -500,7 +518,19 @@ def test_hostile_script(command: Command, case: Case) -> None:
     assert "internal error" not in command.printed
     if case.steps is not None:
         assert command.run["steps"] == case.steps
-    assert command.seconds <= case.max_time + LATEST
+    assert command.seconds <= max_time + LATEST
+
+
+def _run_until_it_hangs(command: Command, case: Case, script: str) -> tuple[int, float]:
+    """The exit code, and the time that it took: on a busy machine, the time may be up before a script hangs at all."""
+    max_time = case.max_time
+    while True:
+        shutil.rmtree(command.folder / "there", ignore_errors=True)
+        command.start(script, max_time=max_time, stdin=case.stdin)
+        code = command.wait(max_time + 120)
+        if case.status != TIMEOUT or command.there or max_time > 100:
+            return code, max_time
+        max_time *= 2
 
 
 ENDLESS = SETUP + at_step(5, "hang()")
@@ -508,11 +538,11 @@ ENDLESS = SETUP + at_step(5, "hang()")
 
 def _interrupt(command: Command, numbers: list[int], script: str = ENDLESS) -> int:
     command.start(script)
-    command.wait_until_printed("audit: observe")
+    command.wait_until_there()
     for number in numbers:
         time.sleep(0.5)
         command.process.send_signal(number)
-    return command.wait(15)
+    return command.wait(60)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -538,7 +568,7 @@ remember(subprocess.Popen([sys.executable, "-S", "-c", {SLEEPER!r}], start_new_s
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 """
     assert _interrupt(command, [signal.SIGKILL], SETUP + leaving + at_step(5, "hang()")) == -signal.SIGKILL
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 30
     while (command.survivors() or list(command.scratch.iterdir())) and time.monotonic() < give_up:
         time.sleep(0.05)
     assert not command.survivors()

@@ -52,6 +52,6 @@ if __name__ == "__main__":
     process = multiprocessing.get_context("fork").Process(target=train, args=(0, 10**9))
     process.start(); process.join()
 """
-    ended = shell.run(WORK + script, options=("--max-time", "90"))
+    ended = shell.run(WORK + script, options=("--max-time", "400"))
     assert (ended.code, ended.status) == (5, "nothing-to-audit")
     assert ended.audit["run"]["seconds"] < 60

@@ -21,7 +21,7 @@ def torchrun(script, folder, *options, audited=True):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    audit = ["-m", "auditor", "run", "--max-time", "150", "--select", ",".join(RULES.values()), "-o", "audit.json"]
+    audit = ["-m", "auditor", "run", "--max-time", "500", "--select", ",".join(RULES.values()), "-o", "audit.json"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
     kept = {name: value for name, value in os.environ.items() if not re.match("AUDIT_|PYTEST", name)}
     return subprocess.run(
@@ -30,7 +30,7 @@ def torchrun(script, folder, *options, audited=True):
         env={**kept, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
 

@@ -20,7 +20,7 @@ from auditor.scratch import diverted_files
 from auditor.spec import Gathered, ProbeSpec, Source
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
-SECONDS = 90.0  # a run may take, on a busy machine
+SECONDS = 300.0  # a run may take, on a busy machine
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Zygote:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
 
     def bare(self, script: str | Path, *args: str, **options: Any) -> Seen:
         """As `python script` would."""

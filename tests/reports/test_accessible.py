@@ -97,13 +97,13 @@ def test_a_heat_map_is_read_under_the_pointer(browser: Browser, faulty: Audit, p
         x, y = (column + 0.5) / len(part.steps), (row + 0.5) / len(part.layers)
         opened.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
         output = opened.page.locator("#chart-gradients output")
-        output.wait_for(timeout=5000)
+        output.wait_for(timeout=30_000)
         said = output.inner_text()
         assert "features.2" in said
         assert f"step {part.steps[column]}" in said
         assert float(re.search(r"≈ (\S+)", said)[1]) == pytest.approx(part.layers[row].norms[column], rel=0.06)
         opened.page.mouse.move(0, 0)
-        output.wait_for(state="detached", timeout=5000)
+        output.wait_for(state="detached", timeout=30_000)
         assert opened.said == []
         assert [url for url in opened.asked if not url.startswith("data:")] == [opened.address]
 

@@ -91,7 +91,7 @@ def test_nothing_flows_over(browser: Browser, file: Path, width: int) -> None:
 def test_a_deep_link_opens_its_finding(browser: Browser, faulty: Audit, faulty_file: Path, scripts: bool) -> None:
     for anchor in (f"#{faulty.findings[-1].id}", f"#{faulty.findings[1].id}", "#chart-sweep"):
         with Opened(browser, faulty_file, anchor, java_script_enabled=scripts) as opened:
-            opened.page.locator(anchor).wait_for(state="visible", timeout=5000)
+            opened.page.locator(anchor).wait_for(state="visible", timeout=30_000)
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "blocked"])
@@ -102,7 +102,7 @@ def test_a_deep_link_opens_the_fold_of_a_consequence(
     with Opened(browser, tried_file, java_script_enabled=scripts) as opened:
         assert not opened.page.locator(anchor).is_visible()
     with Opened(browser, tried_file, anchor, java_script_enabled=scripts) as opened:
-        opened.page.locator(anchor).wait_for(state="visible", timeout=5000)
+        opened.page.locator(anchor).wait_for(state="visible", timeout=30_000)
 
 
 def test_keys_go_from_cause_to_cause_and_into_open_folds(browser: Browser, tried_file: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_diff_is_copied_as_it_is(browser: Browser, tried: Audit, tried_file: P
     with Opened(browser, tried_file, permissions=["clipboard-read", "clipboard-write"]) as opened:
         button = opened.page.locator("button.take").first
         button.click()
-        opened.page.get_by_text("Copied").wait_for(timeout=5000)
+        opened.page.get_by_text("Copied").wait_for(timeout=30_000)
         assert opened.page.evaluate("navigator.clipboard.readText()") == tried.findings[0].fix.diff
         assert opened.said == []
 
@@ -135,7 +135,7 @@ def test_a_diff_is_copied_as_it_is(browser: Browser, tried: Audit, tried_file: P
 def test_a_finding_is_copied_whole(browser: Browser, faulty_file: Path, name: str, begins: str) -> None:
     with Opened(browser, faulty_file, permissions=["clipboard-read", "clipboard-write"]) as opened:
         opened.page.get_by_role("button", name=name).first.click()
-        opened.page.get_by_text("Copied").wait_for(timeout=5000)
+        opened.page.get_by_text("Copied").wait_for(timeout=30_000)
         copied = opened.page.evaluate("navigator.clipboard.readText()")
         assert copied.startswith(begins)
         assert "optimizer.zero_grad()" in copied

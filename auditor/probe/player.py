@@ -63,8 +63,7 @@ class Player:
         feed = self._probe.feed
         self.request, self._limit, self.replayed = request, limit, 0
         self._trail = Trail(asked=request.steps, fewest=request.fewest)
-        self._losses, self._accuracies, self._spreads = [], {}, {}
-        self._balanced, self._data_losses, self._measured = {}, {}, {}
+        self._forget()
         self._class_weights = self._probe.class_weights()
         self._check = FiniteCheck(self._probe) if request.check_operations else None
         self._probe.dropout_off = not request.dropout
@@ -75,8 +74,13 @@ class Player:
         if self._settling == 0:
             self._rewind()
 
+    def _forget(self) -> None:
+        self._losses, self._accuracies, self._spreads = [], {}, {}
+        self._balanced, self._data_losses, self._measured = {}, {}, {}
+
     def _rewind(self) -> None:
         assert self._probe.initial is not None
+        self._forget()  # steps that do not count leave figures too
         self._probe.initial.restore()
         if self.request is not None and self.request.prepare is not None:
             self.request.prepare()
@@ -156,13 +160,14 @@ class Player:
         return self._finish("script-ended")
 
     def _fetch(self) -> None:
-        count = self.replayed
-        self._trail.losses = fetch(self._losses)
-        self._trail.accuracies = fetch([self._accuracies.get(index) for index in range(count)])
-        self._trail.spreads = fetch([self._spreads.get(index) for index in range(count)])
-        self._trail.balanced = fetch([self._balanced.get(index) for index in range(count)])
-        self._trail.measured = fetch([self._measured.get(index) for index in range(count)])
-        self._trail.data_losses = fetch([self._data_losses.get(index) for index in range(count)])
+        """What the steps since the last time have left on the device, with one synchronisation."""
+        trail = self._trail
+        kept = (self._accuracies, self._spreads, self._balanced, self._measured, self._data_losses)
+        series = (trail.losses, trail.accuracies, trail.spreads, trail.balanced, trail.measured, trail.data_losses)
+        new = range(len(trail.losses), self.replayed)
+        values = fetch([*self._losses[new.start :], *(each.get(index) for each in kept for index in new)])
+        for number, fetched in enumerate(series):
+            fetched.extend(values[number * len(new) : (number + 1) * len(new)])
 
     def _finish(self, ended: Any) -> Trail:
         self._probe.dropout_off = False

@@ -61,4 +61,7 @@ def reseed(seed: int) -> None:
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # torch.manual_seed notes, with its stack, at each call what the first use of an accelerator is to do
+        torch.default_generator.manual_seed(seed)

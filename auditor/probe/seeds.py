@@ -11,13 +11,17 @@ class Seeds:
     def __init__(self) -> None:
         self._start: RandomState | None = None
         self._before: set[str] = set()  # seeded with a fixed number while nothing had been drawn yet
+        self._asked: set[str] = set()  # seeded with a fixed number at all
 
     def start(self) -> None:
         """The taps are in place, the script has not begun."""
         self._start = RandomState.capture()
 
     def seeded(self, generator: str, fixed: bool) -> None:
-        if fixed and generator not in self.drawn():
+        if not fixed or generator in self._asked:
+            return
+        self._asked.add(generator)
+        if generator not in self.drawn():
             self._before.add(generator)
 
     def drawn(self) -> tuple[str, ...]:

@@ -120,14 +120,19 @@ class Steps:
 
 
 def fetch(values: Sequence[torch.Tensor | None]) -> list[float]:
-    """Many 0-d tensors to the host with one synchronisation per device; None becomes NaN."""
+    """Many 0-d tensors to the host with one synchronisation per device and dtype; None becomes NaN."""
     result = [float("nan")] * len(values)
     groups: dict[Any, list[int]] = {}
     for index, value in enumerate(values):
         if value is not None:
-            groups.setdefault(value.device, []).append(index)
+            groups.setdefault((value.device, value.dtype), []).append(index)
     for indices in groups.values():
-        stacked = torch.stack([values[index].detach().reshape(()).double() for index in indices])  # type: ignore[union-attr]
+        stacked = torch.stack([_scalar(values[index]) for index in indices]).double()
         for index, number in zip(indices, stacked.tolist(), strict=True):
             result[index] = number
     return result
+
+
+def _scalar(value: Any) -> torch.Tensor:
+    plain: torch.Tensor = value.detach()
+    return plain.reshape(()) if plain.dim() else plain

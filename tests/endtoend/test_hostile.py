@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warmstart import WarmStart
 
+WARM_AUDIT = Path(__file__).parents[1] / "warmaudit.py"
 LATEST = 30.0  # seconds past --max-time at which the whole command is over, on a busy machine too
 
 SETUP = """
@@ -380,6 +382,7 @@ class Command:
         self._streams = folder / "out", folder / "err"
         self.scratch = Path(tempfile.mkdtemp(prefix="hostile-"))  # short: sockets of workers live below it
         self._mark = f"AUDIT_TEST_MARK={uuid.uuid4()}"
+        self.program: tuple[str, ...] = ("-m", "auditor")
 
     def start(self, script: str, *, max_time: float = 300.0, stdin: int = subprocess.DEVNULL) -> None:
         (self.folder / "train.py").write_text(script)
@@ -393,7 +396,7 @@ class Command:
         self._began = time.monotonic()
         with open(out, "wb") as out_file, open(err, "wb") as err_file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "auditor", "run", *options, "train.py"],
+                [sys.executable, *self.program, "run", *options, "train.py"],
                 cwd=self.folder,
                 env={**kept, name: value, "TMPDIR": str(self.scratch), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
                 stdin=stdin,
@@ -464,6 +467,19 @@ def command(tmp_path: Path) -> Iterator[Command]:
     shutil.rmtree(command.scratch, ignore_errors=True)
 
 
+# What these do to processes, signals and descriptors is nothing special: a warm start saves their cold one.
+WARM = {
+    "exception at step 5",
+    "sys.exit(0) half-way",
+    "os._exit(0) before the first step",
+    "os._exit(0) at step 12",
+    "endless first batch",
+    "bare except around the loop",
+    "100 MB of output",
+    "evidence without end",
+}
+
+
 FURTHER = {  # much like one of the others
     "missing module",
     "sys.exit with words",
@@ -504,7 +520,9 @@ FURTHER = {  # much like one of the others
     "case",
     [pytest.param(case, id=case.name, marks=pytest.mark.corpus if case.name in FURTHER else []) for case in CASES],
 )
-def test_hostile_script(command: Command, case: Case) -> None:
+def test_hostile_script(command: Command, case: Case, warm: WarmStart) -> None:
+    if case.name in WARM:
+        command.program = (str(WARM_AUDIT), json.dumps(warm.command))
     script = case.script if "import" in case.script.partition("\n")[0] else SETUP + case.script
     code, max_time = _run_until_it_hangs(command, case, script)
     assert not command.survivors()
@@ -545,7 +563,14 @@ def _interrupt(command: Command, numbers: list[int], script: str = ENDLESS) -> i
     return command.wait(60)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.corpus),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.corpus),
+    ],
+)
 def test_an_interrupted_audit_reports_what_it_saw(command: Command, number: int, code: int) -> None:
     assert _interrupt(command, [number]) == code
     assert not command.survivors()

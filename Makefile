@@ -58,10 +58,12 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and by itself: it is the largest download, so pip shows its progress.
+# torch first and by itself: it is the largest download, so pip shows its progress. An editable install compiles
+# nothing, and what a script's own process imports late is never written: an audit would compile it at each start.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install -c constraints.txt torch
 	$(PIP) install --quiet -c constraints.txt -e '.[fix]'
+	$(BIN)/python -m compileall -q auditor rules reports
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -67,17 +67,16 @@ class Mirrors:
         for axis in self.axes():
             sizes = torch.stack([_asymmetries(each.image, axis) for each in known]).abs()
             for place in range(values.shape[1]):
-                for size in sizes.T:
-                    found = _both_sides(values[:, place], size)
-                    if found is not None and (best is None or found[1] > best.correlation):
-                        samples, correlation = found
-                        best = Unmirrored(
-                            pairs=self._pairs[axis],
-                            direction=AXES[axis],
-                            value=place,
-                            samples=samples,
-                            correlation=correlation,
-                        )
+                found = _both_sides(values[:, place], sizes)
+                if found is not None and (best is None or found[1] > best.correlation):
+                    samples, correlation = found
+                    best = Unmirrored(
+                        pairs=self._pairs[axis],
+                        direction=AXES[axis],
+                        value=place,
+                        samples=samples,
+                        correlation=correlation,
+                    )
         return best
 
 
@@ -138,14 +137,16 @@ def _asymmetries(image: torch.Tensor, axis: int) -> torch.Tensor:
     return (profiles @ places) / profiles.abs().sum(1).clamp(min=1e-12)
 
 
-def _both_sides(values: torch.Tensor, size: torch.Tensor) -> tuple[int, float] | None:
+def _both_sides(values: torch.Tensor, sizes: torch.Tensor) -> tuple[int, float] | None:
     """(samples on the side with fewer, the lower of the two rank correlations) of the distance from the median with the
-    size of the asymmetry."""
+    size of the asymmetry. Two of its three measures have to say so: a contrast that vanishes in the middle of the range
+    of an age, under light from one side, makes one of them do the same."""
     if len(set(values.tolist())) < FEWEST_DISTINCT:
         return None
     distance = values - values.median()
     sides = [distance >= 0, distance <= 0]
-    return min(int(side.sum()) for side in sides), min(_ranks_agree(distance[side].abs(), size[side]) for side in sides)
+    agree = sorted(min(_ranks_agree(distance[side].abs(), size[side]) for side in sides) for size in sizes.T)
+    return min(int(side.sum()) for side in sides), agree[-2]
 
 
 def _ranks_agree(one: torch.Tensor, other: torch.Tensor) -> float:

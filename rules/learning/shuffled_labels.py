@@ -103,8 +103,8 @@ def shuffled_labels(
     contrast) and nothing else of it ever changes with that, it is asked whether a continuous target knows sides: a
     coordinate, a box, a steering angle. For such a one the images at its median are symmetric, and the further a value
     lies from there, the more asymmetric they are. The rule fails when that holds among those above the median and among
-    those below, each by a rank correlation of `min-sided` over `min-sided-samples` samples. Which of the draws are the
-    mirrored ones need not be known for that.
+    those below, each by a rank correlation of `min-sided` over `min-sided-samples` samples, for two of three
+    measures of asymmetry. Which of the draws are the mirrored ones need not be known for that.
     From the source: inputs and targets of one scope that are used together, each shuffled by a call of its own
     (`shuffle(x)`, `shuffle(y)`), with no seed set in between.
 

@@ -67,6 +67,23 @@ def test_a_size_goes_with_asymmetry_in_one_direction():
     assert found.correlation < 0.3
 
 
+def portrait(seed):
+    """Hair is lighter with age, which its contrast vanishes with in the middle; light comes from one side, and lines
+    that lie evenly fill the rest."""
+    generator = torch.Generator().manual_seed(seed)
+    age = float(torch.rand((), generator=generator))
+    image = 0.6 + 0.05 * torch.randn(SIDE, SIDE, generator=generator)
+    image[:3] = 0.2 + 0.7 * age + 0.1 * torch.randn((), generator=generator)
+    image[4 : 4 + 2 * int(6 * age) : 2, 4:12] -= 0.25
+    return (image + 0.2 * torch.linspace(-1, 1, SIDE))[None], torch.tensor([age])
+
+
+def test_a_contrast_that_vanishes_in_the_middle_knows_no_sides():
+    axes, found = scan(portrait, left_alone)
+    assert axes == [-1]
+    assert found.correlation < 0.3
+
+
 def test_classes_and_unlike_samples_are_not_judged():
     assert scan(spot, lambda image, target, mirror: (left_alone(image, target, mirror)[0], 3))[1] is None
     assert (

@@ -9,12 +9,13 @@ from auditor.evidence.experiments import PairedReplay
 
 
 class RateLook(Frozen):
-    """The same batches from the same weights with the same random numbers, at three rates."""
+    """The same batches from the same weights with the same random numbers, at several rates."""
 
     factor: float = Field(description="Of the highest rate.")
     control: tuple[float, ...]
     between: tuple[float, ...] = Field((), description="At a quarter of that; empty where the highest did not help.")
     highest: tuple[float, ...]
+    still: tuple[float, ...] = Field((), description="At rate zero; empty where the highest did not help.")
 
 
 class HigherRate(Part):

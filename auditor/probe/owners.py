@@ -60,6 +60,11 @@ def from_outside(program: ProgramSeen, path: Iterable[tuple[nn.Module, str]]) ->
     return any(id(module) in loaded or _pretrained(module) for module in modules)
 
 
+def has_weights_from_outside(program: ProgramSeen) -> bool:
+    """The same of any part of the models that are trained."""
+    return any(from_outside(program, ((part, ""),)) for _, model in program.models() for part in model.modules())
+
+
 def _pretrained(module: Any) -> bool:
     config = getattr(module, "config", None)
     return bool(getattr(config, "_name_or_path", "")) if config is not None else False

@@ -18,7 +18,17 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import HigherRate, InitialLoss, PairedReplay, RateLook, Remedy, RemedyKind, Trajectory, Updates
+from auditor.evidence import (
+    HigherRate,
+    InitialLoss,
+    PairedReplay,
+    RateLook,
+    Remedy,
+    RemedyKind,
+    Schedules,
+    Trajectory,
+    Updates,
+)
 from auditor.paired import compare, untrue
 from auditor.series import finite, middle
 
@@ -37,7 +47,15 @@ class Limits(Options):
         2.0, gt=1, description="Times as far as at yours that the loss falls at a quarter of the higher rate."
     )
     max_update_ratio: float = Field(
-        1e-4, gt=0, description="Median update-to-weight ratio above which steps are no tiny ones; 0.001 is usual."
+        1e-4, gt=0, description="Median update-to-weight ratio above which steps are no tiny ones: a note at most."
+    )
+    usual_update_ratio: float = Field(
+        1e-3,
+        gt=0,
+        description="Median update-to-weight ratio from which on nothing is reported.",
+    )
+    min_fall_of_note: float = Field(
+        0.3, gt=0, lt=1, description="The same as `min_fall` where the steps are no tiny ones."
     )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(20, ge=6, description="Steps that a look has to have.")
@@ -65,6 +83,7 @@ def lr_too_low(
     updates: Updates | None,
     initial: InitialLoss | None,
     trajectory: Trajectory | None,
+    schedules: Schedules | None,
     limits: Limits,
 ) -> Judgement:
     """The learning rate is so low that the loss hardly moves, and falls in proportion at higher ones.
@@ -72,8 +91,8 @@ def lr_too_low(
     ## What it does
 
     Where the loss has hardly come down in the probe, it replays the loop from the same weights on the same batches with
-    the same random numbers at sixteen times the learning rate (256 times, where that is not enough) and at a quarter of
-    that, twice, and compares how far the loss falls.
+    the same random numbers at sixteen times the learning rate (256 times, where that is not enough), at a quarter of
+    that and at rate zero, twice, and compares how far the loss falls.
 
     ## Why is it bad?
 
@@ -82,17 +101,24 @@ def lr_too_low(
 
     ## How it is measured
 
-    By experiment, with your program as its own control. In short probes a higher rate is better in most healthy
-    programs too, so much is asked for: at the higher rate the loss ends lower than at yours by at least
-    `min-fall` of it, significantly by a paired test, while yours makes at most `max-share` of that way; at a quarter of
-    it, it falls `min-ratio` times as far as at yours; and your steps change the weights by less than `max-update-ratio`
-    of their size. All that in `min-looks` looks, on other batches and with other random numbers.
+    By experiment, with your program as its own control. How far a rate has come is told from where the loss stays at
+    rate zero on the same batches: the first losses are those of other batches, and differ by more than a low rate moves
+    them. In short probes a higher rate is better in most healthy programs too, so much is asked for: at the higher rate
+    the loss ends lower than at yours by at least `min-fall` of it, significantly by a paired test, while yours makes at
+    most `max-share` of that way; at a quarter of it, it falls `min-ratio` times as far as at yours; and your steps
+    change the weights by less than `max-update-ratio` of their size. All that in `min-looks` looks, on other batches
+    and with other random numbers.
+
+    It is a note where your steps are larger than that and still smaller than `usual-update-ratio`, and the loss ends
+    lower by at least `min-fall-of-note`: a long run may come there at your rate as well.
 
     ## When it may be wrong
 
     - Fine-tuning with a deliberately small rate does not count: with loaded weights the rule does not apply.
-    - While the rate is still rising (warm-up), the rule is inconclusive; the highest rate seen so far is the one
-      replayed.
+    - While the rate is still rising (warm-up), or where the schedule is going to raise it, the rule is inconclusive;
+      the highest rate seen so far is the one replayed.
+    - A run that is to take many thousand steps may afford a low rate; the note says how many yours takes for what the
+      higher one does in the probe, if the loss falls in proportion.
     - Over a longer time the higher rate may turn out unstable; this is a warning, and the sweep shows where that
       begins.
 
@@ -111,21 +137,28 @@ def lr_too_low(
         raise Inconclusive(f"needs {limits.min_steps} replayed steps")
     shown = looks[0]
     yield Measured(shown.share, limits.max_share, _story(shown))
-    if not all(_too_low(look, limits) for look in looks):
+    ratio = _update_ratio(updates)
+    if ratio is not None and ratio >= limits.usual_update_ratio:
+        return
+    tiny = ratio is None or ratio <= limits.max_update_ratio
+    if not all(_too_low(look, limits.min_fall if tiny else limits.min_fall_of_note, limits) for look in looks):
         return
     if trajectory is not None and _rising(trajectory.learning_rates):
         raise Inconclusive(f"{_story(shown)}; but the rate was still rising at the end of the probe")
-    ratio = _update_ratio(updates)
-    if ratio is not None and ratio > limits.max_update_ratio:
-        return
+    if schedules is not None and _to_rise(schedules, higher.learning_rate):
+        raise Inconclusive(f"{_story(shown)}; but the schedule is going to raise the rate")
     if len(looks) < limits.min_looks:
         raise Inconclusive(f"{_story(shown)}; a second look on other batches was not taken")
     told = f"; a step changes the weights by {number(ratio)} of their size" if ratio is not None else ""
+    steps = count(round(shown.factor * shown.steps), "step")
+    far = "" if tiny else f"; in proportion, yours takes some {steps} for that"
     yield Finding(
         message=(
             f"at {number(higher.learning_rate)} the loss goes from {number(shown.first)} to {number(shown.ends[0])} in "
-            f"{count(shown.steps, 'step')}, at {number(shown.factor)} times that rate to {number(shown.ends[2])}{told}"
+            f"{count(shown.steps, 'step')}, at {number(shown.factor)} times that rate to {number(shown.ends[2])}"
+            f"{told}{far}"
         ),
+        severity=None if tiny else Severity.NOTE,
         where=higher.optimizer,
         location=higher.location,
         measured=shown.share,
@@ -142,12 +175,14 @@ def lr_too_low(
 
 @dataclass(frozen=True)
 class _Look:
-    """How far the loss falls at the user's own rate, at a quarter of the higher one, and at that."""
+    """How far the loss falls at the user's own rate, at a quarter of the higher one, and at that: from where it stays
+    at rate zero."""
 
     factor: float
     steps: int
     first: float
     ends: tuple[float, float, float]
+    gain: float
     p_value: float
 
     @property
@@ -165,17 +200,17 @@ class _Look:
 def _look(look: RateLook) -> _Look:
     against = compare(PairedReplay(start="initial", control=look.control, treated=look.highest))
     between = compare(PairedReplay(start="initial", control=look.control, treated=look.between))
-    first = middle(look.control[:3])
+    rest = compare(PairedReplay(start="initial", control=look.control, treated=look.still))
+    first = rest.treated_end if look.still else middle(look.control[:3])
     ends = (against.control_end, between.treated_end if look.between else math.inf, against.treated_end)
-    return _Look(look.factor, against.steps, first, ends, against.p_value)
+    return _Look(look.factor, against.steps, first, ends, against.gain, against.p_value)
 
 
-def _too_low(look: _Look, limits: Limits) -> bool:
+def _too_low(look: _Look, min_fall: float, limits: Limits) -> bool:
     own, between, _ = look.falls
     if not all(map(math.isfinite, (look.first, *look.ends))):
         return False
-    own_end, _, best_end = look.ends
-    far = own_end - best_end >= limits.min_fall * abs(own_end) and look.share <= limits.max_share
+    far = look.gain >= min_fall and look.share <= limits.max_share
     return far and between >= limits.min_ratio * max(own, 0.0) and look.p_value <= limits.max_p_value
 
 
@@ -188,6 +223,10 @@ def _story(look: _Look) -> str:
 def _rising(rates: tuple[float, ...]) -> bool:
     kept = finite(rates)
     return len(kept) > 4 and kept[-1] > 1.05 * kept[len(kept) // 2] and kept[-1] >= max(kept)
+
+
+def _to_rise(schedules: Schedules, rate: float) -> bool:
+    return any(max(schedule.ahead, default=0.0) > 1.05 * rate for schedule in schedules.schedules)
 
 
 def _update_ratio(updates: Updates | None) -> float | None:

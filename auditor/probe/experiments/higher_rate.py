@@ -1,4 +1,8 @@
-"""Replay at sixteen times the learning rate, and more: same weights, same batches, same random numbers."""
+"""Replay at sixteen times the learning rate, and more: same weights, same batches, same random numbers.
+
+Where that is ahead, also at rate zero: how far the loss has come at the script's own rate is told from there. The first
+losses are no measure of it: batches differ by more than a low rate moves the loss.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING
 from auditor.evidence import HigherRate, RateLook
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.paired import end_level, hopeless
+from auditor.probe.owners import has_weights_from_outside
 from auditor.probe.replay import Experiment, NotRun, Replay, Trail
 
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ FEWEST = 20
 ENOUGH = 0.3  # of the first loss gone at the user's own rate: it is not too low
 FACTORS = (16.0, 256.0)
 WORTH_MORE = 3.0  # times the control's fall, before a second look is taken
+WORTH_STILL = 0.95  # of the control's end loss, above which nothing is asked about rate zero
 
 
 def higher_rate(probe: Probe) -> Experiment:
@@ -32,6 +38,8 @@ def higher_rate(probe: Probe) -> Experiment:
     if fallen is None or fallen > ENOUGH:
         gone = f"by {fallen:.0%} " if fallen is not None else ""
         raise NotRun(f"the loss came down {gone}in the observed steps: the rate is not too low", "not-applicable")
+    if has_weights_from_outside(probe.program):
+        raise NotRun("the model starts from loaded weights, for which a small rate may be meant", "not-applicable")
     looks: list[RateLook] = []
     factors: tuple[float, ...] = FACTORS
     for seed, backwards in ((None, False), (20_011, True)):
@@ -57,7 +65,8 @@ def higher_rate(probe: Probe) -> Experiment:
 def _look(
     probe: Probe, factors: tuple[float, ...], seed: int | None, backwards: bool
 ) -> Generator[Replay, Trail, RateLook | None]:
-    """A quarter of the high rate is tried only where that is far better: in most healthy programs it is not."""
+    """Rate zero and a quarter of the high rate are tried only where that is far better: in most healthy programs it
+    is not."""
     control = yield from _arm(probe, 1.0, seed, backwards)
     if control is None:
         return None
@@ -73,10 +82,14 @@ def _look(
             break
     if not highest:
         return None
-    if not _far_better(control, highest):
-        return RateLook(factor=factor, control=control, highest=highest)
+    plain = RateLook(factor=factor, control=control, highest=highest)
+    if not end_level(control) - end_level(highest) >= (1 - WORTH_STILL) * abs(end_level(control)):
+        return plain
+    still = yield from _arm(probe, 0.0, seed, backwards)
+    if still is None or not _far_better(still, control, highest):
+        return plain.model_copy(update={"still": still or ()})
     between = yield from _arm(probe, factor / 4, seed, backwards)
-    return RateLook(factor=factor, control=control, between=between or (), highest=highest)
+    return RateLook(factor=factor, control=control, between=between or (), highest=highest, still=still)
 
 
 def _arm(
@@ -99,9 +112,9 @@ def _falls_enough(losses: tuple[float, ...]) -> bool:
     return math.isfinite(end_level(losses)) and losses[0] - end_level(losses) >= ENOUGH * abs(losses[0])
 
 
-def _far_better(control: tuple[float, ...], treated: tuple[float, ...]) -> bool:
-    """The loss falls several times as far."""
-    first, ends = control[0], (end_level(control), end_level(treated))
+def _far_better(still: tuple[float, ...], control: tuple[float, ...], treated: tuple[float, ...]) -> bool:
+    """The loss falls several times as far from where it stays at rate zero."""
+    first, ends = end_level(still), (end_level(control), end_level(treated))
     return math.isfinite(ends[1]) and first - ends[1] > WORTH_MORE * max(first - ends[0], 0.0)
 
 

@@ -24,6 +24,7 @@ class HigherRate(Part):
     learning_rate: float
     optimizer: str = ""
     looks: tuple[RateLook, ...]
+    planned_steps: int | None = Field(None, description="Optimizer steps of the whole run, where the source says it.")
     fidelity: float | None = None
     location: Location | None = None
 

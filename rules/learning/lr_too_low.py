@@ -57,6 +57,9 @@ class Limits(Options):
     min_fall_of_note: float = Field(
         0.3, gt=0, lt=1, description="The same as `min_fall` where the steps are no tiny ones."
     )
+    long_run: float = Field(
+        10.0, gt=1, description="Times the steps that yours takes for it; with as many planned there is no note."
+    )
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     min_steps: int = Field(20, ge=6, description="Steps that a look has to have.")
     min_looks: int = Field(
@@ -110,15 +113,16 @@ def lr_too_low(
     and with other random numbers.
 
     It is a note where your steps are larger than that and still smaller than `usual-update-ratio`, and the loss ends
-    lower by at least `min-fall-of-note`: a long run may come there at your rate as well.
+    lower by at least `min-fall-of-note`. A long run comes there at your rate as well: where the loop plans `long-run`
+    times the steps that yours takes for it, if the loss falls in proportion, nothing is reported.
 
     ## When it may be wrong
 
     - Fine-tuning with a deliberately small rate does not count: with loaded weights the rule does not apply.
     - While the rate is still rising (warm-up), or where the schedule is going to raise it, the rule is inconclusive;
       the highest rate seen so far is the one replayed.
-    - A run that is to take many thousand steps may afford a low rate; the note says how many yours takes for what the
-      higher one does in the probe, if the loss falls in proportion.
+    - Where the source does not say how long the run is, it may be long enough for a low rate. The note says how many
+      steps yours takes, if the loss falls in proportion, for what the higher one does in the probe.
     - Over a longer time the higher rate may turn out unstable; this is a warning, and the sweep shows where that
       begins.
 
@@ -150,8 +154,11 @@ def lr_too_low(
     if len(looks) < limits.min_looks:
         raise Inconclusive(f"{_story(shown)}; a second look on other batches was not taken")
     told = f"; a step changes the weights by {number(ratio)} of their size" if ratio is not None else ""
-    steps = count(round(shown.factor * shown.steps), "step")
-    far = "" if tiny else f"; in proportion, yours takes some {steps} for that"
+    needed = round(shown.factor * shown.steps)
+    if not tiny and higher.planned_steps is not None and higher.planned_steps >= limits.long_run * needed:
+        return
+    plan = f" of {higher.planned_steps}" if higher.planned_steps is not None else ""
+    far = "" if tiny else f"; in proportion, yours takes some {count(needed, 'step')}{plan} for that"
     yield Finding(
         message=(
             f"at {number(higher.learning_rate)} the loss goes from {number(shown.first)} to {number(shown.ends[0])} in "

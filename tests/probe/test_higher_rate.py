@@ -29,13 +29,14 @@ for epoch in range(40):
 
 def probe(zygote, rate, loaded=""):
     script = LOOP.replace("RATE", str(rate)).replace("LOADED", loaded)
-    return zygote.probe(script, steps=20, experiments=True, parts=("higher_rate",))
+    return zygote.probe(script, steps=20, experiments=True, parts=("higher_rate", "schedules"))
 
 
 def test_at_rate_zero_the_batches_have_the_losses_of_the_first_weights(zygote):
     seen = probe(zygote, 3e-5)
     looks = seen["higher_rate"].looks
     assert [look.factor for look in looks] == [looks[0].factor] * 2
+    assert seen["higher_rate"].planned_steps == 40 * 32
     still = looks[0].still
     assert still[:20] == pytest.approx(seen.noted("first")[:20])
     assert looks[0].control[:20] != pytest.approx(seen.noted("first")[:20], rel=1e-4)

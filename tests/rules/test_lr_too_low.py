@@ -26,8 +26,9 @@ def look(own=0.69, between=0.5, highest=0.2, harder=0.0, **changes):
     return RateLook(**{"factor": 16.0, **given, **changes})
 
 
-def answer(*looks, ratio=5e-5, schedules=None):
-    higher = HigherRate(learning_rate=1e-5, optimizer="Adam", looks=looks or (look(), look()), location=place(18))
+def answer(*looks, ratio=5e-5, schedules=None, planned=None):
+    looks = looks or (look(), look())
+    higher = HigherRate(learning_rate=1e-5, optimizer="Adam", looks=looks, planned_steps=planned, location=place(18))
     layer = LayerUpdates(name="body", ratios=(ratio,) * 20)
     updates = Updates(steps=tuple(range(20)), layers=(layer,))
     return judge("lr-too-low", higher, updates, *([schedules] if schedules else []))
@@ -52,6 +53,13 @@ def test_steps_of_a_modest_size_are_a_note():
     lesser = look(0.695, 0.65, 0.58)  # a sixth lower
     assert answer(lesser, lesser).findings
     assert not answer(lesser, lesser, ratio=4e-4).findings
+
+
+def test_a_long_run_can_afford_a_rate_that_is_low_but_not_tiny():
+    (finding,) = answer(ratio=4e-4, planned=1400).findings
+    assert "some 960 steps of 1400 for that" in finding.message
+    assert not answer(ratio=4e-4, planned=20_000).findings
+    assert answer(planned=20_000).findings
 
 
 def test_steps_of_the_usual_size_pass():

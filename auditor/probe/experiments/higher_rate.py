@@ -53,10 +53,12 @@ def higher_rate(probe: Probe) -> Experiment:
     if not looks:
         raise NotRun("no time was left for the steps that this needs; allow more with --max-time")
     record = probe.program.stepped()[0]
+    planned = probe.collectors.find("schedules")
     return HigherRate(
         learning_rate=probe.reference_rate(),
         optimizer=type(record.optimizer).__name__,
         looks=tuple(looks),
+        planned_steps=planned.planned_steps() if planned is not None else None,
         fidelity=probe.fidelity,
         location=record.location,
     )

@@ -39,6 +39,24 @@ class _Calls:
         return self.location == other.location and self.at[0] >= max(other.at)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How long the loop says that it will run."""
+
+    backwards_per_step: int
+    batches: int | None  # per epoch
+    epochs: int | None
+    steps: int | None  # of a loop without epochs
+    starts: list[int]  # steps at which epochs begin, the first one left out
+    loader: bool = False
+
+    @property
+    def all_steps(self) -> int | None:
+        if self.epochs and self.batches:
+            return self.epochs * self.batches // self.backwards_per_step
+        return self.steps
+
+
 class SchedulesCollector(Collector):
     name = "schedules"
 
@@ -89,37 +107,45 @@ class SchedulesCollector(Collector):
             raise Unavailable("no learning-rate scheduler of torch is used")
         if not probe.program.stepped():
             raise Unavailable("no step of an optimizer was seen", "inconclusive")
-        training = max(
-            (seen for seen in probe.program.loaders if seen.training_credits),
-            key=lambda seen: seen.training_credits,
-            default=None,
-        )
-        starts = sorted({start for start in probe.feed.epoch_starts if start > 0})
-        trajectory = probe.collectors.find("trajectory")
-        backwards = probe.collectors.find("program")
-        k = max(1, round(backwards.backwards_per_step())) if backwards is not None else 1
-        batches = _length(training.loader) if training is not None else None
-        epochs = self._planned.get(id(training)) if training is not None else None
-        planned_steps = None
-        if training is None and self._loops is not None:
-            batches, epochs, planned_steps = self._nested(self._loops, k)
-            if batches is not None:
-                starts = list(range(max(1, batches // k), probe.observed, max(1, batches // k)))
-        steps = epochs * batches // k if epochs and batches else planned_steps
-        described = [self._schedule(scheduler, location, starts, epochs, steps) for scheduler, location in outer]
+        plan = self._plan()
+        starts, steps = plan.starts, plan.all_steps
+        described = [self._schedule(scheduler, location, starts, plan.epochs, steps) for scheduler, location in outer]
         by_hand = self._by_hand() if not outer else None
+        trajectory = probe.collectors.find("trajectory")
         return Schedules(
             steps=probe.observed,
             schedules=(*described, *(() if by_hand is None else (by_hand,))),
             epochs_seen=len(starts),
-            batches_per_epoch=batches,
-            backwards_per_step=k,
-            planned_epochs=epochs,
-            planned_steps=planned_steps,
+            batches_per_epoch=plan.batches,
+            backwards_per_step=plan.backwards_per_step,
+            planned_epochs=plan.epochs,
+            planned_steps=plan.steps,
             cut_short=probe.feed.cut_at is not None,
             skipped_steps=bool(trajectory is not None and trajectory.skipped()),
-            loop="loader" if training is not None else "other",
+            loop="loader" if plan.loader else "other",
         )
+
+    def planned_steps(self) -> int | None:
+        """Optimizer steps of the whole run, None where the source does not say so."""
+        return self._plan().all_steps
+
+    def _plan(self) -> _Plan:
+        training = max(
+            (seen for seen in self.probe.program.loaders if seen.training_credits),
+            key=lambda seen: seen.training_credits,
+            default=None,
+        )
+        starts = sorted({start for start in self.probe.feed.epoch_starts if start > 0})
+        backwards = self.probe.collectors.find("program")
+        k = max(1, round(backwards.backwards_per_step())) if backwards is not None else 1
+        if training is not None:
+            return _Plan(k, _length(training.loader), self._planned.get(id(training)), None, starts, loader=True)
+        if self._loops is None:
+            return _Plan(k, None, None, None, starts)
+        batches, epochs, steps = self._nested(self._loops, k)
+        if batches is not None:
+            starts = list(range(max(1, batches // k), self.probe.observed, max(1, batches // k)))
+        return _Plan(k, batches, epochs, steps, starts)
 
     def _schedule(
         self, scheduler: Any, location: Location | None, starts: list[int], epochs: int | None, steps: int | None

@@ -43,6 +43,22 @@ def test_at_rate_zero_the_batches_have_the_losses_of_the_first_weights(zygote):
     assert sum(looks[0].between[-20:]) < sum(looks[0].control[-20:]) < sum(still[-20:])
 
 
+def test_a_loop_inside_a_comprehension_does_not_shorten_the_plan(zygote):
+    fit = """
+def step(xb, yb):
+    loss = F.mse_loss(net(xb), yb)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+for epoch in range(5):
+    sum([step(x[i], y[i]) for i in torch.randperm(512).split(16)])
+"""
+    head = LOOP[: LOOP.index("for epoch")].replace("RATE", "3e-5").replace("LOADED", "")
+    seen = zygote.probe(head + fit, steps=20, experiments=True, parts=("higher_rate", "schedules"))
+    assert seen["higher_rate"].planned_steps is None
+
+
 def test_loaded_weights_are_not_asked_for_more(zygote):
     """The loss is none of classes, and the rate is as low."""
     seen = probe(zygote, 3e-5, "net[0].load_state_dict(nn.Linear(5, 16).state_dict())")

@@ -126,8 +126,10 @@ class SchedulesCollector(Collector):
         )
 
     def planned_steps(self) -> int | None:
-        """Optimizer steps of the whole run, None where the source does not say so."""
-        return self._plan().all_steps
+        """Optimizer steps of the whole run, None where the source does not say so: a loop that has taken more of them
+        than were read from it has another one inside, such as a comprehension."""
+        steps = self._plan().all_steps
+        return steps if steps is not None and steps >= self.probe.observed else None
 
     def _plan(self) -> _Plan:
         training = max(

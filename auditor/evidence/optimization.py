@@ -151,10 +151,18 @@ class Accumulation(Part):
     sites: int = Field(1, description="Lines that call backward().")
     ratios: tuple[float, ...] = Field((), description="Value of backward()'s root over what the loss functions gave.")
     reductions: tuple[str, ...] = Field((), description="Of the loss functions called, each once.")
-    own_means: bool = Field(False, description="No loss function of torch is called: backward() gets a mean as it is.")
+    own_means: bool = Field(
+        False, description="No loss function of torch is called: backward() gets a multiple of a mean, the ratio is it."
+    )
     losses: int = Field(0, description="Calls of loss functions per backward.")
     rescaled: tuple[float, ...] = Field((), description="Gradient norm at the step over that after the last backward.")
     counted: tuple[tuple[int, ...], ...] = Field((), description="Per step, labels counted in each micro-batch.")
+    values: tuple[tuple[int, ...], ...] = Field(
+        (),
+        description="Per step, of how many values each micro-batch's loss is the mean or sum; where the graph tells.",
+    )
+    weights: tuple[tuple[float, ...], ...] = Field((), description="Beside them, what one of these values counts.")
+    same_last: bool = Field(False, description="The last micro-batch of these steps is always the same one.")
     clipping: bool = False
     optimizer: str = ""
     scale_free: bool = Field(False, description="The optimizer divides by the size of its gradients, as Adam does.")

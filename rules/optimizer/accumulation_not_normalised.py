@@ -23,7 +23,7 @@ from auditor.paired import compare, untrue
 from auditor.series import finite, middle
 
 from ..symptoms import NOT_LEARNING, UNSTABLE
-from ..words import count, number
+from ..words import count, number, percent
 
 
 class Limits(Options):
@@ -36,6 +36,12 @@ class Limits(Options):
     max_p_value: float = Field(0.01, gt=0, lt=1, description="Largest p-value of the paired test.")
     max_imbalance: float = Field(
         2.0, gt=1, description="Largest ratio of the labels counted in two micro-batches of one step."
+    )
+    max_excess: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Largest share of a step's weight that a small remainder may have beyond its share of the values.",
     )
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
@@ -82,10 +88,16 @@ def accumulation_not_normalised(
     says when micro-batches of one step average over very unequal numbers of labels (`max-imbalance`), because a mean of
     means gives every label of the shorter ones more weight.
 
+    By identity as well, where the graph of the loss tells what each value counts: of three or more micro-batches of a
+    step all have one size but the last, which is what the division has left over, and its values have more than
+    `max-imbalance` times the weight of the others, so that its share of the step's weight is `max-excess` larger than
+    its share of the data. It is a warning where these rows are the same ones in every step, else a note.
+
     ## When it may be wrong
 
     - Several losses on one batch, or on lines of their own, are no accumulation: batches and lines are compared.
-    - Sum-reduced losses cannot be judged; of ones that are not torch's own, only those that end in `mean()`.
+    - Sum-reduced losses cannot be judged; of ones that are not torch's own, only those that end in `mean()`, which may
+      be divided or multiplied by a number after that.
     - Gradients that are divided or clipped after the backward passes are seen by the change of their norm, and pass.
 
     ## How to fix
@@ -105,24 +117,30 @@ def accumulation_not_normalised(
     if accumulation.sites > 1:
         raise NotApplicable("backward() is called on several lines: losses of different kinds, no accumulation")
     ratios = finite(accumulation.ratios)
-    if accumulation.own_means:
-        ratios = [1.0]
-    elif not ratios or len(ratios) < len(accumulation.ratios):
+    if not ratios or len(ratios) < len(accumulation.ratios):
         raise Inconclusive("the loss is no function of torch, so that its own value is not known")
-    elif accumulation.reductions != ("mean",):
+    if not accumulation.own_means and accumulation.reductions != ("mean",):
         raise NotApplicable(f"the loss is not reduced by mean ({', '.join(accumulation.reductions) or 'unknown'})")
     factor = middle(ratios)
     spread = max(abs(ratio - factor) for ratio in ratios)
     text = f"backward() gets {number(factor)} times the loss, for {k} micro-batches per step"
     yield Measured(factor * k if math.isfinite(factor * k) else None, 1.0, text)
-    yield from _unequal(accumulation, limits)
+    yield from list(_remainder(accumulation, limits)) or _unequal(accumulation, limits)
     if not spread <= limits.max_error * max(1.0, abs(factor)):
+        if _alike(accumulation, limits):
+            return
         raise Inconclusive(f"the factor between backward()'s value and the loss varies, around {number(factor)}")
     if not abs(factor - 1) <= limits.max_error:
         return
     if _rescaled(accumulation, limits) or accumulation.scale_free:
         return
     yield _finding(accumulation, divided, k, limits)
+
+
+def _alike(accumulation: Accumulation, limits: Limits) -> bool:
+    """Each value counts the same, in whichever micro-batch it is: weighted by the sizes of these."""
+    every = [max(row) - min(row) <= limits.max_error * max(row) for row in accumulation.weights]
+    return len(every) == accumulation.steps and all(every)
 
 
 def _rescaled(accumulation: Accumulation, limits: Limits) -> bool:
@@ -169,6 +187,44 @@ def _finding(accumulation: Accumulation, divided: DividedAccumulation | None, k:
         fix=f"Divide the loss: `(loss / {k}).backward()`.",
         remedies=(Remedy(kind=RemedyKind.DIVIDE_LOSS, amount=float(k)),),
     )
+
+
+def _remainder(accumulation: Accumulation, limits: Limits) -> Iterator[Finding]:
+    """Rows cut into parts of one size: the last one, what is left over, counts as much as each of the others."""
+    rows = zip(accumulation.values, accumulation.weights, strict=True)
+    found = [part for part in (_last_part(sizes, weights) for sizes, weights in rows) if part is not None]
+    if not found or len(found) < len(accumulation.values):
+        return
+    size, usual, ratio, share, due = found[0]
+    if ratio <= limits.max_imbalance or share - due <= limits.max_excess:
+        return
+    which = "the same ones in every step" if accumulation.same_last else "other ones in each step"
+    yield Finding(
+        message=(
+            f"the last of {accumulation.per_step} micro-batches of a step is what is left over, {count(size, 'value')} "
+            f"instead of {usual}, and counts as much as each other: these values, {which}, have {number(ratio)} times "
+            f"the weight of the others, {percent(share)} of the step for {percent(due)} of the data"
+        ),
+        location=accumulation.backward_location or accumulation.step_location,
+        measured=ratio,
+        limit=limits.max_imbalance,
+        severity=Severity.WARNING if accumulation.same_last else Severity.NOTE,
+        confidence=Confidence.CONFIRMED,
+        fix="Weight each loss by its share of the rows: `(loss * len(part) / len(data)).backward()`.",
+        remedies=(),
+    )
+
+
+def _last_part(sizes: tuple[int, ...], weights: tuple[float, ...]) -> tuple[int, int, float, float, float] | None:
+    """(its values, those of each other part, weight of one of its values in theirs, its share of the whole weight,
+    its share of the values); None where the parts before it, three or more with it, are not all alike."""
+    if len(sizes) < 3 or len(set(sizes[:-1])) != 1 or not 0 < sizes[-1] < sizes[0]:
+        return None
+    if max(weights[:-1]) > 1.01 * min(weights[:-1]) or not min(weights) > 0:
+        return None
+    whole = math.fsum(size * weight for size, weight in zip(sizes, weights, strict=True))
+    share = sizes[-1] * weights[-1] / whole
+    return sizes[-1], sizes[0], weights[-1] / weights[0], share, sizes[-1] / sum(sizes)
 
 
 def _unequal(accumulation: Accumulation, limits: Limits) -> Iterator[Finding]:

@@ -51,11 +51,41 @@ def test_several_losses_on_one_batch_are_told_apart(zygote):
     assert (seen.per_step, seen.batches) == (2, 1)
 
 
-def test_a_loss_of_ones_own_has_no_ratio(zygote):
+def test_the_factor_of_a_mean_of_ones_own_is_read_from_its_graph(zygote):
     seen = accumulation(zygote, "model(x).pow(2).mean().backward()")["accumulation"]
-    assert all(ratio != ratio for ratio in seen.ratios)
     assert seen.own_means
-    assert not accumulation(zygote, "(model(x).pow(2).mean() / 4).backward()")["accumulation"].own_means
+    assert seen.ratios == (1.0,) * 20
+    seen = accumulation(zygote, "(model(x).pow(2).mean() / 4).backward()")["accumulation"]
+    assert seen.own_means
+    assert seen.ratios == pytest.approx([0.25] * 20)
+
+
+def test_of_a_loss_of_ones_own_that_is_no_mean_it_is_not_known(zygote):
+    seen = accumulation(zygote, "model(x).pow(2).mean().sqrt().backward()")["accumulation"]
+    assert not seen.own_means
+    assert all(ratio != ratio for ratio in seen.ratios)
+    assert seen.weights == ()
+
+
+@pytest.mark.parametrize(
+    ("loss", "values", "weights"),
+    [
+        ("model(x).sum(1).pow(2).mean() / 4", (8, 8, 8, 2), (1 / 32, 1 / 32, 1 / 32, 1 / 8)),
+        ("model(x).sum(1).pow(2).sum() / 26", (8, 8, 8, 2), (1 / 26,) * 4),
+        ("loss_of(model(x), y) / 4", (8, 8, 8, 2), (1 / 32, 1 / 32, 1 / 32, 1 / 8)),
+        ("nn.functional.mse_loss(model(x)[:, 0], x[:, 0])", (8, 8, 8, 2), (1 / 8, 1 / 8, 1 / 8, 1 / 2)),
+    ],
+)
+def test_what_a_value_counts_in_its_micro_batch(zygote, loss, values, weights):
+    seen = accumulation(zygote, f"if i % 4 == 3: x, y = x[:2], y[:2]\n({loss}).backward()")["accumulation"]
+    assert seen.values == (values,) * 5
+    assert seen.weights[0] == pytest.approx(weights)
+    assert not seen.same_last
+
+
+def test_a_last_micro_batch_that_is_always_the_same(zygote):
+    body = "if i % 4 == 3: x = torch.ones(2, 4)\n(model(x).pow(2).mean() / 4).backward()"
+    assert accumulation(zygote, body)["accumulation"].same_last
 
 
 def test_ignored_labels_do_not_count(zygote):

@@ -392,6 +392,45 @@ def test_unequal_micro_batches_are_a_note():
     assert "a factor of 5" in answer.findings[0].message
 
 
+def left_over(last=9, parts=7, weight=None, same=True, **changes):
+    """Parts of 256 values, each with the same weight, and what is left over."""
+    each = 1 / parts
+    values = (256,) * (parts - 1) + (last,)
+    weights = (each / 256,) * (parts - 1) + (weight or each / last,)
+    seen = {"per_step": parts, "batches": parts, "ratios": (each,) * parts * 8, "own_means": True}
+    return accumulated(**{**seen, "values": (values,) * 8, "weights": (weights,) * 8, "same_last": same, **changes})
+
+
+def test_a_remainder_that_counts_as_much_as_a_whole_part():
+    (finding,) = judge("accumulation-not-normalised", left_over(reductions=())).findings
+    assert finding.severity == "warning"
+    assert "28.4 times the weight" in finding.message
+    assert judge("accumulation-not-normalised", left_over(same=False)).findings[0].severity == "note"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        left_over(last=200),
+        left_over(last=100, parts=40),
+        left_over(weight=1 / 7 / 256),
+        left_over(values=((256, 200, 256, 256, 256, 256, 9),) * 8),
+        left_over(last=9, parts=2),
+        left_over(values=(), weights=()),
+    ],
+    ids=["nearly whole", "one of many", "weighted", "groups of several sizes", "two groups", "unknown"],
+)
+def test_other_remainders_pass(part):
+    assert outcome("accumulation-not-normalised", part) == "pass"
+
+
+def test_losses_weighted_by_the_sizes_of_their_parts_pass():
+    part = left_over(ratios=(0.16,) * 6 + (0.006,), weight=1 / 7 / 256)
+    assert outcome("accumulation-not-normalised", part) == "pass"
+    part = left_over(ratios=(0.16,) * 6 + (0.3,), last=200)
+    assert outcome("accumulation-not-normalised", part) == "inconclusive"
+
+
 # ---------------------------------------------------------------------------------------------------------- schedules
 
 

@@ -43,5 +43,5 @@ def undivided(seen: Accumulation) -> bool:
         and seen.batches == seen.per_step
         and bool(seen.ratios)
         and all(abs(ratio - 1) <= WHOLE for ratio in seen.ratios)
-        and seen.reductions == ("mean",)
+        and (seen.own_means or seen.reductions == ("mean",))
     )

@@ -12,8 +12,8 @@ from torch import nn
 from auditor.evidence import Accumulation, Location
 from auditor.probe.collect import Collector, LoopCall, Unavailable
 from auditor.probe.fingerprint import different, fingerprint
-from auditor.probe.graph import kind_of, producing_node
 from auditor.probe.losscall import LossCall
+from auditor.probe.lossgraph import Term, terms
 from auditor.probe.parts.gradients import dense_gradients, norms
 from auditor.probe.questions import rate_of
 from auditor.probe.steps import StepSeen, fetch
@@ -30,7 +30,22 @@ class _MicroBatch:
     losses: list[torch.Tensor] = field(default_factory=list)
     counted: list[torch.Tensor] = field(default_factory=list)
     print: tuple[torch.Tensor, ...] = ()
-    mean: bool = False  # backward() was called on a mean itself: nothing divides it after that
+    terms: list[Term] = field(default_factory=list)  # what backward()'s root is put together of
+
+    def own_mean(self) -> bool:
+        """No loss function was heard, and what backward() got is a multiple of one mean."""
+        return not self.losses and len(self.terms) == 1 and self.terms[0].kind == "mean" and self.terms[0].factor != 0
+
+    def values(self) -> int:
+        """How many values its loss is the mean or the sum of; 0 where the graph does not tell."""
+        if len(self.terms) != 1 or self.terms[0].kind == "other" or len(self.losses) > 1:
+            return 0
+        return self.terms[0].entries or (int(self.counted[0]) if len(self.counted) == 1 else 0)
+
+    def weight(self) -> float:
+        """Of one of these values."""
+        term = self.terms[0]
+        return abs(term.factor) / (self.values() if term.kind == "mean" else 1)
 
 
 class AccumulationCollector(Collector):
@@ -65,7 +80,7 @@ class AccumulationCollector(Collector):
         if seen:
             self._now.root = torch.stack([each.total().float() for each in seen]).sum()
             self._now.site = seen[-1].location
-            self._now.mean = all(map(_is_mean, roots))
+            self._now.terms = [term for root in roots if root.grad_fn is not None for term in terms(root.grad_fn)]
         self._step.append(self._now)
         self._now = _MicroBatch()
 
@@ -113,18 +128,23 @@ class AccumulationCollector(Collector):
             raise Unavailable("each step follows one backward(): nothing is accumulated")
         steps = [step for step in self._steps if len(step) == per_step]
         kind = type(stepped[0].optimizer).__name__
+        own = not probe.program.scalers and all(micro.own_mean() for step in steps for micro in step)
+        known = [step for step in steps if all(micro.values() for micro in step)]
         return Accumulation(
             per_step=per_step,
             steps=len(steps),
             batches=min(different([micro.print for micro in step]) for step in steps),
             sites=len({micro.site for step in steps for micro in step}),
-            ratios=tuple(_ratios(steps)),
+            ratios=tuple(_own_ratios(steps) if own else _ratios(steps)),
             reductions=tuple(sorted(self._reductions)),
-            own_means=all(micro.mean and not micro.losses for step in steps for micro in step),
+            own_means=own,
             losses=max(len(micro.losses) for step in steps for micro in step),
             # A scaler divides the gradients by its scale between the two.
             rescaled=() if probe.program.scalers else tuple(fetch(list(self._rescaled))),
             counted=tuple(_counted(step) for step in steps if all(micro.counted for micro in step)),
+            values=tuple(tuple(micro.values() for micro in step) for step in known),
+            weights=tuple(tuple(micro.weight() for micro in step) for step in known),
+            same_last=len(known) > 1 and different([step[-1].print for step in known]) == 1,
             clipping=self._clipping,
             optimizer=kind,
             scale_free="sgd" not in kind.lower(),
@@ -144,11 +164,8 @@ def _ratios(steps: list[list[_MicroBatch]]) -> list[float]:
     return fetch(found)
 
 
-def _is_mean(root: torch.Tensor) -> bool:
-    node = producing_node(root)
-    while node is not None and kind_of(node) == "Neg" and node.next_functions:
-        node = node.next_functions[0][0]
-    return node is not None and kind_of(node) == "Mean"
+def _own_ratios(steps: list[list[_MicroBatch]]) -> list[float]:
+    return [abs(micro.terms[0].factor) for step in steps for micro in step]
 
 
 def _counted(step: list[_MicroBatch]) -> tuple[int, ...]:

@@ -198,21 +198,47 @@ def _domains(*variables: str) -> bool:
 
 
 def _belong_together(body: list[ast.stmt], inputs: str, targets: str, line: int) -> bool:
-    """Later on, both are handed over in one call or returned as a pair, or rows are taken of both by one index."""
+    """Later on, both are handed over in one call or returned as a pair, or appended to two lists side by side, or rows
+    are taken of both by one index."""
+    if _appended(body, inputs, targets, line):
+        return True
     indices: dict[str, set[str]] = {inputs: set(), targets: set()}
     for node in (node for statement in body for node in ast.walk(statement)):
         if getattr(node, "lineno", 0) <= line:
             continue
-        if isinstance(node, ast.Call) and _last(node) not in NO_USE:
-            given = {each.id for each in map(_plain, node.args) if isinstance(each, ast.Name)}
-            if {inputs, targets} <= given:
-                return True
-        pair = node.value.elts if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) else []
-        if {inputs, targets} <= {each.id for each in pair if isinstance(each, ast.Name)}:
+        if any({inputs, targets} <= _handed_over(together) for together in _together(node)):
             return True
         if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and not keeps_rows(node.slice):
             indices.setdefault(node.value.id, set()).add(part_of(node.slice))
     return bool(indices[inputs] & indices[targets] - {""})
+
+
+def _together(node: ast.AST) -> list[list[ast.expr]]:
+    """What a call is given, also as a pair; what is returned or yielded as a pair."""
+    if isinstance(node, ast.Call) and _last(node) not in NO_USE:
+        return [node.args, *(each.elts for each in node.args if isinstance(each, ast.Tuple))]
+    if isinstance(node, ast.Return | ast.Yield) and isinstance(node.value, ast.Tuple):
+        return [node.value.elts]
+    return []
+
+
+def _appended(body: list[ast.stmt], inputs: str, targets: str, line: int) -> bool:
+    """`xs.append(x)` and `ys.append(y)` in one block, one as often as the other."""
+    lists: dict[str, set[str]] = {inputs: set(), targets: set()}
+    for statement in body:
+        for block in (getattr(statement, part, None) for part in ("body", "orelse", "finalbody")):
+            if isinstance(block, list) and _appended(block, inputs, targets, line):
+                return True
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        if not isinstance(call, ast.Call) or call.lineno <= line or _last(call) not in ("append", "extend"):
+            continue
+        for name in _handed_over(call.args) & set(lists):
+            lists[name].add(ast.unparse(call.func))
+    return any(one != other for one in lists[inputs] for other in lists[targets])
+
+
+def _handed_over(values: list[ast.expr]) -> set[str]:
+    return {each.id for each in map(_plain, values) if isinstance(each, ast.Name)}
 
 
 def _plain(value: ast.expr) -> ast.expr:

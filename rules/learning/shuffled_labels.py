@@ -105,8 +105,9 @@ def shuffled_labels(
     lies from there, the more asymmetric they are. The rule fails when that holds among those above the median and among
     those below, each by a rank correlation of `min-sided` over `min-sided-samples` samples, for two of three
     measures of asymmetry. Which of the draws are the mirrored ones need not be known for that.
-    From the source: inputs and targets of one scope that are used together, each shuffled by a call of its own
-    (`shuffle(x)`, `shuffle(y)`), with no seed set in between.
+    From the source: inputs and targets of one scope that are used together - in one call, as a pair, by one index, or
+    appended to two lists side by side - each shuffled by a call of its own (`shuffle(x)`, `shuffle(y)`), with no seed
+    set in between.
 
     ## When it may be wrong
 

@@ -327,6 +327,9 @@ APART = [
     "class D:\n    def __init__(self, x, y):\n        self.x = x[torch.randperm(len(x))]\n"
     "        self.y = y[torch.randperm(len(y))]\n    def __getitem__(self, i):\n        return self.x[i], self.y[i]",
     "from sklearn.utils import shuffle\nX = shuffle(X)\ny = shuffle(y)\ndata = TensorDataset(tensor(X), tensor(y))",
+    "for d in days:\n    x, y = X[d], Y[d]\n    rng.shuffle(x)\n    rng.shuffle(y)\n    xs.append(x)\n    ys.append(y)",
+    "def parts():\n    for x, y in days:\n        random.shuffle(x)\n        random.shuffle(y)\n        yield x, y",
+    "for x, y in days:\n    x = rng.permutation(x)\n    y = rng.permutation(y)\n    pairs.append((x, y))",
 ]
 TOGETHER = [
     "p = torch.randperm(n)\nx, y = x[p], y[p]" + PAIR,
@@ -346,6 +349,8 @@ TOGETHER = [
     "i = np.arange(n)\nnp.random.shuffle(i)\nx = x[i]\ny = y[i]\nnp.random.shuffle(i)" + PAIR,
     "x = x[:, torch.randperm(9)]\ny = y[torch.randperm(n)]" + PAIR,
     "real = x[torch.randint(0, n, (8,))]\nz = z[torch.randint(0, n, (8,))]\nstep(real, z)",
+    "for d in days:\n    rng.shuffle(x)\n    rng.shuffle(y)\n    if d:\n        xs.append(x)\nys.append(y)",
+    "for d in days:\n    rng.shuffle(x)\n    rng.shuffle(y)\n    pool.append(x)\n    pool.append(y)",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from pydantic import Field
 
@@ -16,10 +17,11 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import LossSites, LossTerm, LowerRate, Optimizer, Program, Remedy, RemedyKind
+from auditor.evidence import LossSites, LossTerm, LowerRate, Optimizer, Program, Remedy, RemedyKind, Trajectory
 from auditor.paired import compare, untrue
+from auditor.series import finite, middle
 
-from ..words import count, number
+from ..words import count, number, percent
 
 SCALING = ("SGD", "ASGD")  # optimizers whose step is proportional to the gradient
 
@@ -33,6 +35,12 @@ class Limits(Options):
     )
     min_gain: float = Field(
         0.4, gt=0, lt=1, description="Share of the end loss that a lower rate has to remove, for a warning."
+    )
+    min_cut: float = Field(
+        0.9, gt=0, le=1, description="Share of the steps whose gradient a limit on its norm has to cut."
+    )
+    max_cut_as_mean: float = Field(
+        0.1, ge=0, lt=1, description="Share of them that it may cut if the loss were the mean."
     )
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
@@ -49,7 +57,9 @@ class Limits(Options):
         "https://arxiv.org/abs/1706.02677",
     ),
 )
-def sum_reduction(sites: LossSites, program: Program, lower: LowerRate | None, limits: Limits) -> Judgement:
+def sum_reduction(
+    sites: LossSites, program: Program, lower: LowerRate | None, trajectory: Trajectory | None, limits: Limits
+) -> Judgement:
     """The loss is a sum over the samples of the batch, not their mean.
 
     ## What it does
@@ -69,6 +79,11 @@ def sum_reduction(sites: LossSites, program: Program, lower: LowerRate | None, l
     a loss function with `reduction="sum"`), whose factor times the batch size is above `max-factor`. Where the samples
     of a batch go through the model one by one, the sum of their losses is such a sum. Only for
     optimizers whose step is proportional to the gradient, without a limit on the norm, and for mini-batches.
+
+    With a limit on the norm the sum is told only where it changes what the limit does, by the norms before and after
+    clipping: at least `min-cut` of the steps are cut, and of the mean's gradients, which are the same ones divided by
+    that factor, at most `max-cut-as-mean` would be. Each step then has the length that the limit allows, and as the
+    gradient becomes smaller towards a minimum, the step does not.
 
     ## When it may be wrong
 
@@ -91,7 +106,9 @@ def sum_reduction(sites: LossSites, program: Program, lower: LowerRate | None, l
     steps = program.manual_updates or any(_scales(optimizer) for optimizer in program.optimizers)
     if not steps:
         raise NotApplicable("the optimizer's step does not grow with the loss")
-    if any(clipping.kind == "norm" for clipping in program.clippings):
+    clipped = any(clipping.kind == "norm" for clipping in program.clippings)
+    norms = _cut(trajectory) if clipped else []
+    if clipped and not norms:
         raise NotApplicable("the norm of the gradient is limited, so the step does not grow with the loss")
     training = [loader for loader in program.loaders if loader.role == "training"]
     batch = one_by_one or sites.batch_size
@@ -101,8 +118,42 @@ def sum_reduction(sites: LossSites, program: Program, lower: LowerRate | None, l
     factors = [abs(sites.terms[0].factor) * batch] if added else [_factor(term, batch) for term in sites.terms]
     largest = max(factors)
     yield Measured(largest, limits.max_factor, f"the loss is {number(largest)} times a mean over the batch")
-    if len(factors) == 1 and largest > limits.max_factor:
+    if len(factors) != 1 or largest <= limits.max_factor:
+        return
+    if clipped:
+        yield from _always_cut(norms, largest, batch, program, limits)
+    else:
         yield _finding(largest, batch, program, lower if lower and _too_long(lower, limits) else None, limits)
+
+
+def _cut(trajectory: Trajectory | None) -> list[float]:
+    """How many times the limit on its norm the gradient of each step is; empty where the limit is not known."""
+    if trajectory is None or not trajectory.clipped_norms:
+        return []
+    limit = max(finite(trajectory.clipped_norms), default=0.0)
+    return [norm / limit for norm in finite(trajectory.grad_norms)] if limit > 0 else []
+
+
+def _always_cut(norms: list[float], factor: float, batch: int, program: Program, limits: Limits) -> Iterator[Finding]:
+    """The limit acts because the loss is a sum, and would not on the mean."""
+    cut = sum(norm > 1 for norm in norms) / len(norms)
+    as_mean = sum(norm > factor for norm in norms) / len(norms)
+    if cut < limits.min_cut or as_mean > limits.max_cut_as_mean:
+        return
+    yield Finding(
+        message=(
+            f"the loss is summed over the batch of {count(batch, 'sample')}, {number(factor)} times its mean, so that "
+            f"the limit on the gradient's norm cuts {percent(cut)} of the steps, to 1/{number(middle(norms))} in the "
+            f"median: they all have one length, however small the gradient becomes. Of the mean it would cut "
+            f"{percent(as_mean)}"
+        ),
+        where="loss",
+        location=program.loss_location,
+        measured=factor,
+        limit=limits.max_factor,
+        confidence=Confidence.CONFIRMED,
+        remedies=(Remedy(kind=RemedyKind.DIVIDE_LOSS, amount=float(f"{factor:.4g}"), site=program.loss_location),),
+    )
 
 
 def _one_by_one(sites: LossSites, program: Program) -> int:

@@ -25,6 +25,7 @@ from auditor.evidence import (
     Program,
     RawLoss,
     Source,
+    Trajectory,
     TwiceSquashed,
 )
 from auditor.testing import judge, place
@@ -304,6 +305,32 @@ def test_a_plain_sum_with_sgd_is_noted():
     assert "0.1 acts like 3.2" in finding.message
     assert summed(SUM.model_copy(update={"factor": 0.5})).verdict.outcome == "fail"
     assert summed(SUM.model_copy(update={"rows": 64})).verdict.outcome == "fail"  # two rows a sample
+
+
+def clipped_sum(norms, limit=5.0, term=SUM):
+    clipping = Clipping(kind="norm", limit=limit, calls=len(norms))
+    used = tuple(min(norm, limit) for norm in norms)
+    course = Trajectory(losses=norms, learning_rates=(0.1,) * len(norms), grad_norms=norms, clipped_norms=used)
+    return judge("sum-reduction", LossSites(terms=(term,), batch_size=32), program(clippings=(clipping,)), course)
+
+
+def test_a_limit_that_cuts_every_step_because_the_loss_is_a_sum():
+    (finding,) = clipped_sum((80.0, 100.0, 120.0) * 20).findings
+    assert finding.severity is None  # the rule's own, a note
+    assert "cuts 100 % of the steps, to 1/20" in finding.message
+
+
+@pytest.mark.parametrize(
+    "norms",
+    [(3.0, 4.0, 2.0) * 20, (100.0, 4.0, 3.0) * 20, (400.0, 500.0, 300.0) * 20],
+    ids=["never cut", "cut at times", "cut as a mean, too"],
+)
+def test_a_limit_that_acts_alike_on_sum_and_mean_passes(norms):
+    assert clipped_sum(norms).verdict.outcome == "pass"
+
+
+def test_a_mean_that_is_always_cut_is_not_a_sum():
+    assert clipped_sum((100.0,) * 60, term=LossTerm(kind="mean")).verdict.outcome == "pass"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ from auditor.evidence.optimization import (
     Unreleased,
     ValueClipping,
 )
-from auditor.evidence.order import OrderControl, PairedLoaders, SampleOrder
+from auditor.evidence.order import OrderControl, PairedLoaders, SampleOrder, TargetBlock
 from auditor.evidence.precision import (
     FullPrecision,
     LostUpdates,
@@ -365,6 +365,7 @@ __all__ = [
     "Symmetry",
     "Tag",
     "Tags",
+    "TargetBlock",
     "Targets",
     "TiedPair",
     "TiedWeights",

@@ -74,3 +74,20 @@ class PairedLoaders(Part):
     compared: int = Field(description="Samples of the first pass over both, in the order in which they were drawn.")
     apart: int = Field(description="Of these, such that have another number in the other data set.")
     location: Location | None = None
+
+
+class TargetBlock(Part):
+    """A regression on rows in their order: the block of them, if there is one, of which simple statistics of the inputs
+    foretell nothing, by a linear regression on rows that it was not fitted on. Correlations are those of foretold
+    targets with the true ones."""
+
+    rows: int
+    first: int = Field(0, description="Row at which the block begins.")
+    last: int = Field(0, description="Row behind it: 0 where no block was found.")
+    inside: float = Field(0.0, description="Correlation in the block, fitted on the other rows.")
+    own: float = Field(0.0, description="The same, fitted on other rows of the block.")
+    outside: float = Field(0.0, description="Correlation in the other rows.")
+    apart: float = Field(
+        0.0, description="Largest distance between the distributions in and outside, of targets and foretold ones."
+    )
+    location: Location | None = None

@@ -48,7 +48,7 @@ from auditor.evidence.optimization import (
     Schedules,
     ValueClipping,
 )
-from auditor.evidence.order import OrderControl, PairedLoaders, SampleOrder
+from auditor.evidence.order import OrderControl, PairedLoaders, SampleOrder, TargetBlock
 from auditor.evidence.precision import FullPrecision, LowPrecision, ScaleChange, ScalerUse, Underflow
 from auditor.evidence.program import Program
 from auditor.evidence.run import Run, Seeding
@@ -142,6 +142,7 @@ class Evidence(Frozen):
     sample_order: SampleOrder | None = None
     order_control: OrderControl | None = None
     paired_loaders: PairedLoaders | None = None
+    target_block: TargetBlock | None = None
     augmentation: Augmentation | None = None
     data_wait: DataWait | None = None
     fed_from_memory: FedFromMemory | None = None

@@ -8,7 +8,7 @@ import statistics
 from pydantic import Field
 
 from auditor.declare import Confidence, Finding, Inconclusive, Judgement, Measured, Missing, Options, Severity, rule
-from auditor.evidence import Augmentation, LabelControl, OwnOrders, PairedLoaders, Source, Unmirrored
+from auditor.evidence import Augmentation, LabelControl, OwnOrders, PairedLoaders, Source, TargetBlock, Unmirrored
 from auditor.paired import untrue
 from auditor.series import middle
 
@@ -46,6 +46,14 @@ class Limits(Options):
     min_mispaired: int = Field(
         3, ge=1, description="Rows of a collated batch with the label of another sample that are proof."
     )
+    min_foretold: float = Field(
+        0.4, gt=0, lt=1, description="Correlation of simply foretold targets with true ones outside of a block of rows."
+    )
+    max_foretold: float = Field(0.2, gt=0, lt=1, description="Share of that correlation that is left in the block.")
+    min_block: int = Field(100, ge=20, description="Rows of such a block.")
+    max_unlike: float = Field(
+        0.15, gt=0, lt=1, description="Largest distance between the distributions of targets in the block and outside."
+    )
     max_fidelity: float = Field(0.05, gt=0, description="Largest relative error of the replay's own first loss.")
 
 
@@ -67,6 +75,7 @@ def shuffled_labels(
     augmentation: Augmentation | None,
     paired: PairedLoaders | None,
     source: Source | None,
+    block: TargetBlock | None,
     limits: Limits,
 ) -> Judgement:
     """The labels do not belong to the inputs they are fed with.
@@ -105,6 +114,12 @@ def shuffled_labels(
     lies from there, the more asymmetric they are. The rule fails when that holds among those above the median and among
     those below, each by a rank correlation of `min-sided` over `min-sided-samples` samples, for two of three
     measures of asymmetry. Which of the draws are the mirrored ones need not be known for that.
+    Of a regression on a table whose rows are known in their order (a `TensorDataset`, or all rows at once) it is asked
+    which rows a linear regression on simple statistics of the inputs foretells that it was not fitted on. The rule
+    fails where it does so outside of one block of at least `min-block` rows (correlation with the true targets of
+    `min-foretold`), and in the block with no more than `max-foretold` of that correlation, neither fitted outside nor
+    on the block itself - although targets, and what is foretold from the inputs, are spread there as everywhere
+    (`max-unlike`): a second table that was joined by another key, a half that was sorted.
     From the source: inputs and targets of one scope that are used together - in one call, as a pair, by one index, or
     appended to two lists side by side - each shuffled by a call of its own (`shuffle(x)`, `shuffle(y)`), with no seed
     set in between.
@@ -116,6 +131,7 @@ def shuffled_labels(
     - Where a few samples cannot be learned by heart at all, something else is wrong, and it is inconclusive.
     - Of image and mask, the two must differ in kind (values, channels): two views of one image are turned apart on
       purpose. The source alone never confirms: whether those lines run, it does not tell.
+    - A block of rows may hold nothing but noise for another reason: a sensor that failed, rows that were made up.
     - A target that mirroring leaves alone (an age, a size) goes with an asymmetry in one direction at most, not up to
       both sides. Of classes nothing is said: their order may mean nothing.
     - It is not asked once the loss is below that of a constant answer: then the labels have been of use. Nor where
@@ -150,6 +166,10 @@ def shuffled_labels(
         found = source.own_orders[0]
         yield Measured(float(len(source.own_orders)), 0.0, f"{found.inputs} and {found.targets} are shuffled apart")
         yield from map(_apart, source.own_orders)
+        return
+    if block is not None and _foreign(block, limits):
+        yield Measured(block.inside, limits.max_foretold * block.outside, _block_text(block))
+        yield _block(block, limits)
         return
     if control is None:
         raise Missing("label_control")
@@ -239,6 +259,37 @@ def _paired(paired: PairedLoaders, limits: Limits) -> Finding:
         since=0,
         confidence=Confidence.CONFIRMED,
         fix="Draw both from one data set: `DataLoader(StackDataset(inputs, targets), shuffle=True)`.",
+    )
+
+
+def _foreign(block: TargetBlock, limits: Limits) -> bool:
+    left = limits.max_foretold * block.outside
+    return (
+        block.last - block.first >= limits.min_block
+        and block.outside >= limits.min_foretold
+        and block.inside <= left
+        and block.own <= left
+        and block.apart <= limits.max_unlike
+    )
+
+
+def _block_text(block: TargetBlock) -> str:
+    return (
+        f"of rows {block.first} to {block.last - 1} of {block.rows}, the targets have nothing to do with the inputs: "
+        f"foretold by a linear regression they correlate by {number(block.inside)} with the true ones "
+        f"({number(block.own)} when it is fitted on these rows), those of the other rows by {number(block.outside)}"
+    )
+
+
+def _block(block: TargetBlock, limits: Limits) -> Finding:
+    return Finding(
+        message=f"{_block_text(block)}, and both are spread as they are there",
+        location=block.location,
+        measured=block.inside,
+        limit=limits.max_foretold * block.outside,
+        since=0,
+        confidence=Confidence.SUSPECTED,
+        fix="Look at where these rows come from, and join inputs and targets by one key there, with both in its order.",
     )
 
 

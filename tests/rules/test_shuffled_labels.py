@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from auditor.evidence import Augmentation, LabelControl, Location, OwnOrders, PairedLoaders, Source, Unmirrored
+from auditor.evidence import (
+    Augmentation,
+    LabelControl,
+    Location,
+    OwnOrders,
+    PairedLoaders,
+    Source,
+    TargetBlock,
+    Unmirrored,
+)
 from auditor.judge import ask
 from auditor.registry import rules
 from auditor.testing import evidence
@@ -104,3 +113,22 @@ def test_two_shuffles_in_the_source() -> None:
     (finding,) = ask(RULE, evidence(source)).findings
     assert finding.location == second
     assert finding.confidence == "suspected"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "fail"),
+        ({"last": 0}, "inconclusive"),
+        ({"last": 1050}, "inconclusive"),
+        ({"inside": 0.4}, "inconclusive"),
+        ({"own": 0.5}, "inconclusive"),  # another relation
+        ({"outside": 0.3, "inside": 0.01}, "inconclusive"),
+        ({"apart": 0.4}, "inconclusive"),  # another kind of rows
+    ],
+)
+def test_a_block_of_rows_with_the_targets_of_others(changes: dict[str, float], expected: str) -> None:
+    values = {"rows": 1600, "first": 1000, "last": 1600, "inside": 0.02, "own": 0.05, "outside": 0.8, "apart": 0.05}
+    report = ask(RULE, evidence(TargetBlock(**{**values, **changes})))
+    assert report.verdict.outcome == expected
+    assert all(each.severity in (None, "warning") and each.confidence == "suspected" for each in report.findings)

@@ -139,7 +139,7 @@ def accumulation_not_normalised(
 
 def _alike(accumulation: Accumulation, limits: Limits) -> bool:
     """Each value counts the same, in whichever micro-batch it is: weighted by the sizes of these."""
-    every = [max(row) - min(row) <= limits.max_error * max(row) for row in accumulation.weights]
+    every = [max(row) - min(row) <= limits.max_error * max(row) for row in accumulation.weights if row]
     return len(every) == accumulation.steps and all(every)
 
 
@@ -191,7 +191,7 @@ def _finding(accumulation: Accumulation, divided: DividedAccumulation | None, k:
 
 def _remainder(accumulation: Accumulation, limits: Limits) -> Iterator[Finding]:
     """Rows cut into parts of one size: the last one, what is left over, counts as much as each of the others."""
-    rows = zip(accumulation.values, accumulation.weights, strict=True)
+    rows = zip(accumulation.values, accumulation.weights, strict=False)
     found = [part for part in (_last_part(sizes, weights) for sizes, weights in rows) if part is not None]
     if not found or len(found) < len(accumulation.values):
         return
@@ -218,9 +218,11 @@ def _remainder(accumulation: Accumulation, limits: Limits) -> Iterator[Finding]:
 def _last_part(sizes: tuple[int, ...], weights: tuple[float, ...]) -> tuple[int, int, float, float, float] | None:
     """(its values, those of each other part, weight of one of its values in theirs, its share of the whole weight,
     its share of the values); None where the parts before it, three or more with it, are not all alike."""
-    if len(sizes) < 3 or len(set(sizes[:-1])) != 1 or not 0 < sizes[-1] < sizes[0]:
+    if not 3 <= len(sizes) == len(weights) or len(set(sizes[:-1])) != 1 or not 0 < sizes[-1] < sizes[0]:
         return None
-    if max(weights[:-1]) > 1.01 * min(weights[:-1]) or not min(weights) > 0:
+    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        return None
+    if max(weights[:-1]) > 1.01 * min(weights[:-1]):
         return None
     whole = math.fsum(size * weight for size, weight in zip(sizes, weights, strict=True))
     share = sizes[-1] * weights[-1] / whole

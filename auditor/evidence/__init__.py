@@ -65,6 +65,7 @@ from auditor.evidence.leakage import (
     Row,
     SamplePair,
     Split,
+    TargetWindow,
     TwinPair,
     WindowOverlap,
 )
@@ -366,6 +367,7 @@ __all__ = [
     "Tag",
     "Tags",
     "TargetBlock",
+    "TargetWindow",
     "Targets",
     "TiedPair",
     "TiedWeights",

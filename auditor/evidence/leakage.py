@@ -194,9 +194,21 @@ class ClassFill(Frozen):
     location: Location | None = None
 
 
+class TargetWindow(Frozen):
+    """A column, or a feature of the last step, that is a mean of the targets around its row, the row's own included."""
+
+    shape: tuple[int, ...] = Field(description="Of one sample of the input.")
+    column: int = Field(description="Or the feature, of the last step.")
+    rows: int = Field(description="Whose neighbours in the series were all seen.")
+    weights: tuple[float, ...] = Field(description="Of the targets, from `past` rows before; their sum is 1.")
+    past: int
+    location: Location | None = None
+
+
 class CopiedTargets(Part):
     """Targets with few values a sample, beside the inputs of numbers that the model was called with."""
 
     samples: int = Field(description="Samples that were compared, of the target with the most.")
     copies: tuple[CopiedTarget, ...] = ()
     fills: tuple[ClassFill, ...] = ()
+    windows: tuple[TargetWindow, ...] = ()

@@ -26,6 +26,7 @@ from auditor.evidence import (
     SamplePair,
     Source,
     Split,
+    TargetWindow,
     Trajectory,
     WindowOverlap,
 )
@@ -507,3 +508,18 @@ def test_a_target_among_the_inputs(changes, where):
 def test_targets_that_may_be_among_the_inputs(changes):
     assert copied(**changes).verdict.outcome == "pass"
     assert copied(samples=60).verdict.outcome == "inconclusive"
+
+
+def averaged(**changes):
+    window = {"shape": (38,), "column": 12, "rows": 900, "past": 3, "weights": (0.25,) * 4, "location": place(58)}
+    return judge("target-in-inputs", CopiedTargets(samples=504, windows=(TargetWindow(**{**window, **changes}),)))
+
+
+def test_a_mean_of_the_target_among_the_inputs():
+    (finding,) = averaged().findings
+    assert (finding.confidence, finding.measured, finding.location.line) == ("confirmed", 0.25, 58)
+    assert "column 12" in finding.message.lower()
+    assert "from -3 to 0 rows away" in finding.detail[0]
+    (finding,) = averaged(shape=(12, 3), column=2).findings
+    assert "last step (feature 2)" in finding.message
+    assert not averaged(rows=100).findings

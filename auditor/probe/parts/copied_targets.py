@@ -1,5 +1,6 @@
 """Targets that stand among the inputs of the same sample: a table that still holds the column that is to be predicted,
-a window whose last value is its own target; and columns whose gaps were filled by means of the target."""
+a window whose last value is its own target; columns whose gaps were filled by means of the target, and columns that
+are a moving mean of it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from auditor.evidence import CopiedTarget, CopiedTargets, Location
 from auditor.probe.batches import tensors
@@ -15,6 +17,8 @@ from auditor.probe.classfills import ClassFills
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
+from auditor.probe.samples import unwrap
+from auditor.probe.targetwindows import MOST_ROWS, TargetWindows
 
 MOST_COLUMNS = 4  # of one target
 LARGEST = 2**20  # values of an input that are compared
@@ -42,14 +46,15 @@ class CopiedTargetsCollector(Collector):
         self._given: list[torch.Tensor] = []  # what the model was called with
         self._seen: dict[tuple[int, int], _Seen | None] = {}  # by places of target and input; None: it is none
         self._fills: dict[tuple[int, int], ClassFills] = {}  # by the same places
+        self._windows: dict[tuple[int, int], TargetWindows] = {}
+        self._dataset: Any = None  # of the loader that fetched the batch at hand
         self._location: Location | None = None
 
     def batch_fetched(self, seen: Any, batch: Any) -> None:
-        self._batch = [t for t in tensors(batch) if t.dim()] if sampled(self.step) else []
+        self._batch = [t for t in tensors(batch) if t.dim()]
+        self._dataset = getattr(seen.loader, "dataset", None)
 
     def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not sampled(self.step):
-            return
         self._given = [t for t in tensors((args, kwargs)) if not t.requires_grad]
         addresses = {t.untyped_storage().data_ptr() for t in self._given}
         kept = [t for t in self._batch if t.untyped_storage().data_ptr() not in addresses]
@@ -57,10 +62,11 @@ class CopiedTargetsCollector(Collector):
             self._location = self._location or user_location()
             for place, target in enumerate(kept):
                 self._compare(place, target)
+                self._look_up(place, target)
         self._batch = []
 
     def loss_called(self, call: LossCall) -> None:
-        if sampled(self.step) and self._given and not call.in_model and not call.target.requires_grad:
+        if self._given and not call.in_model and not call.target.requires_grad:
             self._compare(-1, call.target, call.location)
 
     def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
@@ -78,8 +84,23 @@ class CopiedTargetsCollector(Collector):
             if given.numel() > LARGEST or given.numel() < 4 * wanted.numel() or given.device != target.device:
                 continue
             seen_at = location or self._location
+            self._windows.setdefault((place, index), TargetWindows()).note(given, wanted, seen_at)
+            if not sampled(self.step):
+                continue
             self._note((place, index), given.detach(), wanted, seen_at)
             self._fills.setdefault((place, index), ClassFills()).note(given, wanted, seen_at)
+
+    def _look_up(self, place: int, target: torch.Tensor) -> None:
+        """The table that the batch was taken from."""
+        for index, given in enumerate(self._given):
+            windows = self._windows.get((place, index))
+            if windows is None or windows.has_table:
+                continue
+            mine = next((i for i, t in enumerate(self._batch) if t.data_ptr() == given.data_ptr()), None)
+            its = next(i for i, t in enumerate(self._batch) if t is target)
+            stored = _stored(self._dataset, len(self._batch)) if mine is not None else []
+            if stored and mine is not None:
+                windows.note_table(stored[mine], stored[its])
 
     def _note(self, key: tuple[int, int], given: torch.Tensor, wanted: torch.Tensor, location: Location | None) -> None:
         known = self._seen.get(key)
@@ -105,7 +126,17 @@ class CopiedTargetsCollector(Collector):
         found = [each for seen in self._seen.values() if seen is not None and (each := _describe(seen)) is not None]
         compared = max((seen.samples for seen in self._seen.values() if seen is not None), default=0)
         fills = max((each.found() for each in self._fills.values()), key=len, default=())
-        return CopiedTargets(samples=compared, copies=tuple(found), fills=fills)
+        windows = max((each.found() for each in self._windows.values()), key=len, default=())
+        return CopiedTargets(samples=compared, copies=tuple(found), fills=fills, windows=windows)
+
+
+def _stored(dataset: Any, count: int) -> list[torch.Tensor]:
+    """The tensors that lie ready in a data set, its own rows of them; [] where there are not so many."""
+    base, indices = unwrap(dataset)
+    if not isinstance(base, TensorDataset) or len(base.tensors) != count:
+        return []
+    kept = sorted(indices)[:MOST_ROWS] if indices is not None else None
+    return [t[kept] if kept is not None else t[:MOST_ROWS] for t in base.tensors]
 
 
 def _describe(seen: _Seen) -> CopiedTarget | None:

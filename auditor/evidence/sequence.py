@@ -111,6 +111,7 @@ class TokenInfluence(Part):
     told_unused: bool = Field(False, description="No output changes when each row is told the padding of another one.")
     mask_made: bool = Field(False, description="Or that makes one itself, and lays it over its hidden states.")
     pad: int | None = None
+    indices: str = Field("", description="The argument of indices, padded with one of them, where it is no sequence.")
     padded: int = Field(0, description="Padded positions in the batch.")
     appended: int = Field(
         0,

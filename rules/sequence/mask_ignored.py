@@ -69,6 +69,9 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
     the zeros behind them begin, and batches differ in their length: zeros are appended, and the same limit holds. Where
     a mask of yes and no marks an end of each row, and something else than zeros was left there, it is exchanged.
 
+    Lists of indices, of the neighbours of nodes for example, are judged where a mask marks their ends and one index
+    stands there that real entries have, too: other indices are put there, and the same limit holds.
+
     ## When it may be wrong
 
     - Right padding in a causal model needs no mask: earlier positions do not see it. Passed.
@@ -132,12 +135,16 @@ def mask_ignored(influence: TokenInfluence, limits: Limits) -> Judgement:
 
 
 def _kind(influence: TokenInfluence) -> str:
+    if influence.indices:
+        return "indices"
     return "values" if influence.pad is None else "tokens"
 
 
 def _replaced(influence: TokenInfluence) -> str:
     if influence.pad is None:
         return "what was left in the padding of other rows was put into it"
+    if influence.indices:
+        return f"{influence.indices} is padded with {influence.pad}, which real entries have as well"
     return f"the padding token is {influence.pad}, replaced where it enters {influence.embedding}"
 
 

@@ -211,6 +211,9 @@ def test_padding_that_decides_fails():
     assert "9 positions more of padding" in mask(appended=9).findings[0].message
     assert "inverted" in mask(real_change=0.0).findings[0].message
     assert mask(recurrent=True).findings[0].severity == "warning"
+    (finding,) = mask(indices="neighbours").findings
+    assert "other indices in 60 padded positions" in finding.message.lower()
+    assert "neighbours is padded with 0, which real entries have as well" in finding.detail[0]
 
 
 def test_lengths_that_no_output_depends_on_warn():

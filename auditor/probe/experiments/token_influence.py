@@ -19,6 +19,7 @@ from auditor.probe.batches import tensors
 from auditor.probe.experiments.feasible import order, require_rewindable
 from auditor.probe.experiments.moved_layers import first_moved, outputs_of_layers
 from auditor.probe.experiments.padded_features import declared, padded_features
+from auditor.probe.experiments.padded_indices import beside_lists, padded_indices
 from auditor.probe.experiments.series_influence import series_influence
 from auditor.probe.maskuse import MasksUsed
 from auditor.probe.paddingmask import PaddingMask, is_behind
@@ -48,11 +49,12 @@ def token_influence(probe: Probe) -> Experiment:
             _look_further(probe, examination, found)
             return
         try:
-            found.append(TokenLook(probe, examination).answer())
+            look = TokenLook(probe, examination)
+            found.append(beside_lists(probe, examination, look.answer(), look.streams))
         except NotRun as why:
-            series = series_influence(probe, examination)
-            if series is not None:
-                found.append(series)
+            other = series_influence(probe, examination) or padded_indices(probe, examination)
+            if other is not None:
+                found.append(other)
                 return
             refused.append(why)
             padded.append(declared(examination))

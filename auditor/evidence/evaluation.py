@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from auditor.evidence.base import Frozen, Location, Part
+from auditor.evidence.experiments import PairedReplay
 
 
 class ModuleMode(Frozen):
@@ -98,12 +99,23 @@ class RandomDraw(Frozen):
     location: Location | None = None
 
 
+class MeanDraw(Frozen):
+    """A held-out loss of the script after some steps: of single draws, and with the mean of what is drawn."""
+
+    steps: int
+    samples: int
+    drawn: float = Field(description="The loss, in the mean over several draws.")
+    mean: float
+    groups: PairedReplay = Field(description="Losses of groups of samples. Treated: with the mean of what is drawn.")
+
+
 class EvaluationNoise(Part):
     """The same input through the model in evaluation mode, three times: with seeds a, b and a again."""
 
     difference: float = Field(description="RMS difference between the seeds, over the spread of the outputs.")
     repeats: bool = Field(description="With the same seed the outputs are equal bit for bit.")
     draws: tuple[RandomDraw, ...] = ()
+    mean_draw: MeanDraw | None = None
     fidelity: float | None = None
 
 

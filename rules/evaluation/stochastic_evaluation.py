@@ -1,7 +1,8 @@
-"""EVL103: dropout stays on in evaluation mode, so the same input gives another output each time."""
+"""EVL103: dropout, or a draw of samples, stays on in evaluation mode: the same input gives another output each time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -16,7 +17,8 @@ from auditor.declare import (
     Severity,
     rule,
 )
-from auditor.evidence import EvaluationNoise, Location, ModelModes, Modes, RemedyKind
+from auditor.evidence import EvaluationNoise, Location, MeanDraw, ModelModes, Modes, RemedyKind
+from auditor.paired import compare
 
 from ..words import count, listing, number, percent
 
@@ -27,6 +29,10 @@ class Limits(Options):
     max_difference: float = Field(
         0.0, ge=0, description="Largest RMS difference of two evaluations of one batch, over the outputs' spread."
     )
+    min_gain: float = Field(
+        0.1, gt=0, lt=1, description="Share of a held-out loss that the mean of normal draws removes, for a note."
+    )
+    max_p_value: float = Field(0.01, gt=0, lt=1, description="Of this gain, over groups of held-out samples.")
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,15 @@ def stochastic_evaluation(modes: Modes, noise: EvaluationNoise | None, limits: L
     the random numbers differ, and are equal bit for bit while they do not, and a dropout operation is what draws. The
     identity is a call of a dropout function, by a module that was in evaluation mode, which dropped all the same.
 
+    Where normal noise is drawn instead, and the script works out a loss function on held-out data from the outputs, the
+    model is trained for some steps and that loss is worked out again, of single draws and with the mean of what is
+    drawn in their place. A gain of at least `min-gain`, at `max-p-value`, is a note.
+
     ## When it may be wrong
 
     - Models that draw noise or samples (variational autoencoders, diffusion, noise layers) are stochastic by design;
-      they pass, and the text names the operation.
+      they pass, and the text names the operation. Those that are to give back what they are given are not measured.
+      What is drawn on purpose, for an estimate over many draws, may be noted all the same.
     - Dropout by hand, stochastic depth for example, is known by its arithmetic: a mask that is drawn with a constant
       share, times states that are divided by this share. It is a warning, because it may be left on on purpose.
     - Dropout that is on on purpose passes: `training=True` written out, a model whose dropout layers are switched
@@ -120,6 +131,35 @@ def stochastic_evaluation(modes: Modes, noise: EvaluationNoise | None, limits: L
         if noise is not None and not experiment and noise.difference <= limits.max_difference:
             continue  # it was called, and changed nothing
         yield _finding(site, modes, noise, limits)
+    if noise is not None and noise.mean_draw is not None:
+        yield from _noted(noise, noise.mean_draw, limits)
+
+
+def _noted(noise: EvaluationNoise, measured: MeanDraw, limits: Limits) -> Iterator[Finding]:
+    seen = compare(measured.groups, whole=True)
+    gain = 1 - measured.mean / measured.drawn if measured.drawn > 0 else 0.0
+    if min(gain, seen.gain) < limits.min_gain or seen.p_value > limits.max_p_value:
+        return
+    draw = noise.draws[0]
+    yield Finding(
+        message=(
+            f"{draw.module or 'the model'} draws samples in evaluation mode ({draw.operation}): after "
+            f"{count(measured.steps, 'step')}, the held-out loss is {number(measured.drawn)}, and "
+            f"{number(measured.mean)} with the mean of what it draws, {percent(gain)} less"
+        ),
+        where=draw.module,
+        location=draw.location,
+        measured=gain,
+        limit=limits.min_gain,
+        severity=Severity.NOTE,
+        confidence=Confidence.SUSPECTED,
+        detail=(
+            f"of {count(measured.samples, 'held-out sample')}; {percent(noise.difference)} of the outputs' spread lie "
+            "between two evaluations of one batch",
+        ),
+        fix="Draw in training alone: `return mu if not self.training else mu + torch.randn_like(mu) * std`; or "
+        "average the predictions over several draws.",
+    )
 
 
 def _sites(modes: Modes, noise: EvaluationNoise | None) -> list[_Site]:

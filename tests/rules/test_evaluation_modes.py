@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from auditor.evidence import DropoutCall, EvaluationNoise, ModeEffect, ModelModes, Modes, ModuleMode, RandomDraw
+from auditor.evidence import (
+    DropoutCall,
+    EvaluationNoise,
+    MeanDraw,
+    ModeEffect,
+    ModelModes,
+    Modes,
+    ModuleMode,
+    PairedReplay,
+    RandomDraw,
+)
 from auditor.testing import judge, place
 
 DROPOUT = ModuleMode(name="drop", kind="Dropout", role="dropout", training_on=40, evaluation_on=6)
@@ -177,6 +187,30 @@ def test_the_experiment_alone_is_a_warning_when_nothing_was_evaluated():
 def test_randomness_that_passes(calls, draws, difference):
     answer = judge("stochastic-evaluation", modes(model(), dropout_calls=calls), noise(*draws, difference=difference))
     assert answer.verdict.outcome == "pass"
+
+
+def sampling(mean=0.012, spread=0.002, **changes):
+    """A held-out loss of 0.02, in groups that differ by `spread`, and what it is with the mean of what is drawn."""
+    drawn = [0.02 + spread * (group % 5 - 2) for group in range(30)]
+    still = [mean + spread * (group % 7 - 3) for group in range(30)]
+    groups = PairedReplay(start="later", control=drawn, treated=still)
+    measured = MeanDraw(steps=480, samples=900, drawn=0.02, mean=mean, groups=groups)
+    draw = RandomDraw(operation="randn_like", module="SoilVAE", location=place(26))
+    seen = noise(draw, difference=0.5).model_copy(update={"mean_draw": measured})
+    return judge("stochastic-evaluation", modes(model(**changes)), seen)
+
+
+def test_samples_drawn_in_evaluation_that_cost_something_are_a_note():
+    (finding,) = sampling().findings
+    assert (finding.severity, finding.location.line, finding.measured) == ("note", 26, pytest.approx(0.4))
+    assert "0.012 with the mean of what it draws, 40 % less" in finding.message
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mean": 0.019}, {"mean": 0.03}, {"mean": 0.017, "spread": 0.02}, {"repeated_evaluations": 9}]
+)
+def test_samples_drawn_in_evaluation_that_pass(changes):
+    assert sampling(**changes).verdict.outcome == "pass"
 
 
 def test_a_flag_given_by_an_expression_is_a_warning():

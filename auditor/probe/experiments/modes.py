@@ -10,6 +10,7 @@ import torch
 from auditor.evidence import EvaluationNoise, ModeEffect
 from auditor.probe.draws import DrawWatch, describe
 from auditor.probe.experiments.feasible import order, require_rewindable
+from auditor.probe.experiments.mean_draw import mean_draw
 from auditor.probe.randomness import RandomState, reseed
 from auditor.probe.replay import Experiment, NotRun, Replay
 
@@ -93,7 +94,8 @@ def evaluation_noise(probe: Probe) -> Experiment:
         raise NotRun(f"the model cannot be called in evaluation mode: {trail.trouble}")
     if not parts:
         raise NotRun("the model was not called in the replayed step")
-    return parts[0]
+    measured = yield from mean_draw(probe, parts[0])
+    return parts[0].model_copy(update={"mean_draw": measured})
 
 
 def compare_outputs(one: list[torch.Tensor], other: list[torch.Tensor]) -> tuple[float, float | None]:

@@ -18,6 +18,7 @@ from auditor.evidence import DropoutCall, Location, ModelModes, Modes, ModuleMod
 from auditor.probe.batches import tensors
 from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.dropouts import DropoutHeard, is_users_dropout
+from auditor.probe.heldlosses import HeldLosses
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
 from auditor.probe.modal import frozen, modal_modules, role
@@ -85,6 +86,7 @@ class ModesCollector(Collector):
         self._located: set[tuple[Any, ...]] = set()
         self._count = 0
         self._dropouts: dict[tuple[str, Location | None], DropoutHeard] = {}
+        self.held = HeldLosses()
 
     # ---------------------------------------------------------------------------------------------------------- events
 
@@ -102,6 +104,7 @@ class ModesCollector(Collector):
 
     def evaluation_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._begin(module, args, kwargs, grad=False)
+        self.held.forward(module, args, kwargs)
 
     def forwarded(self, module: nn.Module, result: Any) -> None:
         self.probe.hears_dropout = False
@@ -123,9 +126,11 @@ class ModesCollector(Collector):
 
     def evaluation_forwarded(self, module: nn.Module, result: Any) -> None:
         self.probe.hears_dropout = False
+        self.held.forwarded(module, result)
 
     def evaluation_loss(self, call: LossCall) -> None:
         self._measured()
+        self.held.loss(call)
 
     def loss_called(self, call: LossCall) -> None:
         self._measured()

@@ -86,14 +86,15 @@ def target_in_inputs(targets: CopiedTargets, limits: Limits) -> Judgement:
             detail=(f"input of shape {each.shape}; {count(each.distinct, 'different value')} of the target",),
         )
     for window in targets.windows[:1]:
-        if window.rows >= limits.min_samples and not copies:
+        holds_own = 0 <= window.past < len(window.weights) and window.weights[window.past] > 0
+        if holds_own and window.rows >= limits.min_samples and not copies:
             yield _mean(window)
 
 
 def _mean(window: TargetWindow) -> Finding:
     column = f"column {window.column}" if len(window.shape) == 1 else f"the last step (feature {window.column})"
     own = window.weights[window.past]
-    used = [place - window.past for place, weight in enumerate(window.weights) if weight > 1e-3]
+    used = [place - window.past for place, weight in enumerate(window.weights) if weight > own / 1000]
     return Finding(
         message=(
             f"{column} of the input is a moving mean of the target that holds the row's own value, with a weight of "

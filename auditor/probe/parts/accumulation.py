@@ -42,8 +42,8 @@ class _MicroBatch:
             return 0
         return self.terms[0].entries or (int(self.counted[0]) if len(self.counted) == 1 else 0)
 
-    def weight(self) -> float:
-        """Of one of these values."""
+    def of_one_value(self) -> float:
+        """What one of these values counts."""
         term = self.terms[0]
         return abs(term.factor) / (self.values() if term.kind == "mean" else 1)
 
@@ -143,7 +143,7 @@ class AccumulationCollector(Collector):
             rescaled=() if probe.program.scalers else tuple(fetch(list(self._rescaled))),
             counted=tuple(_counted(step) for step in steps if all(micro.counted for micro in step)),
             values=tuple(tuple(micro.values() for micro in step) for step in known),
-            weights=tuple(tuple(micro.weight() for micro in step) for step in known),
+            weights=tuple(tuple(micro.of_one_value() for micro in step) for step in known),
             same_last=len(known) > 1 and different([step[-1].print for step in known]) == 1,
             clipping=self._clipping,
             optimizer=kind,

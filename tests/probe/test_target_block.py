@@ -98,7 +98,7 @@ BY_HAND = "((model(a)[:, 0] - b) ** 2).mean()"
 def test_tables_in_their_order(zygote, loop, loss):
     seen = zygote.probe(LOOP.replace("LOSS", loss) + loop, steps=4, experiments=True, parts=("target_block",))
     part = seen["target_block"]
-    assert part.rows == (1500 if loop is LOADER else 1600)
+    assert part.rows == 1600
     assert part.first == pytest.approx(1000, abs=80)
 
 

@@ -6,6 +6,7 @@ trains on all of them at once. Nothing of the script's own runs for that.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +19,18 @@ from auditor.probe.collect import Collector, Unavailable
 from auditor.probe.fingerprint import different, fingerprint
 
 LARGEST = 2**24  # values of the inputs
-Table = tuple[list[torch.Tensor], torch.Tensor, Location | None]
+
+
+@dataclass(frozen=True)
+class _Table:
+    inputs: list[torch.Tensor]
+    targets: torch.Tensor
+    location: Location | None
+    rows: list[int] | None = None  # numbers of its rows in the whole data set, where it is a part of one
+    whole: int = 0  # rows of that
+
+    def number(self, row: int) -> int:
+        return row if self.rows is None else self.rows[row]
 
 
 class TargetBlocksCollector(Collector):
@@ -28,22 +40,22 @@ class TargetBlocksCollector(Collector):
         found = self._of_a_loader() or self._of_full_batches()
         if found is None:
             raise Unavailable("no regression on a table whose rows are known in their order was seen")
-        inputs, targets, location = found
-        block = block_of_noise(inputs, targets)
+        block = block_of_noise(found.inputs, found.targets)
+        count = found.whole or len(found.targets)
         if block is None:
-            return TargetBlock(rows=len(targets), location=location)
+            return TargetBlock(rows=count, location=found.location)
         return TargetBlock(
-            rows=len(targets),
-            first=block.first,
-            last=block.last,
+            rows=count,
+            first=found.number(block.first),
+            last=found.number(min(block.last, len(found.targets)) - 1) + 1,
             inside=block.inside,
             own=block.own,
             outside=block.outside,
             apart=block.apart,
-            location=location,
+            location=found.location,
         )
 
-    def _of_a_loader(self) -> Table | None:
+    def _of_a_loader(self) -> _Table | None:
         for seen in self.probe.program.loaders:
             data: Any = getattr(seen.loader, "dataset", None)
             rows: list[int] | None = None
@@ -55,10 +67,10 @@ class TargetBlocksCollector(Collector):
                 continue
             values = [each.detach() if rows is None else each.detach()[rows] for each in data.tensors]
             if _fits(values[:-1], values[-1]):
-                return values[:-1], values[-1], seen.location
+                return _Table(values[:-1], values[-1], seen.location, rows, len(data))
         return None
 
-    def _of_full_batches(self) -> Table | None:
+    def _of_full_batches(self) -> _Table | None:
         steps = self.probe.feed.steps[:2]
         if self.probe.feed.has_loader or len(steps) < 2:
             return None
@@ -68,7 +80,7 @@ class TargetBlocksCollector(Collector):
             return None
         call, target = steps[0].calls[0], steps[0].targets[0][1]
         inputs = [each for each in tensors((call.args, call.kwargs)) if each.dim()]
-        return (inputs, target, self.probe.loss_facts().location) if _fits(inputs, target) else None
+        return _Table(inputs, target, self.probe.loss_facts().location) if _fits(inputs, target) else None
 
 
 def _fits(inputs: list[torch.Tensor], targets: torch.Tensor) -> bool:

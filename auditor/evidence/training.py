@@ -121,7 +121,6 @@ class Nonfinite(Part):
     input_nonfinite: bool = Field(False, description="The batch itself already held NaN or infinity.")
     target_nonfinite: bool = Field(False, description="The target of a loss call of that step held NaN or infinity.")
     parameter_nonfinite: bool = Field(False, description="A weight was already non-finite before the step.")
-    given_up: int = Field(0, description="Losses that were not finite and that the loop left out: no backward() came.")
     scaler_skipped: int = Field(0, description="Steps that a GradScaler skipped because of infinities: no failure.")
     traced: bool = Field(False, description="The step was replayed with checks on every operation.")
     losses_before: tuple[float, ...] = Field((), description="The last losses before it.")

@@ -9,7 +9,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
 from types import FrameType, TracebackType
 
 from auditor.evidence import Location
@@ -59,11 +58,6 @@ def user_location(skip: int = 1) -> Location | None:
         if is_users(frame.f_code.co_filename):
             return _of(frame)
     return None
-
-
-def user_frames(most: int | None = None) -> Iterator[FrameType]:
-    """The innermost user frames, all without `most`."""
-    return islice((frame for frame in _frames(1) if is_users(frame.f_code.co_filename)), most)
 
 
 def user_site(frames: int = 3) -> Site:

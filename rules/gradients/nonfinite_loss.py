@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from pydantic import Field
 
@@ -20,7 +19,7 @@ from auditor.declare import (
 from auditor.evidence import EVERY_OPERATION, Nonfinite, Remedy, RemedyKind, Trajectory
 
 from ..symptoms import NOT_LEARNING
-from ..words import count, listing, number, percent
+from ..words import count, listing, number
 
 # What makes the operation's backward or forward pass non-finite, and what to write instead.
 REMEDIES = {
@@ -39,10 +38,6 @@ REMEDIES = {
 
 class Limits(Options):
     min_steps: int = Field(1, ge=1, description="Steps that have to be checked before a pass is given.")
-    max_given_up: float = Field(
-        0.02, ge=0, lt=1, description="Share of the losses that may be left out because they are not finite."
-    )
-    min_given_up_for_error: float = Field(0.1, gt=0, le=1, description="Share from which that is an error.")
 
 
 @rule(
@@ -80,17 +75,10 @@ def nonfinite_loss(nonfinite: Nonfinite, trajectory: Trajectory | None, limits: 
     Exactly. The first step with a non-finite loss, gradient or weight fails the rule. The replay starts from the
     weights and random numbers before that step, so the named operation is the one that really did it.
 
-    A loop that leaves such losses out, `if not torch.isfinite(loss): continue`, has finite steps only, and does not
-    learn from the data that it cannot deal with. These losses are found where they still lie when the next forward
-    comes: in the variables of the script's functions that held the loss of other steps, with no backward() since. More
-    than `max-given-up` of all losses, and two at least, fail the rule.
-
     ## When it may be wrong
 
     - Infinities that a `GradScaler` meets while it looks for its scale are no failure: the step is skipped, and skipped
       steps are not counted.
-    - A guard that leaves out a batch once in a while is prudent, and passes. A loss that a function of its own computes
-      and throws away is not seen.
     - Additive attention masks hold -inf on purpose. Only losses, gradients and weights are checked.
 
     ## How to fix
@@ -110,9 +98,6 @@ def nonfinite_loss(nonfinite: Nonfinite, trajectory: Trajectory | None, limits: 
     if step is None:
         if nonfinite.steps_checked < limits.min_steps:
             raise Inconclusive("no step was checked")
-        if _leaves_out(nonfinite, limits):
-            yield from _given_up(nonfinite, limits)
-            return
         yield Measured(
             0.0, 0.0, f"every loss and gradient of {count(nonfinite.steps_checked, 'step')} was finite{note}"
         )
@@ -129,35 +114,6 @@ def nonfinite_loss(nonfinite: Nonfinite, trajectory: Trajectory | None, limits: 
         fix=_fix(nonfinite),
         remedies=_remedies(nonfinite),
         since=step,
-    )
-
-
-FEW = 2  # losses that have to be left out
-
-
-def _share(nonfinite: Nonfinite) -> float:
-    return nonfinite.given_up / (nonfinite.given_up + nonfinite.steps_checked)
-
-
-def _leaves_out(nonfinite: Nonfinite, limits: Limits) -> bool:
-    return nonfinite.given_up >= FEW and _share(nonfinite) > limits.max_given_up
-
-
-def _given_up(nonfinite: Nonfinite, limits: Limits) -> Iterator[Measured | Finding]:
-    share = _share(nonfinite)
-    losses = nonfinite.given_up + nonfinite.steps_checked
-    text = f"{nonfinite.given_up} of {count(losses, 'loss')} are NaN or infinite, and are left out"
-    yield Measured(share, limits.max_given_up, text)
-    yield Finding(
-        message=f"{text}: {percent(share)} of the batches are never learned from",
-        location=nonfinite.loss_location,
-        measured=share,
-        limit=limits.max_given_up,
-        severity=Severity.ERROR if share >= limits.min_given_up_for_error else Severity.WARNING,
-        confidence=Confidence.CONFIRMED,
-        fix="Find what is not finite before the guard: print the loss of each sample of such a batch, and keep the "
-        "operation away from the point where it has no value, e.g. `torch.log(q + 1e-3)` for amounts that may be 0.",
-        remedies=(),
     )
 
 

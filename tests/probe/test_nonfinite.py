@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
 # Sample 100 is the odd one: its flag is 0, everyone else's is 1. It comes in step 12.
 LOOP = """
 import torch
@@ -133,56 +131,3 @@ def test_running_statistics_of_a_loop_that_skips_such_losses(zygote):
     (model,) = seen["modes"].models  # a step that was given up is no evaluation
     assert (model.evaluation_forwards, model.train_mode_evaluations, model.graph_evaluations) == (0, 0, 0)
     assert zygote.probe(SKIPPING.replace("VALUE", "0.0"), steps=20, parts=("nonfinite",))["nonfinite"].spoilt == ()
-
-
-# ------------------------------------------------------------------------------------------------------ losses left out
-
-GUARDED = """
-import math
-import torch
-from torch import nn
-torch.manual_seed(0)
-x, y = torch.rand(256, 4), torch.rand(256)
-y[::16] = 0.0
-model = nn.Linear(4, 1)
-optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-def epoch():
-    kept = []
-    for i in range(0, 256, 8):
-        rows = slice(i, i + 8)
-        out = model(x[rows])[:, 0].abs()
-        LOSS
-        if GUARD:
-            continue
-        optimizer.zero_grad()
-        (loss / 2).backward()
-        optimizer.step()
-        kept.append(loss)
-for _ in range(1000):
-    epoch()
-"""
-
-
-def left_out(zygote, guard, loss="loss = (out.log() - y[rows].log()).square().mean()"):
-    seen = zygote.probe(GUARDED.replace("GUARD", guard).replace("LOSS", loss), steps=20, parts=("nonfinite",))
-    return seen["nonfinite"]
-
-
-@pytest.mark.parametrize("guard", ["not torch.isfinite(loss)", "not math.isfinite(loss.item())", "loss.item() > 1e6"])
-def test_losses_that_are_not_finite_and_left_out(zygote, guard):
-    part = left_out(zygote, guard)
-    assert part.first_step is None
-    assert part.steps_checked == 20
-    assert part.given_up in (19, 20, 21)  # every other one
-
-
-@pytest.mark.parametrize(
-    ("guard", "loss"),
-    [
-        ("False", "loss = out.square().mean(); model(x[:2])"),  # a forward that is not trained on
-        ("i % 16 == 0", "loss = out.square().mean()"),  # left out, and finite
-        ("i % 16 == 0", "other = (out.log() - y[rows].log()).mean().detach(); loss = out.square().mean()"),
-    ],
-)
-def test_finite_losses_are_not_counted(zygote, guard, loss):
-    assert left_out(zygote, guard, loss).given_up == 0

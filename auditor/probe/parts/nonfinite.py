@@ -6,12 +6,10 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from auditor.evidence import Location, Nonfinite
 from auditor.probe.collect import Collector, Unavailable, sampled
-from auditor.probe.givenup import GivenUpLosses
 from auditor.probe.losscall import LossCall
 from auditor.probe.steps import StepSeen, fetch
 
@@ -23,18 +21,11 @@ class NonfiniteCollector(Collector):
     def __init__(self, probe: Any) -> None:
         super().__init__(probe)
         self._skipped = 0
-        self._given_up = GivenUpLosses()
         self._locations: list[Location | None] = []
         self._late: list[torch.Tensor | None] = []  # losses of the steps after the observed ones
         self._late_skips: set[int] = set()
         self._targets: dict[int, torch.Tensor] = {}  # step -> 0-d: sum of the targets of its last loss call
         self._statistics: dict[str, torch.Tensor] = {}  # 0-d: sum of the running statistics of a layer, the latest
-
-    def forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._given_up.forward()
-
-    def backward_begins(self, roots: tuple[torch.Tensor, ...]) -> None:
-        self._given_up.backward()
 
     def loss_called(self, call: LossCall) -> None:
         target = call.target
@@ -81,19 +72,12 @@ class NonfiniteCollector(Collector):
         bad_norm = next((i for i, norm in enumerate(norms) if norm is not None and not math.isfinite(norm)), None)
         found = [step for step in (bad_loss, bad_norm) if step is not None]
         if not found:
-            return Nonfinite(
-                steps_checked=len(losses),
-                given_up=self._given_up.count(),
-                loss_location=self._locations[0],
-                scaler_skipped=self._skipped,
-                spoilt=self._spoilt(),
-            )
+            return Nonfinite(steps_checked=len(losses), scaler_skipped=self._skipped, spoilt=self._spoilt())
         first = min(found)
         inputs = self.probe.collectors.find("inputs")
         return Nonfinite(
             steps_checked=len(losses),
             first_step=first,
-            given_up=self._given_up.count(),
             what="loss" if first == bad_loss else "gradient",
             location=self._locations[first],
             loss_location=self._locations[first],

@@ -18,6 +18,7 @@ from auditor.evidence import Location, TargetWindow
 MOST_ROWS = 20_000
 MOST_VALUES = 2**22
 MOST_COLUMNS = 256
+MOST_TABLES = 3  # that are looked at for the one that the rows are taken from
 MOST_LAGS = 4  # columns that hold the target of another row, that are tried for an order
 FEWEST_LINKED = 0.3  # share of the rows whose predecessor was seen
 MOST_FITTED = 2048  # rows
@@ -43,6 +44,7 @@ class TargetWindows:
         self._targets: list[torch.Tensor] = []
         self._values = 0
         self._table: _Table | None = None
+        self._tables_seen = 0
         self._location: Location | None = None
 
     def wants(self, given: torch.Tensor) -> bool:
@@ -59,11 +61,12 @@ class TargetWindows:
             self._location = self._location or location
 
     @property
-    def has_table(self) -> bool:
-        return self._table is not None
+    def asks_for_table(self) -> bool:
+        return bool(self._rows) and self._table is None and self._tables_seen < MOST_TABLES
 
     def note_table(self, given: torch.Tensor, wanted: torch.Tensor) -> None:
         """What the rows are taken from. It is looked at, not kept, when the observation ends."""
+        self._tables_seen += 1
         if self._rows and self._table is None and given.shape[1:] == self._rows[0].shape[1:]:
             self._table = _Table(given, wanted.reshape(len(wanted), -1)[:, 0])
 

@@ -18,7 +18,7 @@ from auditor.probe.collect import Collector, Unavailable, sampled
 from auditor.probe.locate import user_location
 from auditor.probe.losscall import LossCall
 from auditor.probe.samples import unwrap
-from auditor.probe.targetwindows import MOST_ROWS, TargetWindows
+from auditor.probe.targetwindows import MOST_ROWS, MOST_VALUES, TargetWindows
 
 MOST_COLUMNS = 4  # of one target
 LARGEST = 2**20  # values of an input that are compared
@@ -94,7 +94,7 @@ class CopiedTargetsCollector(Collector):
         """The table that the batch was taken from."""
         for index, given in enumerate(self._given):
             windows = self._windows.get((place, index))
-            if windows is None or windows.has_table:
+            if windows is None or not windows.asks_for_table:
                 continue
             mine = next((i for i, t in enumerate(self._batch) if t.data_ptr() == given.data_ptr()), None)
             its = next(i for i, t in enumerate(self._batch) if t is target)
@@ -135,8 +135,10 @@ def _stored(dataset: Any, count: int) -> list[torch.Tensor]:
     base, indices = unwrap(dataset)
     if not isinstance(base, TensorDataset) or len(base.tensors) != count:
         return []
-    kept = sorted(indices)[:MOST_ROWS] if indices is not None else None
-    return [t[kept] if kept is not None else t[:MOST_ROWS] for t in base.tensors]
+    widest = max(t[0].numel() for t in base.tensors) if len(base) else 0
+    most = min(MOST_ROWS, MOST_VALUES // max(1, widest))  # rows of a part are copied
+    kept = sorted(indices)[:most] if indices is not None else None
+    return [t[kept] if kept is not None else t[:most] for t in base.tensors]
 
 
 def _describe(seen: _Seen) -> CopiedTarget | None:
